@@ -1,0 +1,130 @@
+// Local APIC: xAPIC and x2APIC, LVT, timer (one-shot, periodic, TSC-deadline), IPIs. SDM 3A "Advanced Programmable
+// Interrupt Controller (APIC)".
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "base/events.h"
+#include "base/types.h"
+
+namespace vg {
+class StateVisitor;
+}
+
+namespace vg::cpu {
+
+class Vp;
+class Apic;
+
+enum class DeliveryMode : u8 { Fixed = 0, LowestPriority = 1, Smi = 2, Nmi = 4, Init = 5, Startup = 6, ExtInt = 7 };
+
+/// One interrupt message on the APIC bus: from an IOAPIC, an MSI, an IPI or a hypervisor.
+struct InterruptMessage {
+    u32 destination = 0;      ///< APIC id, or logical mask; 0xff (xAPIC) / 0xffffffff: all
+    bool logical = false;
+    bool level = false;       ///< level-triggered: EOI is reported to eoi listeners
+    bool assert_level = true; ///< INIT level de-assert is ignored
+    DeliveryMode mode = DeliveryMode::Fixed;
+    u8 vector = 0;
+};
+
+/// Hears the EOI of a level-triggered interrupt (IOAPICs).
+class EoiListener {
+  public:
+    virtual ~EoiListener() = default;
+    virtual void eoi(u8 vector) = 0;
+};
+
+/// All local APICs of one partition, and how messages find them.
+class ApicBus {
+  public:
+    void attach(Apic& apic) { apics_.push_back(&apic); }
+    void add_eoi_listener(EoiListener& listener) { listeners_.push_back(&listener); }
+    /// Delivers to every matching APIC (lowest priority: to the one with the lowest PPR, then the lowest id).
+    /// Returns the number of APICs that accepted it.
+    u32 deliver(const InterruptMessage& message);
+    void broadcast_eoi(u8 vector) {
+        for (EoiListener* listener : listeners_) listener->eoi(vector);
+    }
+    [[nodiscard]] const std::vector<Apic*>& apics() const { return apics_; }
+
+  private:
+    std::vector<Apic*> apics_;
+    std::vector<EoiListener*> listeners_;
+};
+
+/// One VP's local APIC. Its timer input clock is virtual time (1 GHz) after the divider.
+class Apic {
+  public:
+    Apic(Vp& vp, ApicBus& bus, EventQueue& events, u32 id);
+
+    void reset();  ///< power-on
+    void init();   ///< INIT: as reset, the id stays
+
+    [[nodiscard]] u32 id() const { return id_; }
+    [[nodiscard]] bool enabled() const;   ///< globally, by IA32_APIC_BASE
+    [[nodiscard]] bool x2apic() const;
+    [[nodiscard]] u64 base() const;       ///< GPA of the xAPIC page
+
+    /// Write of IA32_APIC_BASE: false means #GP(0) (reserved bits, invalid mode transition).
+    [[nodiscard]] bool write_base(u64 value);
+
+    /// xAPIC page access, offset 0..0xfff. Reads have the architecture's value for reserved registers (0).
+    u32 mmio_read(u32 offset);
+    void mmio_write(u32 offset, u32 value);
+    /// x2APIC MSR 0x800 + `reg`: false means #GP(0).
+    [[nodiscard]] bool msr_read(u32 reg, u64& value);
+    [[nodiscard]] bool msr_write(u32 reg, u64 value);
+
+    /// IA32_TSC_DEADLINE.
+    [[nodiscard]] u64 tsc_deadline() const;
+    void write_tsc_deadline(u64 value);
+    /// TSC or its offset changed: re-arms a TSC-deadline timer.
+    void tsc_changed();
+
+    /// A fixed (or lowest-priority) interrupt arrives at this APIC. Ignored when software-disabled.
+    void accept(u8 vector, bool level);
+    /// Message of any delivery mode, already matched to this APIC.
+    void accept(const InterruptMessage& message);
+    [[nodiscard]] bool matches(const InterruptMessage& message) const;
+
+    /// Highest pending vector above the processor priority, or -1.
+    [[nodiscard]] int pending_vector() const;
+    /// Interrupt acknowledge: moves `pending_vector()` from IRR to ISR and returns it; -1 if none.
+    int acknowledge();
+    /// As acknowledge, for a vector that completes at once (auto-EOI of a SINT): IRR bit cleared, ISR not set.
+    void set_auto_eoi(u8 vector, bool on) { auto_eoi_[vector] = on; }
+    void eoi();
+    [[nodiscard]] bool lint0_accepts_extint() const;
+    [[nodiscard]] u8 tpr() const;
+    void set_tpr(u8 value);  ///< MOV CR8 writes value << 4
+    [[nodiscard]] u8 ppr() const;
+    [[nodiscard]] bool in_service(u8 vector) const;
+    [[nodiscard]] bool requested(u8 vector) const;
+
+    void fields(StateVisitor& v);
+
+  private:
+    void timer_fired(VTime due);
+    void update_timer();
+    void write_register(u32 reg, u32 value);
+    u32 read_register(u32 reg);
+    void send_ipi(u64 icr);
+
+    Vp& vp_;
+    ApicBus& bus_;
+    EventQueue& events_;
+    EventQueue::TimerId timer_;
+    u32 id_;
+    u32 tpr_ = 0, ldr_ = 0, dfr_ = 0xffffffff, svr_ = 0xff, esr_ = 0, esr_pending_ = 0;
+    u64 icr_ = 0;
+    std::array<u32, 8> isr_{}, tmr_{}, irr_{};
+    std::array<u32, 7> lvt_{};  ///< CMCI, timer, thermal, perfmon, LINT0, LINT1, error
+    u32 initial_count_ = 0, divide_ = 0;
+    VTime count_start_ = 0;
+    u64 deadline_ = 0;
+    std::array<bool, 256> auto_eoi_{};
+};
+
+}  // namespace vg::cpu

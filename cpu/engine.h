@@ -1,0 +1,20 @@
+// What runs a VP: the interpreter alone (`step`) or the translator (`jit`).
+#pragma once
+
+#include "cpu/exec.h"
+
+namespace vg::cpu {
+
+class Vp;
+
+class Engine {
+  public:
+    virtual ~Engine() = default;
+    /// Runs until the VP's budget is used up (exactly: budget 0) or something stops it. Before each instruction
+    /// boundary where it matters it takes pending events (vp.take_event). Both engines leave identical state.
+    virtual Stop run(Vp& vp) = 0;
+    /// Executes exactly one instruction (or delivers one event).
+    virtual Stop step(Vp& vp) = 0;
+};
+
+}  // namespace vg::cpu

@@ -1,0 +1,144 @@
+// A virtual processor: state, memory view, pending events, local APIC, levels.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/events.h"
+#include "base/log.h"
+#include "base/types.h"
+#include "cpu/apic.h"
+#include "cpu/exec.h"
+#include "cpu/fault.h"
+#include "cpu/linear_memory.h"
+#include "cpu/model.h"
+#include "cpu/platform.h"
+#include "cpu/virt/controls.h"
+#include "cpu/vp_state.h"
+#include "mmu/tlb.h"
+
+namespace vg {
+class StateVisitor;
+}
+
+namespace vg::cpu {
+
+/// Everything a VP is built from; references outlive it.
+struct VpEnvironment {
+    mmu::PhysicalMemory& memory;
+    EventQueue& events;
+    Log& log;
+    const CpuModel& model;
+    ApicBus& apic_bus;
+    Platform& platform;
+};
+
+/// One virtual processor. Belongs to one thread while it runs. Not copyable; state() is its whole architectural state.
+class Vp {
+  public:
+    /// @param index    VP index within its partition: 0 is the bootstrap processor
+    /// @param apic_id  initial APIC id
+    Vp(VpEnvironment environment, std::string name, u32 index, u32 apic_id);
+    ~Vp();
+    Vp(const Vp&) = delete;
+    Vp& operator=(const Vp&) = delete;
+
+    /// Power-on reset: real mode at F000:FFF0, the APs wait for SIPI. SDM 3A "Processor State After Reset".
+    void reset();
+    /// INIT: as reset, but caches, FP state and most MSRs stay.
+    void init();
+
+    [[nodiscard]] VpState& state() { return *state_; }
+    [[nodiscard]] const VpState& state() const { return *state_; }
+    [[nodiscard]] u32 index() const { return index_; }
+    [[nodiscard]] const std::string& name() const { return name_; }
+    [[nodiscard]] mmu::Tlb& tlb() { return *tlb_; }
+    [[nodiscard]] LinearMemory& memory() { return memory_; }
+    [[nodiscard]] mmu::PhysicalMemory& physical() { return env_.memory; }
+    [[nodiscard]] Apic& apic() { return *apic_; }
+    [[nodiscard]] const CpuModel& model() const { return env_.model; }
+    [[nodiscard]] EventQueue& events() { return env_.events; }
+    [[nodiscard]] Log& log() { return env_.log; }
+    [[nodiscard]] Platform& platform() { return env_.platform; }
+
+    // ---- time
+    /// Virtual time at this instruction: exact inside bodies.
+    [[nodiscard]] VTime now() const { return state_->deadline - static_cast<u64>(state_->budget); }
+    [[nodiscard]] u64 tsc() const { return now() + state_->tsc_offset; }
+    /// Starts a slice: runs from `from` until `until`.
+    void begin_slice(VTime from, VTime until) {
+        state_->deadline = until;
+        state_->budget = static_cast<s64>(until - from);
+    }
+    /// Makes the running slice end no later than `when` (called when a timer is armed during the slice).
+    void shorten_slice(VTime when);
+
+    // ---- mode
+    [[nodiscard]] bool long_mode() const;     ///< EFER.LMA
+    [[nodiscard]] bool protected_mode() const;
+    [[nodiscard]] bool v8086() const;
+    [[nodiscard]] unsigned cpl() const { return state_->cpl; }
+    /// Code size from CS and EFER.
+    [[nodiscard]] CodeMode code_mode() const;
+    /// Re-derives paging mode, privilege and bank from CR0/CR3/CR4/EFER/CPL/AC/levels. Call after changing any.
+    void update_context();
+    [[nodiscard]] mmu::PagingMode paging_mode() const;
+
+    // ---- faults and exits
+    /// Records a fault and returns Exec::Fault.
+    Exec raise(u8 vector);
+    Exec raise(u8 vector, u32 error_code);
+    Exec raise_page_fault(u64 address, u32 error_code);
+    Exec raise(const Fault& fault);
+    [[nodiscard]] const Fault& fault() const { return fault_; }
+    /// After LinearMemory returned false: Exec::Fault or Exec::Leave.
+    [[nodiscard]] Exec failed() const { return leaving_ ? Exec::Leave : Exec::Fault; }
+    [[nodiscard]] virt::Exit& exit() { return exit_; }
+    /// Offers exit() to the innermost level that intercepts. Default if no level does. On Inject the fault is recorded;
+    /// on Leave the VP is marked as leaving.
+    virt::Action offer_exit();
+    void mark_leaving() { leaving_ = true; }
+    void clear_failure() { leaving_ = false; }
+    /// Delivers fault() (with double- and triple-fault rules) or an interrupt through IDT/IVT.
+    /// Returns false if the VP shut down. @param next_rip  return address of traps and software interrupts.
+    bool deliver(const Fault& fault, u64 next_rip);
+
+    // ---- pending events
+    [[nodiscard]] Activity activity() const { return state_->activity; }
+    /// True if take_event would do something now (an unmasked interrupt, NMI, INIT, SIPI, #DB trap is due).
+    [[nodiscard]] bool event_pending() const;
+    /// At an instruction boundary: clears shadows, delivers at most one pending event, wakes from HLT.
+    /// Returns Next if nothing was due, Resync if state changed, Leave if a level's owner took it.
+    Exec take_event();
+    void request_nmi();
+    void request_init();
+    void request_sipi(u8 vector);
+    /// Level of the external interrupt line (ExtINT of an 8259).
+    void set_external_line(bool level);
+    /// Asks a running VP to stop at the next boundary with Stop::Request. Any thread.
+    void request_stop();
+
+    // ---- levels
+    [[nodiscard]] std::vector<virt::Level>& levels() { return levels_; }
+    [[nodiscard]] const std::vector<virt::Level>& levels() const { return levels_; }
+
+    void fields(StateVisitor& v);
+
+  private:
+    VpEnvironment env_;
+    std::string name_;
+    u32 index_;
+    int state_fd_ = -1;
+    VpState* state_ = nullptr;
+    std::unique_ptr<mmu::Tlb> tlb_;
+    LinearMemory memory_;
+    std::unique_ptr<Apic> apic_;
+    std::vector<virt::Level> levels_;
+    Fault fault_;
+    virt::Exit exit_;
+    bool leaving_ = false;
+    bool external_line_ = false;
+};
+
+}  // namespace vg::cpu

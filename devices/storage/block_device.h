@@ -1,0 +1,52 @@
+// A disk as a provider sees it, and how images become one.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "base/types.h"
+
+namespace vg::devices {
+
+/// A block device of 512-byte sectors. Calls are synchronous; the provider decides at which virtual time a request
+/// completes. Ranges are checked by the caller; an implementation still refuses what lies outside.
+class BlockDevice {
+  public:
+    virtual ~BlockDevice() = default;
+    [[nodiscard]] virtual u64 size_bytes() const = 0;
+    [[nodiscard]] virtual bool read_only() const = 0;
+    [[nodiscard]] virtual u32 physical_sector_bytes() const { return 512; }
+    [[nodiscard]] virtual Result<void> read(u64 offset, std::span<u8> out) = 0;
+    [[nodiscard]] virtual Result<void> write(u64 offset, std::span<const u8> data) = 0;
+    /// The range may lose its content (reads zeroes afterwards where the format can say so).
+    [[nodiscard]] virtual Result<void> discard(u64 offset, u64 size) = 0;
+    /// When it returns, everything written before survives kill -9 and a host crash.
+    [[nodiscard]] virtual Result<void> flush() = 0;
+    /// For inspect and messages: "vhd (differencing of base.vhd)".
+    [[nodiscard]] virtual std::string describe() const = 0;
+};
+
+enum class ImageFormat : u8 { Auto, Raw, Vhd };
+enum class WriteMode : u8 {
+    Throwaway,  ///< writes go to an unnamed overlay that is gone afterwards
+    Overlay,    ///< writes go to `overlay`, created if missing (a differencing VHD of the image)
+    Direct,     ///< writes change the image itself
+    ReadOnly
+};
+
+struct ImageOptions {
+    std::string path;
+    ImageFormat format = ImageFormat::Auto;  ///< Auto: by extension and signature; a raw file is never guessed as VHD
+                                             ///< from content alone unless its name says .vhd
+    WriteMode mode = WriteMode::Throwaway;
+    std::string overlay;  ///< path, WriteMode::Overlay
+};
+
+/// Opens an image (and its chain of parents). Errors name the file, the offset, what was found and the remedy:
+/// Usage for a missing file or wrong option, Damaged for bad content. Nothing is written on an error.
+[[nodiscard]] Result<std::unique_ptr<BlockDevice>> open_image(const ImageOptions& options);
+
+}  // namespace vg::devices

@@ -1,0 +1,131 @@
+// A partition: privileges, GPA space, VPs, connections, and who answers its intercepts.
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/events.h"
+#include "base/log.h"
+#include "base/types.h"
+#include "cpu/engine.h"
+#include "cpu/vp.h"
+#include "hv/ports.h"
+#include "mmu/slat_builder.h"
+
+namespace vg {
+class StateVisitor;
+}
+
+namespace vg::hv {
+
+class Hypervisor;
+class Vp;
+
+/// Who emulates a partition's devices: the built-in parent, or (later) intercept messages to a guest parent.
+class InterceptSink {
+  public:
+    virtual ~InterceptSink() = default;
+    virtual u32 port_read(Vp& vp, u16 port, unsigned size) = 0;
+    virtual void port_write(Vp& vp, u16 port, unsigned size, u32 value) = 0;
+    /// Access to a GPA without memory. False: nobody is there (reads are all-ones, writes dropped).
+    virtual bool mmio_read(Vp& vp, Gpa gpa, unsigned size, u64& value) = 0;
+    virtual bool mmio_write(Vp& vp, Gpa gpa, unsigned size, u64 value) = 0;
+    /// The guest wrote HV_X64_MSR_RESET, triple-faulted, or reported a crash (P0..P4 in Partition::crash()).
+    virtual void partition_reset(Vp& vp) = 0;
+    virtual void partition_shutdown(Vp& vp) = 0;
+    virtual void partition_crashed(Vp& vp) = 0;
+};
+
+/// Fixed at creation. `privileges` is CPUID 0x40000003 EBX:EAX (C-10..C-43).
+struct PartitionConfig {
+    std::string name;
+    u64 privileges = 0x0000003000000A7F;  ///< profile C-90
+    u32 features_edx = 0x00080500;        ///< 0x40000003.EDX
+    u32 hints_eax = 0x00000220;           ///< 0x40000004.EAX
+    u32 max_vps = 1;
+};
+
+/// Crash MSRs (M-28, M-29) as last written.
+struct CrashReport {
+    bool notified = false;
+    std::array<u64, 5> p{};
+    u64 control = 0;
+    std::string message;  ///< from P3/P4 when bit 62 is set
+};
+
+/// One call of one hypercall code, counted for statistics.
+struct HypercallCount {
+    u64 calls = 0, failures = 0;
+};
+
+class Partition {
+  public:
+    Partition(Hypervisor& hypervisor, u64 id, PartitionConfig config, InterceptSink& sink);
+    ~Partition();
+    Partition(const Partition&) = delete;
+    Partition& operator=(const Partition&) = delete;
+
+    [[nodiscard]] u64 id() const { return id_; }
+    [[nodiscard]] const PartitionConfig& config() const { return config_; }
+    [[nodiscard]] Hypervisor& hypervisor() { return hypervisor_; }
+    [[nodiscard]] InterceptSink& sink() { return sink_; }
+
+    /// GPA space. RAM is given as SPA ranges; MMIO holes stay unmapped. Flushes TLBs of all VPs as needed.
+    Result<void> map_memory(Gpa gpa, Spa spa, u64 size, mmu::SlatPermissions permissions);
+    Result<void> unmap_memory(Gpa gpa, u64 size);
+    /// GPA to SPA of RAM (overlay pages included), or nothing.
+    [[nodiscard]] std::optional<Spa> translate(Gpa gpa) const;
+    /// Copies to and from guest memory, page by page. False if some page is not RAM (nothing past it is done).
+    [[nodiscard]] bool read_memory(Gpa gpa, void* out, u64 size) const;
+    [[nodiscard]] bool write_memory(Gpa gpa, const void* data, u64 size);
+
+    /// Overlay pages (hypercall page, SIMP, SIEFP, assist, reference TSC): `page` (SPA) hides what is mapped at gpa until
+    /// remove_overlay. An overlay outside the GPA space is remembered but not visible (M-07).
+    void add_overlay(Gpa gpa, Spa page, mmu::SlatPermissions permissions);
+    void remove_overlay(Gpa gpa);
+
+    Vp& create_vp(const cpu::CpuModel& model, u32 apic_id);
+    [[nodiscard]] const std::vector<std::unique_ptr<Vp>>& vps() const { return vps_; }
+    [[nodiscard]] Vp* find_vp(u32 index) const;
+    [[nodiscard]] cpu::ApicBus& apic_bus() { return apic_bus_; }
+    [[nodiscard]] Connections& connections() { return connections_; }
+
+    /// Host side of the SynIC: queue a message to a SINT of a VP (S-01..S-05; FIFO, delivered as slots free up).
+    /// InsufficientBuffers when the queue (64 messages per SINT) is full.
+    HvStatus post_message(u32 vp_index, u8 sint, u32 type, std::span<const u8> payload, u64 origin = 0);
+    /// Host side: sets an event flag and interrupts on the 0 to 1 edge (S-06, S-07). InvalidSynicState if masked/off.
+    HvStatus signal_event(u32 vp_index, u8 sint, u16 flag);
+    /// HvCallAssertVirtualInterrupt for emulated devices.
+    void assert_interrupt(const cpu::InterruptMessage& message) { apic_bus_.deliver(message); }
+
+    /// Reference time in 100 ns units since creation (M-06): also what the reference TSC page computes.
+    [[nodiscard]] u64 reference_time() const;
+    [[nodiscard]] bool has_privilege(unsigned bit) const { return ((config_.privileges >> bit) & 1) != 0; }
+
+    [[nodiscard]] CrashReport& crash() { return crash_; }
+    [[nodiscard]] std::map<u16, HypercallCount>& hypercall_counts() { return hypercall_counts_; }
+
+    // Partition-wide synthetic MSRs (M-01, M-02, M-07), changed by hv/msrs.cpp only.
+    u64 guest_os_id = 0, hypercall_msr = 0, reference_tsc_msr = 0;
+
+    void fields(StateVisitor& v);
+
+  private:
+    struct Impl;
+    Hypervisor& hypervisor_;
+    u64 id_;
+    PartitionConfig config_;
+    InterceptSink& sink_;
+    cpu::ApicBus apic_bus_;
+    Connections connections_;
+    std::vector<std::unique_ptr<Vp>> vps_;
+    CrashReport crash_;
+    std::map<u16, HypercallCount> hypercall_counts_;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace vg::hv

@@ -1,0 +1,49 @@
+// A partition's virtual processor: the processor plus SynIC, synthetic timers and the hv level on its stack.
+#pragma once
+
+#include <memory>
+
+#include "cpu/vp.h"
+#include "hv/partition.h"
+
+namespace vg::hv {
+
+class Synic;
+class SyntheticTimers;
+
+/// Runs as level 0 of its processor: cpu::virt exits come to on_exit, which answers CPUID leaves, synthetic MSRs,
+/// hypercalls, ports and memory holes.
+class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
+  public:
+    Vp(Partition& partition, u32 index, const cpu::CpuModel& model, u32 apic_id);
+    ~Vp() override;
+
+    [[nodiscard]] Partition& partition() { return partition_; }
+    [[nodiscard]] u32 index() const { return index_; }
+    [[nodiscard]] cpu::Vp& processor() { return *processor_; }
+    [[nodiscard]] Synic& synic() { return *synic_; }
+    [[nodiscard]] SyntheticTimers& timers() { return *timers_; }
+
+    cpu::virt::Action on_exit(cpu::Vp& vp, cpu::virt::Exit& exit) override;
+
+    /// Power-on: processor reset, synthetic state to its reset values (S-10).
+    void reset();
+    [[nodiscard]] const std::array<u64, 32>& exit_counts() const { return exit_counts_; }  ///< by ExitReason
+    void fields(StateVisitor& v);
+
+  private:
+    u32 port_read(cpu::Vp& vp, u16 port, unsigned size) override;
+    void port_write(cpu::Vp& vp, u16 port, unsigned size, u32 value) override;
+    int acknowledge_external(cpu::Vp& vp) override;
+    void shutdown(cpu::Vp& vp) override;
+
+    Partition& partition_;
+    u32 index_;
+    std::unique_ptr<cpu::Vp> processor_;
+    std::unique_ptr<Synic> synic_;
+    std::unique_ptr<SyntheticTimers> timers_;
+    std::array<u64, 32> exit_counts_{};
+    u64 vp_assist_msr_ = 0;
+};
+
+}  // namespace vg::hv

@@ -1,0 +1,54 @@
+// Banks: what translated code addresses from its one base register.
+//
+// A bank is one address space seen at one privilege: an alias of the VP's state page, then the read table, the
+// write table and the jump cache. The base register points at the start of the read table, so that state sits at
+// negative and the tables at positive displacements; switching address space or privilege is loading that register.
+// The layout is baked into all emitted code: change it only together with jit/.
+#pragma once
+
+#include <cstddef>
+
+#include "base/types.h"
+
+namespace vg::mmu {
+
+/// One direct-mapped software TLB entry. A read (write) through the entry of page number P goes to host address
+/// `gva + addend` if `tag == page address of gva`. Absence encodes every special case: not mapped, not permitted,
+/// MMIO, holds code, tracked.
+struct TlbEntry {
+    u64 tag = 0;
+    u64 addend = 0;
+};
+
+/// Guest linear address to translated code, for indirect jumps. `rip` is compared in full.
+struct JumpEntry {
+    u64 rip = 0;
+    u64 host = 0;
+};
+
+inline constexpr unsigned kTlbBits = 10;
+inline constexpr u32 kTlbEntries = 1u << kTlbBits;
+inline constexpr unsigned kJumpBits = 11;
+inline constexpr u32 kJumpEntries = 1u << kJumpBits;
+
+/// What lies at `base` (the value of the base register while the bank is current).
+struct BankTables {
+    TlbEntry read[kTlbEntries];
+    TlbEntry write[kTlbEntries];
+    JumpEntry jump[kJumpEntries];
+};
+
+inline constexpr std::ptrdiff_t kReadTable = offsetof(BankTables, read);
+inline constexpr std::ptrdiff_t kWriteTable = offsetof(BankTables, write);
+inline constexpr std::ptrdiff_t kJumpTable = offsetof(BankTables, jump);
+
+/// Entry number of a page: its low page-number bits.
+constexpr u32 tlb_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kTlbEntries - 1); }
+/// Entry number in the jump cache.
+constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip) & (kJumpEntries - 1); }
+
+/// Tag of an empty entry: a page address whose index differs from the entry's, so that no address can match.
+/// It is 0 for every entry but the first, so that clearing is memset plus one store.
+constexpr u64 empty_tag(u32 index) { return index == 0 ? kPageSize : 0; }
+
+}  // namespace vg::mmu

@@ -1,0 +1,138 @@
+// The machine's system-physical address space: RAM, ROM and MMIO.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/types.h"
+
+namespace vg {
+class StateHasher;
+}
+
+namespace vg::mmu {
+
+/// What answers accesses to an MMIO region. Offsets are relative to the region's start; sizes are 1, 2, 4 or 8
+/// and never cross the region's end. Called from the thread of the VP that accesses.
+class MmioHandler {
+  public:
+    virtual ~MmioHandler() = default;
+    virtual u64 mmio_read(u64 offset, unsigned size) = 0;
+    virtual void mmio_write(u64 offset, unsigned size, u64 value) = 0;
+};
+
+/// Told when bytes that hold translated code are about to change, whoever changes them.
+class CodeObserver {
+  public:
+    virtual ~CodeObserver() = default;
+    /// The bytes [spa, spa+size) within one page are being written and overlap translated code.
+    virtual void code_written(Spa spa, u32 size) = 0;
+};
+
+/// Told when cached write permission to a RAM page must go (it now holds code, is watched, ...).
+class TlbObserver {
+  public:
+    virtual ~TlbObserver() = default;
+    /// Drop every cached translation that allows direct writes to this page.
+    virtual void drop_write_entries(Spa page) = 0;
+    /// Drop everything cached about any physical address (the map changed).
+    virtual void drop_all() = 0;
+};
+
+enum class RegionKind : u8 { Ram, Rom, Mmio };
+
+/// A range of the space. Base and size are multiples of 4 KiB; regions do not overlap.
+struct Region {
+    std::string name;
+    Spa base;
+    u64 size = 0;
+    RegionKind kind = RegionKind::Ram;
+    u8* host = nullptr;             ///< RAM and ROM: host address of the first byte
+    MmioHandler* handler = nullptr; ///< MMIO
+    u64 first_page = 0;             ///< RAM: index of its first PageInfo
+};
+
+/// What is known about one RAM page. `code` is a bitmap of 128-byte granules that hold translated code.
+struct PageInfo {
+    u32 code = 0;
+    /// A write entry for this page may sit in some TLB (set at fill, cleared by drop_write_entries).
+    static constexpr u8 kWriteCached = 1;
+    /// Writes must take the slow path and are reported (tracking, watchpoints).
+    static constexpr u8 kTracked = 2;
+    u8 flags = 0;
+};
+
+/// RAM lives in one memfd, mapped shared and lazily: untouched guest RAM costs nothing. All access that is not
+/// through a TLB entry goes through read/write here, which keeps code tracking exact.
+class PhysicalMemory {
+  public:
+    PhysicalMemory();
+    ~PhysicalMemory();
+    PhysicalMemory(const PhysicalMemory&) = delete;
+    PhysicalMemory& operator=(const PhysicalMemory&) = delete;
+
+    /// Adds zeroed RAM. Error: the host cannot map that much (code Host), or the range overlaps (Usage).
+    Result<void> add_ram(std::string name, Spa base, u64 size);
+    /// Adds read-only memory with this content (padded with 0xff to whole pages).
+    Result<void> add_rom(std::string name, Spa base, const std::vector<u8>& content);
+    Result<void> add_mmio(std::string name, Spa base, u64 size, MmioHandler& handler);
+
+    /// The region that holds `spa`, or nullptr (a hole: reads give all-ones, writes are dropped).
+    [[nodiscard]] const Region* find(Spa spa) const;
+    [[nodiscard]] const std::vector<Region>& regions() const { return regions_; }
+
+    /// Host address of a RAM byte, or nullptr if it is not RAM. Valid to the end of its page; writing through it
+    /// is allowed only to a page with no code and no tracking (ask `writable_directly`).
+    [[nodiscard]] u8* ram(Spa spa) const;
+    /// Metadata of a RAM page; asserts that it is RAM.
+    [[nodiscard]] PageInfo& page_info(Spa spa);
+    [[nodiscard]] bool writable_directly(Spa spa);
+
+    /// Reads or writes any range, of any kind of memory; MMIO is accessed in naturally aligned pieces of at most
+    /// 8 bytes. Holes read as all-ones.
+    void read(Spa spa, void* out, u64 size);
+    void write(Spa spa, const void* data, u64 size);
+    template <class T>
+    [[nodiscard]] T read(Spa spa) {
+        T value;
+        read(spa, &value, sizeof value);
+        return value;
+    }
+    template <class T>
+    void write(Spa spa, const T& value) {
+        write(spa, &value, sizeof value);
+    }
+    /// Atomic compare-and-exchange on RAM, for accessed and dirty bits. `spa` naturally aligned.
+    /// Returns true if it held `expected`; false also if it is not RAM.
+    bool compare_exchange(Spa spa, u64 expected, u64 desired, unsigned size);
+
+    /// Marks [spa, spa+size), within one page, as holding translated code; write entries for the page go.
+    void mark_code(Spa spa, u32 size);
+    /// Forgets all code marks of a page.
+    void clear_code(Spa page);
+    void set_tracked(Spa page, bool tracked);
+
+    void set_code_observer(CodeObserver* observer) { code_observer_ = observer; }
+    void add_tlb_observer(TlbObserver* observer);
+    void remove_tlb_observer(TlbObserver* observer);
+
+    /// Called by a RAM writer (TLB slow path, DMA) before it changes bytes directly: reports to the code observer.
+    void before_write(Spa spa, u32 size);
+
+    /// Bytes of guest RAM that the host has really allocated.
+    [[nodiscard]] u64 resident_bytes() const;
+    /// Mixes all touched RAM pages (address and content; zero pages are as untouched ones) into the hash.
+    void hash(StateHasher& hasher) const;
+
+  private:
+    struct Impl;
+    std::vector<Region> regions_;  // sorted by base
+    CodeObserver* code_observer_ = nullptr;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace vg::mmu

@@ -1,0 +1,108 @@
+// The software TLB of one VP: banks per address space and privilege, filled by page walks.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/types.h"
+#include "mmu/bank.h"
+#include "mmu/physical_memory.h"
+#include "mmu/walk.h"
+
+namespace vg::mmu {
+
+/// Which permissions an access is checked against. Decides, with PagingMode and SlatMode, which bank is current.
+enum class Privilege : u8 {
+    Supervisor,    ///< CPL 0-2, SMAP in force if enabled
+    SupervisorAc,  ///< CPL 0-2 with EFLAGS.AC set: SMAP does not apply
+    User           ///< CPL 3
+};
+
+struct TlbStats {
+    u64 read_fills = 0, write_fills = 0, fetch_walks = 0;
+    u64 walk_cache_hits = 0, victim_hits = 0;
+    u64 flushes_all = 0, flushes_context = 0, flushes_page = 0, bank_switches = 0, bank_evictions = 0;
+};
+
+/// Single-threaded: belongs to the thread of its VP. Cached translations may be stale exactly as far as the
+/// architecture allows; whoever executes MOV CR, INVLPG, INVPCID, WRMSR EFER... calls the matching flush.
+class Tlb final : public TlbObserver {
+  public:
+    /// @param state_page  memfd and offset of the VP's 4 KiB state page, aliased below every bank.
+    Tlb(PhysicalMemory& memory, int state_fd, u64 state_offset);
+    ~Tlb() override;
+    Tlb(const Tlb&) = delete;
+    Tlb& operator=(const Tlb&) = delete;
+
+    /// Makes the bank for this combination current (creating or recycling one). Call after anything that changes
+    /// the mode, CPL, AC-with-SMAP or the second level; costs little when nothing changed.
+    /// A mode whose cr3 differs only in address (CR4.PCIDE=0) is a new context: MOV CR3 must also call flush_nonglobal.
+    void set_context(const PagingMode& mode, const SlatMode& slat, Privilege privilege);
+
+    /// Base register value of the current bank: start of its BankTables.
+    [[nodiscard]] BankTables* bank() const { return current_; }
+    [[nodiscard]] const PagingMode& mode() const { return mode_; }
+    [[nodiscard]] const SlatMode& slat() const { return slat_; }
+    [[nodiscard]] Privilege privilege() const { return privilege_; }
+
+    /// Hit test of the inline tables: host address of the byte, or nullptr. [gva, gva+size) must lie in one page.
+    [[nodiscard]] u8* find_read(u64 gva) const {
+        const TlbEntry& e = current_->read[tlb_index(gva)];
+        return e.tag == (gva & ~kPageMask) ? reinterpret_cast<u8*>(gva + e.addend) : nullptr;
+    }
+    [[nodiscard]] u8* find_write(u64 gva) const {
+        const TlbEntry& e = current_->write[tlb_index(gva)];
+        return e.tag == (gva & ~kPageMask) ? reinterpret_cast<u8*>(gva + e.addend) : nullptr;
+    }
+
+    /// Walks for one access within one page (canonical address) and, where allowed, fills the inline entry.
+    /// On success says where the page is; `host` is set if the access may be done directly.
+    struct Mapping {
+        Translation translation;
+        u8* host = nullptr;  ///< host address of the byte: RAM (ROM for reads and fetches) and direct access allowed
+    };
+    /// @param privilege  usually privilege(); an implicit supervisor access (descriptor tables, TSS) passes
+    ///                   Supervisor and then fills nothing in the current bank if that differs.
+    [[nodiscard]] Mapping resolve(u64 gva, Access access, Privilege privilege);
+
+    /// Instruction fetch translation of the current context: cached in its own structure.
+    [[nodiscard]] Mapping resolve_fetch(u64 gva) { return resolve(gva, Access::Fetch, privilege_); }
+
+    /// Everything, global entries too, all contexts (CR0.PG, CR4.PGE/PAE/SMEP..., EFER.NXE, PCIDE changes).
+    void flush_all();
+    /// MOV CR3 with bit 63 clear: all non-global entries of this PCID (of every context when PCIDE=0).
+    void flush_nonglobal(u16 pcid);
+    /// INVLPG: the page in the current PCID, and global entries in all.
+    void flush_page(u64 gva);
+    /// INVPCID type 0: one address in one PCID, non-global.
+    void flush_page_pcid(u64 gva, u16 pcid);
+    /// INVPCID types 1 (one PCID, non-global), 2 (all with global), 3 (all non-global).
+    void flush_pcid(u16 pcid);
+    void flush_all_nonglobal();
+    /// INVEPT and hv map changes: everything derived from this second-level root (0: any).
+    void flush_slat(u64 root);
+    /// The protection-key register changed.
+    void pkru_changed();
+
+    void drop_write_entries(Spa page) override;
+    void drop_all() override { flush_all(); }
+
+    /// The jump cache of every bank is emptied (code was invalidated or moved).
+    void clear_jump_caches();
+
+    /// For tests: only this many inline entries are ever filled (1..kTlbEntries); exactness must not depend on it.
+    void set_stress_entries(u32 entries);
+    [[nodiscard]] const TlbStats& stats() const { return stats_; }
+
+  private:
+    struct Bank;
+    struct Impl;
+    BankTables* current_ = nullptr;
+    PagingMode mode_;
+    SlatMode slat_;
+    Privilege privilege_ = Privilege::Supervisor;
+    TlbStats stats_;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace vg::mmu
