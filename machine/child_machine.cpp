@@ -11,6 +11,17 @@
 
 namespace vg::machine {
 
+namespace {
+
+/// Instance GUID of the n-th SCSI controller of a partition: fixed, so that a guest's device names are too.
+hv::Guid controller_instance(u32 number) {
+    hv::Guid guid = {0x76, 0x65, 0x72, 0x64, 0x69, 0x67, 0x72, 0x49, 0x80, 0x73, 0x63, 0x73, 0x69, 0x00, 0x00, 0x00};
+    guid[15] = static_cast<u8>(number);
+    return guid;
+}
+
+}  // namespace
+
 ChildMachine::~ChildMachine() = default;
 
 Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config, const ChildSection& section,
@@ -35,21 +46,21 @@ Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handler
                             report.p[1], report.p[2], report.p[3], report.p[4], report.message.empty() ? "" : "\n",
                             report.message));
     };
-    parent_ = std::make_unique<hv::parent::BuiltInParent>(hypervisor_.events(), hypervisor_.log(), std::move(parent_events));
+    parent_ = std::make_unique<hv::parent::BuiltInParent>(section_.name, hypervisor_.events(), hypervisor_.log(), io_,
+                                                          std::move(parent_events));
     hv::PartitionConfig partition_config;
     partition_config.name = section_.name;
     partition_config.max_vps = section_.processors;
     partition_ = &hypervisor_.create_partition(std::move(partition_config), *parent_);
-    parent_->bind(*partition_);
+    parent_->attach(*partition_);
 
     ChipsetEvents chipset_events;
     chipset_events.console = handlers.console;
     chipset_events.power_off = [off = handlers.powered_off] { off("the guest powered off"); };
     chipset_events.reset = [reset = handlers.reset] { reset("the guest asked for a reset"); };
-    chipset_ = std::make_unique<Chipset>(hypervisor_.events(), hypervisor_.log(), partition_->apic_bus(),
+    chipset_ = std::make_unique<Chipset>(hypervisor_.events(), io_, partition_->apic_bus(),
                                          start_unix_seconds, std::move(chipset_events));
-    parent_->set_io(chipset_->io());
-    parent_->map_mmio(Gpa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic());
+    parent_->add_mmio(Gpa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic());
 
     const RamLayout layout(section_.memory.bytes);
     if (auto ok = partition_->map_memory(Gpa(0), ram, layout.low, {}); !ok) return ok;
@@ -67,7 +78,7 @@ Result<void> ChildMachine::attach_disks() {
     for (const DiskSection& disk : section_.disks) {
         while (controllers.size() <= disk.controller) {
             const auto number = static_cast<u32>(controllers.size());
-            controllers.push_back(&parent_->add_storage_controller(fmt::format("scsi{}", number), number));
+            controllers.push_back(&parent_->add_storage_controller(fmt::format("{}.scsi{}", section_.name, number), controller_instance(number)));
             used.emplace_back();
         }
         devices::ImageOptions options;
@@ -97,7 +108,9 @@ Result<void> ChildMachine::attach_disks() {
         }
         taken.push_back(slot(lun));
         disks_.push_back(device->get());
-        controllers[disk.controller]->attach(0, static_cast<u8>(disk.target), static_cast<u8>(lun), std::move(*device));
+        auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target), static_cast<u8>(lun),
+                                                             std::move(*device));
+        if (!attached) return Unexpected{attached.error().in(disk.at.text())};
     }
     return {};
 }

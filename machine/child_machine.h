@@ -42,7 +42,7 @@ class ChildMachine final : public GuestMemory {
 
   private:
     ChildMachine(const ChildSection& section, cpu::CpuModel model, hv::Hypervisor& hypervisor)
-        : section_(section), model_(std::move(model)), hypervisor_(hypervisor) {}
+        : section_(section), model_(std::move(model)), hypervisor_(hypervisor), io_(hypervisor.log()) {}
     Result<void> build(Spa ram, u64 start_unix_seconds, Events handlers);
     Result<void> attach_disks();
     Result<void> load();
@@ -50,6 +50,7 @@ class ChildMachine final : public GuestMemory {
     ChildSection section_;
     cpu::CpuModel model_;
     hv::Hypervisor& hypervisor_;
+    devices::IoBus io_;
     std::unique_ptr<hv::parent::BuiltInParent> parent_;
     hv::Partition* partition_ = nullptr;
     std::unique_ptr<Chipset> chipset_;

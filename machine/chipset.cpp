@@ -16,9 +16,8 @@ cpu::InterruptMessage decode_msi(u64 address, u32 data) {
     return message;
 }
 
-Chipset::Chipset(EventQueue& events, Log& log, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers)
+Chipset::Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers)
     : apics_(apics),
-      io_(log),
       ioapic_(*this),
       com1_("com1", ioapic_.line(board::kCom1Irq), std::move(handlers.console)),
       rtc_(events, ioapic_.line(board::kRtcIrq), static_cast<s64>(start_unix_seconds)),
@@ -27,10 +26,10 @@ Chipset::Chipset(EventQueue& events, Log& log, cpu::ApicBus& apics, u64 start_un
               if (type == board::kSleepTypeS5) off();
           }),
       reset_([again = std::move(handlers.reset)](bool) { again(); }) {
-    io_.map("com1", board::kCom1, devices::Uart16550::kPortCount, com1_);
-    io_.map("cmos_rtc", board::kRtcPort, devices::CmosRtc::kPortCount, rtc_);
-    io_.map("acpi_pm", board::kPmBase, devices::AcpiPm::kPortCount, pm_);
-    io_.map("reset_control", board::kResetPort, 1, reset_);
+    io.map("com1", board::kCom1, devices::Uart16550::kPortCount, com1_);
+    io.map("cmos_rtc", board::kRtcPort, devices::CmosRtc::kPortCount, rtc_);
+    io.map("acpi_pm", board::kPmBase, devices::AcpiPm::kPortCount, pm_);
+    io.map("reset_control", board::kResetPort, 1, reset_);
     apics_.add_eoi_listener(*this);
 }
 

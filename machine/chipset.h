@@ -28,9 +28,8 @@ struct ChipsetEvents {
 class Chipset final : private devices::MessageSink, private cpu::EoiListener {
   public:
     /// @param apics  where interrupt messages go; the IOAPIC listens to its EOIs
-    Chipset(EventQueue& events, Log& log, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers);
+    Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers);
 
-    [[nodiscard]] devices::IoBus& io() { return io_; }
     [[nodiscard]] devices::Ioapic& ioapic() { return ioapic_; }
     [[nodiscard]] devices::Uart16550& com1() { return com1_; }
     [[nodiscard]] devices::AcpiPm& pm() { return pm_; }
@@ -41,7 +40,6 @@ class Chipset final : private devices::MessageSink, private cpu::EoiListener {
     void eoi(u8 vector) override { ioapic_.eoi(vector); }
 
     cpu::ApicBus& apics_;
-    devices::IoBus io_;
     devices::Ioapic ioapic_;
     devices::Uart16550 com1_;
     devices::CmosRtc rtc_;

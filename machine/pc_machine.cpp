@@ -3,9 +3,6 @@
 #include <fmt/format.h>
 
 #include "base/state.h"
-#include "devices/debug_exit.h"
-#include "devices/fw_cfg.h"
-#include "devices/test_device.h"
 #include "machine/acpi_tables.h"
 #include "machine/layout.h"
 #include "machine/loader.h"
@@ -22,7 +19,7 @@ Result<std::unique_ptr<PcMachine>> PcMachine::create(const Config& config, mmu::
                                                      EventQueue& events, Log& log, Events handlers) {
     auto model = cpu::CpuModel::create(config.machine.cpu);
     if (!model) return Unexpected{model.error().in("machine.cpu")};
-    std::unique_ptr<PcMachine> pc(new PcMachine(memory, std::move(*model)));
+    std::unique_ptr<PcMachine> pc(new PcMachine(memory, log, std::move(*model)));
     if (auto ok = pc->build(config, events, log, std::move(handlers)); !ok) return Unexpected{ok.error()};
     return pc;
 }
@@ -41,11 +38,11 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     if (layout.high != 0) {
         if (auto ok = memory_.add_ram("ram-high", Spa(kFourGiB), layout.high); !ok) return ok;
     }
-    chipset_ = std::make_unique<Chipset>(events, log, apics_, *start, std::move(handlers_.chipset));
+    chipset_ = std::make_unique<Chipset>(events, io_, apics_, *start, std::move(handlers_.chipset));
     if (auto ok = memory_.add_mmio("ioapic", Spa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic()); !ok) {
         return ok;
     }
-    add_test_devices(config, events);
+    if (auto ok = add_test_devices(config); !ok) return ok;
 
     AcpiOptions acpi;
     for (u32 i = 0; i < config.machine.processors; ++i) {
@@ -68,18 +65,26 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     return {};
 }
 
-void PcMachine::add_test_devices(const Config& config, EventQueue& events) {
-    const auto own = [this](auto device) -> auto& {
-        auto& reference = *device;
-        extra_.push_back(std::move(device));
-        return reference;
-    };
-    devices::IoBus& io = chipset_->io();
+Result<void> PcMachine::add_test_devices(const Config& config) {
     if (config.devices.isa_debug_exit != 0) {
-        auto& chip = own(std::make_unique<devices::DebugExit>(handlers_.debug_exit));
-        io.map("debug_exit", static_cast<u16>(config.devices.isa_debug_exit), devices::DebugExit::kPortCount, chip);
+        debug_exit_ = std::make_unique<devices::DebugExit>(handlers_.debug_exit);
+        io_.map("debug_exit", static_cast<u16>(config.devices.isa_debug_exit), devices::DebugExit::kPortCount, *debug_exit_);
     }
-    (void)events;
+    if (config.devices.fw_cfg) {
+        fw_cfg_ = std::make_unique<devices::FwCfg>();
+        fw_cfg_->set_number(devices::FwCfg::kRamSize, config.machine.memory.bytes, 8);
+        fw_cfg_->set_number(devices::FwCfg::kCpuCount, config.machine.processors, 2);
+        io_.map("fw_cfg", devices::FwCfg::kPort, devices::FwCfg::kPortCount, *fw_cfg_);
+    }
+    if (!config.devices.testdev) return {};
+    std::vector<devices::IrqLine*> lines;
+    for (u32 i = 0; i < chipset_->ioapic().pin_count(); ++i) lines.push_back(&chipset_->ioapic().line(i));
+    test_device_ = std::make_unique<devices::TestDevice>(std::move(lines), [this](u32 address) {
+        for (const auto& vp : vps_) vp->tlb().flush_page(address);
+    });
+    io_.map("test_latch", devices::TestDevice::kLatchPort, devices::TestDevice::kLatchPortCount, test_device_->latch_ports());
+    io_.map("test_lines", devices::TestDevice::kLinePort, test_device_->line_port_count(), test_device_->line_ports());
+    return memory_.add_mmio("test_device", Spa(devices::TestDevice::kMmioBase), devices::TestDevice::kMmioSize, *test_device_);
 }
 
 bool PcMachine::write(Gpa gpa, std::span<const u8> data) {
@@ -97,12 +102,14 @@ bool PcMachine::read(Gpa gpa, std::span<u8> out) {
     return true;
 }
 
-u32 PcMachine::port_read(cpu::Vp&, u16 port, unsigned size) { return chipset_->io().read(port, size); }
-void PcMachine::port_write(cpu::Vp&, u16 port, unsigned size, u32 value) { chipset_->io().write(port, size, value); }
+u32 PcMachine::port_read(cpu::Vp&, u16 port, unsigned size) { return io_.read(port, size); }
+void PcMachine::port_write(cpu::Vp&, u16 port, unsigned size, u32 value) { io_.write(port, size, value); }
 
 void PcMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
-    for (const auto& device : extra_) {
+    for (devices::Device* device :
+         std::initializer_list<devices::Device*>{debug_exit_.get(), fw_cfg_.get(), test_device_.get()}) {
+        if (device == nullptr) continue;
         VisitScope scope(v, device->name());
         device->fields(v);
     }

@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "cpu/vp.h"
-#include "devices/core/device.h"
+#include "devices/debug_exit.h"
+#include "devices/fw_cfg.h"
+#include "devices/test_device.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
 #include "machine/guest_memory.h"
@@ -31,9 +33,10 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     bool read(Gpa gpa, std::span<u8> out) override;
 
   private:
-    PcMachine(mmu::PhysicalMemory& memory, cpu::CpuModel model) : memory_(memory), model_(std::move(model)) {}
+    PcMachine(mmu::PhysicalMemory& memory, Log& log, cpu::CpuModel model)
+        : memory_(memory), io_(log), model_(std::move(model)) {}
     Result<void> build(const Config& config, EventQueue& events, Log& log, Events handlers);
-    void add_test_devices(const Config& config, EventQueue& events);
+    Result<void> add_test_devices(const Config& config);
 
     u32 port_read(cpu::Vp& vp, u16 port, unsigned size) override;
     void port_write(cpu::Vp& vp, u16 port, unsigned size, u32 value) override;
@@ -41,11 +44,14 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     void shutdown(cpu::Vp&) override { handlers_.shutdown(); }
 
     mmu::PhysicalMemory& memory_;
+    devices::IoBus io_;
     cpu::CpuModel model_;
     cpu::ApicBus apics_;
     Events handlers_;
     std::unique_ptr<Chipset> chipset_;
-    std::vector<std::unique_ptr<devices::Device>> extra_;
+    std::unique_ptr<devices::DebugExit> debug_exit_;
+    std::unique_ptr<devices::FwCfg> fw_cfg_;
+    std::unique_ptr<devices::TestDevice> test_device_;
     std::vector<std::unique_ptr<cpu::Vp>> vps_;
 };
 
