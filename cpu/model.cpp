@@ -76,9 +76,9 @@ constexpr LeafRow kLeaves[] = {
 /// Instruction sets that are executed by the host processor itself.
 constexpr CpuFlag kNative[] = {CpuFlag::SSE3,   CpuFlag::SSSE3,     CpuFlag::SSE4_1, CpuFlag::SSE4_2, CpuFlag::POPCNT,
                                CpuFlag::AVX,    CpuFlag::AVX2,      CpuFlag::BMI1,   CpuFlag::BMI2,   CpuFlag::FMA,
-                               CpuFlag::F16C,   CpuFlag::LZCNT,     CpuFlag::MOVBE,  CpuFlag::AES,    CpuFlag::PCLMULQDQ,
+                               CpuFlag::F16C,   CpuFlag::LZCNT,     CpuFlag::MOVBE,  CpuFlag::AES,    CpuFlag::PCLMUL,
                                CpuFlag::SHA,    CpuFlag::ADX,       CpuFlag::SSE4A,  CpuFlag::GFNI,   CpuFlag::VAES,
-                               CpuFlag::VPCLMULQDQ};
+                               CpuFlag::VPCLMUL};
 
 const FlagRow& row_of(CpuFlag flag) { return kFlags[static_cast<unsigned>(flag)]; }
 
@@ -250,7 +250,7 @@ void CpuModel::build_leaves(u32 signature, std::string_view brand) {
     leaves_[{0x80000000, 0}].eax = max_extended_leaf_;
     CpuidRegs& one = leaves_[{1, 0}];
     one.eax = signature;
-    one.ebx = has(CpuFlag::CLFSH) ? 8u << 8 : 0;
+    one.ebx = has(CpuFlag::CLFLUSH) ? 8u << 8 : 0;
     CpuidRegs& extended = leaves_[{0x80000001, 0}];
     if (!intel) {
         constexpr u32 kMirrored = 0x0183f3ff;  // AMD repeats these bits of leaf 1 EDX

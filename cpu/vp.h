@@ -149,6 +149,7 @@ class Vp {
     Exec start_from_sipi();
     Exec deliver_debug(u64 dr6_bits);
     void reset_common();
+    bool shut_down();
 
     VpEnvironment env_;
     std::string name_;
