@@ -1,5 +1,6 @@
 #include "hv/stimer.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -16,7 +17,7 @@ SyntheticTimers::SyntheticTimers(Vp& vp) : vp_(vp) {
     EventQueue& events = vp.partition().hypervisor().events();
     for (unsigned i = 0; i < kStimerCount; ++i)
         timers_[i].event = events.add(fmt::format("hv.p{}.vp{}.stimer{}", vp.partition().id(), vp.index(), i),
-                                      [this, i](VTime) { fired(i); });
+                                      [this, i](VTime due) { fired(i, due); });
 }
 
 SyntheticTimers::~SyntheticTimers() {
@@ -75,9 +76,13 @@ void SyntheticTimers::wait(unsigned index) {
     if (when != kNever) vp_.partition().hypervisor().events().arm(timer.event, when);
 }
 
-void SyntheticTimers::fired(unsigned index) {
-    // A rebased reference clock may be a tick behind what this was armed for: then wait() arms again.
-    wait(index);
+void SyntheticTimers::fired(unsigned index, VTime due) {
+    const ReferenceTime& clock = vp_.partition().reference_clock();
+    const VTime now = std::max(due, vp_.partition().hypervisor().events().now());
+    if (clock.at(now) >= timers_[index].expiry)
+        expire(index);
+    else
+        wait(index);  // the clock was rebased since this was armed, and is a tick behind
 }
 
 void SyntheticTimers::expire(unsigned index) {
@@ -134,6 +139,7 @@ void SyntheticTimers::fields(StateVisitor& v) {
         v("count", timers_[i].count, Fmt::Dec);
         v("expiry", timers_[i].expiry, Fmt::Dec);
         v("pending", timers_[i].pending);
+        if (timers_[i].count == 0) timers_[i].pending = false;
     }
 }
 

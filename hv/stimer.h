@@ -43,7 +43,7 @@ class SyntheticTimers {
     void stop(unsigned index);
     /// Waits for timer.expiry; expires at once if it is past.
     void wait(unsigned index);
-    void fired(unsigned index);
+    void fired(unsigned index, VTime due);
     void expire(unsigned index);
     /// After a delivered expiration: one-shots end, periodic timers go on.
     void finish(unsigned index);

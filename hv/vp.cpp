@@ -65,6 +65,7 @@ Vp::Vp(Partition& partition, u32 index, const cpu::CpuModel& model, u32 apic_id)
     controls.slat = partition.slat();
     processor_->levels().push_back({controls, this});
     processor_->update_context();
+    start_tsc();
 }
 
 Vp::~Vp() = default;
@@ -194,6 +195,13 @@ void Vp::reset() {
     timers_->reset();
     synic_->reset();
     processor_->reset();
+    start_tsc();
+}
+
+void Vp::start_tsc() {
+    // From the machine's clock, not the processor's: VPs that are reset together get equal TSCs, whatever slice each
+    // of them ran last. The reference TSC page needs that (S-93).
+    processor_->state().tsc_offset = u64{0} - partition_.hypervisor().events().now();
 }
 
 // Ports and shutdown of a processor without an intercepting level would come here: the same answers.

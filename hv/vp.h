@@ -36,6 +36,7 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
     void set_vp_assist_msr(u64 value);
 
   private:
+    void start_tsc();
     cpu::virt::Action on_msr(cpu::virt::Exit& exit);
     cpu::virt::Action on_io(cpu::virt::Exit& exit);
     cpu::virt::Action on_memory(cpu::virt::Exit& exit);
