@@ -200,7 +200,7 @@ class Session {
         VTime limit = machine_->now() + kHostCheckInterval;
         if (test_.guest_time.ns != 0) limit = std::min(limit, test_.guest_time.ns);
         if (options_.instructions > machine_->instructions()) {
-            limit = std::min(limit, machine_->now() + options_.instructions - machine_->instructions());
+            limit = std::min<VTime>(limit, machine_->now() + options_.instructions - machine_->instructions());
         }
         return limit;
     }
