@@ -24,6 +24,8 @@ class StateVisitor;
 
 namespace vg::cpu {
 
+class Interp;
+
 /// Everything a VP is built from; references outlive it.
 struct VpEnvironment {
     mmu::PhysicalMemory& memory;
@@ -57,6 +59,8 @@ class Vp {
     [[nodiscard]] LinearMemory& memory() { return memory_; }
     [[nodiscard]] mmu::PhysicalMemory& physical() { return env_.memory; }
     [[nodiscard]] Apic& apic() { return *apic_; }
+    /// Context of instruction bodies, with the caches of decoded instructions and host stubs. Made at first use.
+    [[nodiscard]] Interp& interp();
     [[nodiscard]] const CpuModel& model() const { return env_.model; }
     [[nodiscard]] EventQueue& events() { return env_.events; }
     [[nodiscard]] Log& log() { return env_.log; }
@@ -134,6 +138,7 @@ class Vp {
     std::unique_ptr<mmu::Tlb> tlb_;
     LinearMemory memory_;
     std::unique_ptr<Apic> apic_;
+    std::unique_ptr<Interp> interp_;
     std::vector<virt::Level> levels_;
     Fault fault_;
     virt::Exit exit_;
