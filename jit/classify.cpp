@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "base/assert.h"
 #include "cpu/isa/isa.h"
 
 namespace vg::jit {
@@ -171,15 +172,15 @@ bool is_vex_gpr(cpu::Op op) {
 }  // namespace
 
 u8 opcode_map(const Insn& i) {
-    if (i.vex == 2) return 1;
-    if (i.vex == 3) return i.bytes[i.opcode_offset - 2] & 31;
-    const u8 before = i.opcode_offset > 0 ? i.bytes[i.opcode_offset - 1] : u8{0};
-    if (before == 0x0f) return 1;
-    if (i.opcode_offset > 1 && i.bytes[i.opcode_offset - 2] == 0x0f) {
-        if (before == 0x38) return 2;
-        if (before == 0x3a) return 3;
+    using cpu::OpcodeMap;
+    switch (cpu::row(i.row).map) {
+        case OpcodeMap::One: return 0;
+        case OpcodeMap::M0F: case OpcodeMap::Vex0F: return 1;
+        case OpcodeMap::M0F38: case OpcodeMap::Vex0F38: return 2;
+        case OpcodeMap::M0F3A: case OpcodeMap::Vex0F3A: return 3;
+        case OpcodeMap::Count: break;
     }
-    return 0;
+    VG_UNREACHABLE();
 }
 
 Class classify(const Insn& i) {

@@ -49,6 +49,7 @@ JitEngine::JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeAr
 }
 
 JitEngine::~JitEngine() {
+    known_.clear();  // the VPs may be gone already
     flush();
     memory_.set_code_observer(nullptr);
     if (perf_map_ != nullptr) std::fclose(perf_map_);
@@ -98,11 +99,14 @@ Stop JitEngine::run(Vp& vp) {
                 if (stop == Stop::Leave || stop == Stop::Request) return stop;
                 continue;
             }
-            key = mode_key(vp, k.model);
+            key = current_key(vp, k.model);
             use_jump_cache(k, vp, key);
         }
-        if (s.budget <= 0) return Stop::Budget;
-        if (!dispatch(vp, k, c, key)) {
+        if (s.budget <= 0) {
+            c.leave = Leave::Resync;
+            continue;
+        }
+        if (!dispatch(vp, c, key)) {
             pending_link_ = 0;
             ++stats_.steps;
             const Stop stop = stepper_.step(vp);
@@ -112,20 +116,17 @@ Stop JitEngine::run(Vp& vp) {
     }
 }
 
-bool JitEngine::dispatch(Vp& vp, Known& k, Context& c, ModeKey key) {
+bool JitEngine::dispatch(Vp& vp, Context& c, ModeKey key) {
     VpState& s = vp.state();
     ++stats_.dispatches;
     if (options_.flush_every != 0 && stats_.dispatches % options_.flush_every == 0) flush();
     u64 page_rip = 0;
-    Block* block = find_block(vp, k, key, page_rip);
+    Block* block = find_block(vp, key, page_rip);
     if (block == nullptr || block->count > s.budget) return false;
     if (options_.link_blocks) {
         if (pending_link_ != 0 && s.jit[1] == page_rip) link(pending_link_, *block);
-        if (key.has(ModeKey::kFlat)) {
-            mmu::JumpEntry& entry = vp.tlb().bank()->jump[mmu::jump_index(s.rip)];
-            entry.rip = s.rip;
-            entry.host = reinterpret_cast<u64>(arena_.executable(block->entry));
-        }
+        if (key.has(ModeKey::kFlat))
+            vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
     }
     pending_link_ = 0;
     s.jit[0] = pack_flags(s.rflags);
@@ -135,7 +136,7 @@ bool JitEngine::dispatch(Vp& vp, Known& k, Context& c, ModeKey key) {
     return true;
 }
 
-Block* JitEngine::find_block(Vp& vp, Known& k, ModeKey key, u64& page_rip) {
+Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip) {
     const VpState& s = vp.state();
     u64 linear = s.rip;
     if (key.code_mode() != CodeMode::Bits64) {
@@ -151,7 +152,6 @@ Block* JitEngine::find_block(Vp& vp, Known& k, ModeKey key, u64& page_rip) {
     const Spa spa = mapping.translation.spa;
     page_rip = s.rip - spa.offset();
     if (Block* block = blocks_.find(spa, key.value)) return block;
-    (void)k;
     return translate(vp, key, spa, mapping.host - spa.offset());
 }
 
@@ -161,9 +161,7 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page) {
         flush();
     const auto start = std::chrono::steady_clock::now();
     const u32 used = arena_.used();
-    ModeKey emitted = key;
-    if (!options_.native) emitted.value &= ~ModeKey::kFlat;
-    Block* block = translator_.translate(spa, page, emitted, vp.model(), options_.block_limit);
+    Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit);
     if (block == nullptr) return nullptr;
     if (memory_.ram(spa) != nullptr) memory_.mark_code(spa, block->size);
     stats_.translate_ns += static_cast<u64>((std::chrono::steady_clock::now() - start).count());
@@ -194,7 +192,9 @@ void JitEngine::finish_exit(Context& c) {
 
 void JitEngine::link(u32 number, Block& target) {
     Site& site = blocks_.site(number);
-    if (!site.block->valid || site.linked != nullptr || site.block->key != target.key) return;
+    if (!site.block->valid || site.linked != nullptr || site.block->key != target.key ||
+        site.block->spa.page() != target.spa.page())
+        return;
     Assembler::patch(arena_.writable(), site.patch, target.entry);
     site.linked = &target;
     site.next_incoming = target.incoming;
@@ -204,17 +204,22 @@ void JitEngine::link(u32 number, Block& target) {
 
 /// Entries of a bank's jump cache lead to code for one mode key; another mode on the same bank starts afresh.
 void JitEngine::use_jump_cache(Known& k, Vp& vp, ModeKey key) {
-    mmu::BankTables* bank = vp.tlb().bank();
-    const auto [entry, added] = k.jump_keys.try_emplace(bank, key.value);
+    const auto [entry, added] = k.jump_keys.try_emplace(vp.tlb().bank(), key.value);
     if (!added && entry->second == key.value) return;
     entry->second = key.value;
-    for (u32 index = 0; index < mmu::kJumpEntries; ++index) bank->jump[index] = {~u64{0} >> 1, 0};
+    vp.tlb().clear_jump_caches();
+}
+
+ModeKey JitEngine::current_key(const Vp& vp, u32 model) const {
+    ModeKey key = mode_key(vp, model);
+    if (!options_.native) key.value &= ~ModeKey::kFlat;
+    return key;
 }
 
 std::span<const u8> JitEngine::code_of(const Vp& vp, Spa spa) {
     for (const auto& k : known_) {
         if (k->vp != &vp) continue;
-        const Block* block = blocks_.find(spa, mode_key(vp, k->model).value);
+        const Block* block = blocks_.find(spa, current_key(vp, k->model).value);
         if (block != nullptr) return {arena_.executable(block->entry), 256};
     }
     return {};

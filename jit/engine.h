@@ -85,12 +85,13 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- dispatch (engine.cpp)
     Known& known(cpu::Vp& vp);
-    [[nodiscard]] bool dispatch(cpu::Vp& vp, Known& k, Context& c, ModeKey key);
-    [[nodiscard]] Block* find_block(cpu::Vp& vp, Known& k, ModeKey key, u64& page_rip);
+    [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c, ModeKey key);
+    [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip);
     [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page);
     void finish_exit(Context& c);
     void link(u32 site, Block& target);
     void use_jump_cache(Known& k, cpu::Vp& vp, ModeKey key);
+    [[nodiscard]] ModeKey current_key(const cpu::Vp& vp, u32 model) const;
 
     // ---- invalidation (invalidate.cpp)
     void flush();

@@ -98,7 +98,7 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
 JitEngine::After JitEngine::completed(Context& c, const Site& site, const Insn&, ModeKey key, u64 epoch) {
     VpState& s = *c.state;
     if (epoch_ != epoch || c.vp->event_pending() || c.vp->stepping()) return After::Left;
-    if (site.check_key && mode_key(*c.vp, key.value >> ModeKey::kModelShift) != key) return After::Left;
+    if (site.check_key && current_key(*c.vp, key.value >> ModeKey::kModelShift) != key) return After::Left;
     c.leave = Leave::Lookup;
     const s64 rest = site.block->count - site.index - 1;
     if (site.next == 0 || s.budget < rest) return After::Left;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "base/bits.h"
 #include "cpu/decode.h"
 
 namespace vg::jit {
