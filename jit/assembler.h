@@ -1,0 +1,223 @@
+// Host instruction bytes: the few forms that blocks are made of, and the general ModRM form that guest instructions
+// are re-encoded with.
+//
+// Blocks are written by this and not by xbyak: re-encoding works on opcode bytes, for which xbyak has no interface,
+// and translation time counts (21 ns per instruction with xbyak, 2 ns here). Thunks, made once, use xbyak.
+#pragma once
+
+#include <cstring>
+
+#include "base/types.h"
+
+namespace vg::jit {
+
+inline constexpr u8 kNone = 0xff;
+
+/// A host memory operand.
+struct HostMem {
+    u8 base = kNone;
+    u8 index = kNone;  ///< never RSP
+    u8 scale = 1;
+    s32 disp = 0;
+};
+
+/// What precedes ModRM.
+struct Encoding {
+    u8 map = 0;            ///< 0 one-byte, 1: 0F, 2: 0F38, 3: 0F3A
+    u8 opcode = 0;
+    u8 mandatory = 0;      ///< 0, 0x66, 0xf2 or 0xf3 directly before REX
+    bool size16 = false;   ///< 0x66 as operand size
+    bool lock = false;
+    bool w = false;
+    bool force_rex = false;///< SPL..DIL are meant
+    // VEX
+    bool vex = false;
+    bool l = false;
+    u8 vvvv = 0;           ///< register number
+};
+
+/// Condition codes as in the low nibble of Jcc.
+enum Cond : u8 { kO, kNo, kB, kAe, kE, kNe, kBe, kA, kS, kNs, kP, kNp, kL, kGe, kLe, kG };
+
+/// Appends to a buffer whose bytes are known by their offset in the code arena. The caller makes sure of the room.
+class Assembler {
+  public:
+    void attach(u8* arena, u32 offset) {
+        arena_ = arena;
+        p_ = arena + offset;
+    }
+    [[nodiscard]] u32 offset() const { return static_cast<u32>(p_ - arena_); }
+    void rewind(u32 offset) { p_ = arena_ + offset; }
+
+    void byte(u8 v) { *p_++ = v; }
+    void dword(u32 v) {
+        std::memcpy(p_, &v, 4);
+        p_ += 4;
+    }
+    void qword(u64 v) {
+        std::memcpy(p_, &v, 8);
+        p_ += 8;
+    }
+    void bytes(const u8* from, std::size_t count) {
+        std::memcpy(p_, from, count);
+        p_ += count;
+    }
+
+    // ---- the general form
+    void modrm(const Encoding& e, u8 reg, u8 rm) {
+        prefix(e, reg, kNone, rm);
+        byte(static_cast<u8>(0xc0 | (reg & 7) << 3 | (rm & 7)));
+    }
+    void modrm(const Encoding& e, u8 reg, const HostMem& m) {
+        prefix(e, reg, m.index, m.base);
+        memory(reg, m);
+    }
+
+    // ---- 64-bit conveniences
+    void mov(u8 to, u8 from) { modrm({.opcode = 0x8b, .w = true}, to, from); }
+    void mov32(u8 to, u8 from) { modrm({.opcode = 0x8b}, to, from); }
+    void mov(u8 to, const HostMem& m) { modrm({.opcode = 0x8b, .w = true}, to, m); }
+    void mov32(u8 to, const HostMem& m) { modrm({.opcode = 0x8b}, to, m); }
+    void mov(const HostMem& m, u8 from) { modrm({.opcode = 0x89, .w = true}, from, m); }
+    void lea(u8 to, const HostMem& m) { modrm({.opcode = 0x8d, .w = true}, to, m); }
+    void lea32(u8 to, const HostMem& m) { modrm({.opcode = 0x8d}, to, m); }
+    void add(u8 to, const HostMem& m) { modrm({.opcode = 0x03, .w = true}, to, m); }
+    void add(u8 to, u8 from) { modrm({.opcode = 0x03, .w = true}, to, from); }
+    void xor_(u8 to, const HostMem& m) { modrm({.opcode = 0x33, .w = true}, to, m); }
+    void cmp(u8 a, const HostMem& m) { modrm({.opcode = 0x3b, .w = true}, a, m); }
+    void cmp(u8 a, u8 b) { modrm({.opcode = 0x3b, .w = true}, a, b); }
+    /// Group 1 with an immediate: 0 add, 4 and, 5 sub, 7 cmp.
+    void alu_imm(u8 which, u8 to, s32 imm, bool w) {
+        const bool small = imm >= -128 && imm <= 127;
+        modrm({.opcode = static_cast<u8>(small ? 0x83 : 0x81), .w = w}, which, to);
+        if (small)
+            byte(static_cast<u8>(imm));
+        else
+            dword(static_cast<u32>(imm));
+    }
+    void mov_imm(u8 to, u64 imm) {
+        if (imm <= 0xffffffff) {
+            if (to >= 8) byte(0x41);
+            byte(static_cast<u8>(0xb8 | (to & 7)));
+            dword(static_cast<u32>(imm));
+        } else if (static_cast<s64>(imm) == static_cast<s32>(imm)) {
+            modrm({.opcode = 0xc7, .w = true}, 0, to);
+            dword(static_cast<u32>(imm));
+        } else {
+            byte(static_cast<u8>(0x48 | (to >> 3)));
+            byte(static_cast<u8>(0xb8 | (to & 7)));
+            qword(imm);
+        }
+    }
+    /// to = from rotated right, flags untouched.
+    void rorx(u8 to, u8 from, u8 count) {
+        modrm({.map = 3, .opcode = 0xf0, .mandatory = 0xf2, .w = true, .vex = true}, to, from);
+        byte(count);
+    }
+    void shl32(u8 to, u8 count) {
+        modrm({.opcode = 0xc1}, 4, to);
+        byte(count);
+    }
+    void lahf() { byte(0x9f); }
+    void sahf() { byte(0x9e); }
+    void seto_al() { bytes(reinterpret_cast<const u8*>("\x0f\x90\xc0"), 3); }
+    void push_imm(u32 imm) {
+        byte(0x68);
+        dword(imm);
+    }
+    void jmp(u32 target) {
+        byte(0xe9);
+        rel32(target);
+    }
+    void call(u32 target) {
+        byte(0xe8);
+        rel32(target);
+    }
+    void jcc(u8 cond, u32 target) {
+        byte(0x0f);
+        byte(static_cast<u8>(0x80 | cond));
+        rel32(target);
+    }
+    /// Jcc or JMP with a displacement to be set later; returns the offset of the displacement.
+    u32 jcc_later(u8 cond) {
+        jcc(cond, offset());
+        return offset() - 4;
+    }
+    u32 jmp_later() {
+        jmp(offset());
+        return offset() - 4;
+    }
+    void jmp_memory(const HostMem& m) { modrm({.opcode = 0xff}, 4, m); }
+
+    /// Makes the rel32 at offset `at` lead to `target`.
+    static void patch(u8* arena, u32 at, u32 target) {
+        const u32 displacement = target - (at + 4);
+        __atomic_store_n(reinterpret_cast<u32*>(arena + at), displacement, __ATOMIC_RELEASE);
+    }
+    void patch(u32 at, u32 target) { patch(arena_, at, target); }
+    void patch_here(u32 at) { patch(at, offset()); }
+
+    /// Emits a NOP so that a rel32 that starts `before` bytes from here does not cross an 8-byte boundary: patching
+    /// it is then one store that no other processor sees half done.
+    void align_rel32(u32 before) {
+        static constexpr u8 kNops[4][3] = {{}, {0x90}, {0x66, 0x90}, {0x0f, 0x1f, 0x00}};
+        const u32 at = (offset() + before) & 7;
+        if (at > 4) bytes(kNops[8 - at], 8 - at);
+    }
+
+  private:
+    void rel32(u32 target) { dword(target - (offset() + 4)); }
+
+    void prefix(const Encoding& e, u8 reg, u8 index, u8 rm) {
+        const bool r = (reg & 8) != 0, x = index != kNone && (index & 8) != 0, b = rm != kNone && (rm & 8) != 0;
+        if (e.vex) {
+            vex_prefix(e, r, x, b);
+            return;
+        }
+        if (e.lock) byte(0xf0);
+        if (e.size16) byte(0x66);
+        if (e.mandatory != 0) byte(e.mandatory);
+        const u8 rex = static_cast<u8>((e.w ? 8 : 0) | (r ? 4 : 0) | (x ? 2 : 0) | (b ? 1 : 0));
+        if (rex != 0 || e.force_rex) byte(static_cast<u8>(0x40 | rex));
+        if (e.map != 0) byte(0x0f);
+        if (e.map == 2) byte(0x38);
+        if (e.map == 3) byte(0x3a);
+        byte(e.opcode);
+    }
+    void vex_prefix(const Encoding& e, bool r, bool x, bool b) {
+        const u8 pp = e.mandatory == 0x66 ? 1 : e.mandatory == 0xf3 ? 2 : e.mandatory == 0xf2 ? 3 : 0;
+        const u8 tail = static_cast<u8>((~e.vvvv & 15) << 3 | (e.l ? 4 : 0) | pp);
+        if (!x && !b && !e.w && e.map == 1) {
+            byte(0xc5);
+            byte(static_cast<u8>((r ? 0 : 0x80) | tail));
+        } else {
+            byte(0xc4);
+            byte(static_cast<u8>((r ? 0 : 0x80) | (x ? 0 : 0x40) | (b ? 0 : 0x20) | e.map));
+            byte(static_cast<u8>((e.w ? 0x80 : 0) | tail));
+        }
+        byte(e.opcode);
+    }
+    void memory(u8 reg, const HostMem& m) {
+        const u8 r = static_cast<u8>((reg & 7) << 3);
+        const u8 scale = static_cast<u8>(m.scale == 8 ? 0xc0 : m.scale == 4 ? 0x80 : m.scale == 2 ? 0x40 : 0);
+        const u8 index = static_cast<u8>(m.index == kNone ? 0x20 : (m.index & 7) << 3);
+        if (m.base == kNone) {
+            byte(static_cast<u8>(r | 4));
+            byte(static_cast<u8>(scale | index | 5));
+            dword(static_cast<u32>(m.disp));
+            return;
+        }
+        const bool sib = m.index != kNone || (m.base & 7) == 4;
+        const bool small = m.disp >= -128 && m.disp <= 127;
+        const u8 mod = m.disp == 0 && (m.base & 7) != 5 ? 0 : small ? 0x40 : 0x80;
+        byte(static_cast<u8>(mod | r | (sib ? 4 : m.base & 7)));
+        if (sib) byte(static_cast<u8>(scale | index | (m.base & 7)));
+        if (mod == 0x40) byte(static_cast<u8>(m.disp));
+        if (mod == 0x80) dword(static_cast<u32>(m.disp));
+    }
+
+    u8* arena_ = nullptr;
+    u8* p_ = nullptr;
+};
+
+}  // namespace vg::jit

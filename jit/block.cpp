@@ -1,0 +1,40 @@
+#include "jit/block.h"
+
+namespace vg::jit {
+
+BlockMap::BlockMap() : heads_(std::size_t{1} << kBucketBits), sites_(1) {}
+
+Block& BlockMap::add(Spa spa, u32 key) {
+    Block& block = blocks_.emplace_back();
+    block.spa = spa;
+    block.key = key;
+    Block*& head = heads_[bucket(spa, key)];
+    block.hash_next = head;
+    head = &block;
+    Block*& page_head = pages_[spa.page()];
+    block.page_next = page_head;
+    page_head = &block;
+    return block;
+}
+
+void BlockMap::remove(Block& block) {
+    Block** link = &heads_[bucket(block.spa, block.key)];
+    while (*link != &block) link = &(*link)->hash_next;
+    *link = block.hash_next;
+    const auto page = pages_.find(block.spa.page());
+    link = &page->second;
+    while (*link != &block) link = &(*link)->page_next;
+    *link = block.page_next;
+    if (page->second == nullptr) pages_.erase(page);
+    block.valid = false;
+}
+
+void BlockMap::clear() {
+    heads_.assign(heads_.size(), nullptr);
+    pages_.clear();
+    blocks_.clear();
+    sites_.resize(1);
+    insns_.clear();
+}
+
+}  // namespace vg::jit

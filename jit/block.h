@@ -1,0 +1,97 @@
+// Translated blocks and what is known about places in their code.
+#pragma once
+
+#include <deque>
+#include <unordered_map>
+#include <vector>
+
+#include "base/types.h"
+#include "cpu/insn.h"
+
+namespace vg::jit {
+
+struct Block;
+
+/// A place where translated code calls out or leaves: which guest instruction it belongs to and where to go on.
+/// Offsets are into the code arena; 0 means none (the arena begins with the thunks).
+struct Site {
+    Block* block = nullptr;
+    const cpu::Insn* insn = nullptr;  ///< the record to execute; nullptr: fetch it again
+    u32 access = 0;     ///< memory check: where the access is done once its host address is known
+    u32 next = 0;       ///< behind the instruction
+    u32 patch = 0;      ///< link: the rel32 that leads here
+    u32 stub = 0;       ///< link: the code that leaves through this site
+    u32 next_incoming = 0;  ///< link: next site in the target's list of patched links
+    Block* linked = nullptr;///< link: the block that `patch` leads to now
+    s32 rip_offset = 0; ///< RIP of the instruction (or the link's target) relative to the code page base
+    u8 index = 0;       ///< instructions of the block before this one
+    u8 size = 0;        ///< memory check: bytes
+    bool write = false;
+    bool sum = false;   ///< memory check: T0 wants the host address itself, not the guest address
+    bool rip_in_stash = false; ///< leaving: RIP is the value in the stash, not rip_offset
+    bool check_key = false; ///< the instruction may change what the mode key is made of
+};
+
+/// One translation: straight-line guest code within one physical page, for one mode key.
+struct Block {
+    Spa spa;
+    u32 key = 0;
+    u32 entry = 0;           ///< arena offset
+    u16 size = 0;            ///< guest bytes
+    u8 count = 0;            ///< guest instructions
+    bool valid = true;
+    u32 incoming = 0;        ///< first site linked to this block
+    u32 first_site = 0, site_end = 0;
+    Block* hash_next = nullptr;
+    Block* page_next = nullptr;
+};
+
+/// All blocks, by address and by page. Emptied as a whole; single blocks only become unreachable.
+class BlockMap {
+  public:
+    BlockMap();
+
+    [[nodiscard]] Block* find(Spa spa, u32 key) const {
+        Block* b = heads_[bucket(spa, key)];
+        while (b != nullptr && (b->spa != spa || b->key != key)) b = b->hash_next;
+        return b;
+    }
+    Block& add(Spa spa, u32 key);
+    /// Takes the block out of both indexes; the record stays until clear().
+    void remove(Block& block);
+    void clear();
+
+    /// First block of a page; the others by page_next.
+    [[nodiscard]] Block* page(u64 page_number) const {
+        const auto found = pages_.find(page_number);
+        return found == pages_.end() ? nullptr : found->second;
+    }
+    [[nodiscard]] const std::unordered_map<u64, Block*>& pages() const { return pages_; }
+
+    // ---- sites, by number (0 is none)
+    u32 add_site(const Site& site) {
+        sites_.push_back(site);
+        return static_cast<u32>(sites_.size() - 1);
+    }
+    [[nodiscard]] Site& site(u32 number) { return sites_[number]; }
+    [[nodiscard]] u32 site_count() const { return static_cast<u32>(sites_.size()); }
+    void truncate_sites(u32 count) { sites_.resize(count); }
+
+    const cpu::Insn* keep(const cpu::Insn& insn) { return &insns_.emplace_back(insn); }
+    [[nodiscard]] std::size_t block_count() const { return blocks_.size(); }
+    [[nodiscard]] std::size_t insn_count() const { return insns_.size(); }
+
+  private:
+    static constexpr unsigned kBucketBits = 17;
+    static std::size_t bucket(Spa spa, u32 key) {
+        return ((spa.value + key) * 0x9e3779b97f4a7c15) >> (64 - kBucketBits);
+    }
+
+    std::vector<Block*> heads_;
+    std::unordered_map<u64, Block*> pages_;
+    std::deque<Block> blocks_;
+    std::vector<Site> sites_;
+    std::deque<cpu::Insn> insns_;
+};
+
+}  // namespace vg::jit

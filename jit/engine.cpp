@@ -1,0 +1,228 @@
+#include "jit/engine.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <string>
+
+#include "cpu/spec/bits.h"
+
+namespace vg::jit {
+
+using cpu::CodeMode;
+using cpu::Stop;
+using cpu::Vp;
+using cpu::VpState;
+
+namespace {
+
+constexpr u32 kMinimumArena = 128u << 10;
+/// Beyond these the cache is emptied even if the arena has room: a guest of tiny blocks must not grow the process.
+constexpr std::size_t kMaxBlocks = 1u << 20, kMaxInsns = 1u << 20;
+constexpr u32 kMaxSites = 4u << 20;
+
+bool host_is_sufficient() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+}
+
+}  // namespace
+
+Result<std::unique_ptr<JitEngine>> JitEngine::create(mmu::PhysicalMemory& memory, const Options& options) {
+    if (!host_is_sufficient())
+        return fail(Error::Code::Host, "translated code needs a processor with AVX2, BMI1 and BMI2. Run with --engine step");
+    Options checked = options;
+    if (checked.code_bytes < kMinimumArena) checked.code_bytes = kMinimumArena;
+    if (checked.block_limit < 1) checked.block_limit = 1;
+    Result<CodeArena> arena = CodeArena::create(checked.code_bytes);
+    if (!arena) return Unexpected{arena.error()};
+    return std::unique_ptr<JitEngine>(new JitEngine(memory, checked, std::move(*arena)));
+}
+
+JitEngine::JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeArena arena)
+    : memory_(memory),
+      options_(options),
+      arena_(std::move(arena)),
+      thunks_(make_thunks(arena_)),
+      translator_(arena_, blocks_, thunks_) {
+    memory_.set_code_observer(this);
+    if (options_.perf_map) perf_map_ = std::fopen(("/tmp/perf-" + std::to_string(getpid()) + ".map").c_str(), "w");
+}
+
+JitEngine::~JitEngine() {
+    known_.clear();  // the VPs may be gone already
+    flush();
+    memory_.set_code_observer(nullptr);
+    if (perf_map_ != nullptr) std::fclose(perf_map_);
+}
+
+JitEngine::Known& JitEngine::known(Vp& vp) {
+    if (current_ != nullptr && current_->vp == &vp) return *current_;
+    for (const auto& k : known_)
+        if (k->vp == &vp) return *(current_ = k.get());
+    u32 model = 0;
+    while (model < models_.size() && models_[model] != &vp.model()) ++model;
+    if (model == models_.size()) models_.push_back(&vp.model());
+    known_.push_back(std::make_unique<Known>());
+    current_ = known_.back().get();
+    current_->vp = &vp;
+    current_->model = model;
+    return *current_;
+}
+
+void JitEngine::forget(Vp& vp) {
+    std::erase_if(known_, [&](const auto& k) { return k->vp == &vp; });
+    current_ = nullptr;
+}
+
+Stop JitEngine::step(Vp& vp) { return stepper_.step(vp); }
+
+Stop JitEngine::run(Vp& vp) {
+    Known& k = known(vp);
+    VpState& s = vp.state();
+    Context c{.engine = this, .vp = &vp, .interp = &vp.interp(), .state = &s};
+    c.leave = Leave::Resync;
+    ModeKey key;
+    while (true) {
+        if (c.leave == Leave::Unwind) {
+            vp.clear_failure();
+            return Stop::Leave;
+        }
+        if (c.leave == Leave::Resync) {
+            pending_link_ = 0;
+            if (__atomic_load_n(&s.request, __ATOMIC_ACQUIRE) != 0) return Stop::Request;
+            const bool pending = vp.event_pending();
+            if (s.activity != cpu::Activity::Active && !pending) return Stop::Halt;
+            if (s.budget <= 0) return Stop::Budget;
+            if (pending || vp.stepping()) {
+                ++stats_.steps;
+                const Stop stop = stepper_.step(vp);
+                if (stop == Stop::Leave || stop == Stop::Request) return stop;
+                continue;
+            }
+            key = current_key(vp, k.model);
+            use_jump_cache(k, vp, key);
+        }
+        if (s.budget <= 0) {
+            c.leave = Leave::Resync;
+            continue;
+        }
+        if (!dispatch(vp, c, key)) {
+            pending_link_ = 0;
+            ++stats_.steps;
+            const Stop stop = stepper_.step(vp);
+            if (stop == Stop::Leave || stop == Stop::Request) return stop;
+            c.leave = Leave::Resync;
+        }
+    }
+}
+
+bool JitEngine::dispatch(Vp& vp, Context& c, ModeKey key) {
+    VpState& s = vp.state();
+    ++stats_.dispatches;
+    if (options_.flush_every != 0 && stats_.dispatches % options_.flush_every == 0) flush();
+    u64 page_rip = 0;
+    Block* block = find_block(vp, key, page_rip);
+    if (block == nullptr || block->count > s.budget) return false;
+    if (options_.link_blocks) {
+        if (pending_link_ != 0 && s.jit[1] == page_rip) link(pending_link_, *block);
+        if (key.has(ModeKey::kFlat))
+            vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
+    }
+    pending_link_ = 0;
+    s.jit[0] = pack_flags(s.rflags);
+    s.jit[1] = page_rip;
+    thunks_.enter(c, arena_.executable(block->entry), vp.tlb().bank());
+    if (c.leave == Leave::Link) finish_exit(c);
+    return true;
+}
+
+Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip) {
+    const VpState& s = vp.state();
+    u64 linear = s.rip;
+    if (key.code_mode() != CodeMode::Bits64) {
+        const cpu::SegmentReg& cs = s.segment(cpu::Seg::CS);
+        // Blocks do not look at the limit: whoever comes within a page of it is interpreted.
+        if (s.rip + kPageSize > cs.limit) return nullptr;
+        linear = static_cast<u32>(cs.base + s.rip);
+    } else if (static_cast<u64>(static_cast<s64>(linear << 16) >> 16) != linear) {
+        return nullptr;
+    }
+    const mmu::Tlb::Mapping mapping = vp.tlb().resolve_fetch(linear);
+    if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return nullptr;
+    const Spa spa = mapping.translation.spa;
+    page_rip = s.rip - spa.offset();
+    if (Block* block = blocks_.find(spa, key.value)) return block;
+    return translate(vp, key, spa, mapping.host - spa.offset());
+}
+
+Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page) {
+    if (arena_.room() < Translator::kMaxCode || blocks_.block_count() >= kMaxBlocks ||
+        blocks_.insn_count() >= kMaxInsns || blocks_.site_count() >= kMaxSites)
+        flush();
+    const auto start = std::chrono::steady_clock::now();
+    const u32 used = arena_.used();
+    Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit);
+    if (block == nullptr) return nullptr;
+    if (memory_.ram(spa) != nullptr) memory_.mark_code(spa, block->size);
+    stats_.translate_ns += static_cast<u64>((std::chrono::steady_clock::now() - start).count());
+    ++stats_.blocks;
+    ++stats_.lookups_failed;
+    stats_.translated_instructions += block->count;
+    stats_.code_bytes += arena_.used() - used;
+    if (perf_map_ != nullptr) write_perf_map(*block);
+    return block;
+}
+
+void JitEngine::write_perf_map(const Block& block) {
+    std::fprintf(perf_map_, "%lx %x guest_%lx_%u\n", reinterpret_cast<u64>(arena_.executable(block.entry)),
+                 arena_.used() - block.entry, block.spa.value, block.count);
+    std::fflush(perf_map_);
+}
+
+/// Code left through a leave stub: brings rip, budget and flags into their architectural form.
+void JitEngine::finish_exit(Context& c) {
+    const Site& site = blocks_.site(c.site);
+    VpState& s = *c.state;
+    s.rip = site.rip_in_stash ? s.jit[2] : s.jit[1] + static_cast<u64>(static_cast<s64>(site.rip_offset));
+    if ((site.block->key & ModeKey::kModeMask) != static_cast<u32>(CodeMode::Bits64)) s.rip = static_cast<u32>(s.rip);
+    s.budget += site.block->count - site.index;
+    s.rflags = (s.rflags & ~kStatusFlags) | unpack_flags(s.jit[0]);
+    pending_link_ = site.patch != 0 && site.block->valid ? c.site : 0;
+}
+
+void JitEngine::link(u32 number, Block& target) {
+    Site& site = blocks_.site(number);
+    if (!site.block->valid || site.linked != nullptr || site.block->key != target.key ||
+        site.block->spa.page() != target.spa.page())
+        return;
+    Assembler::patch(arena_.writable(), site.patch, target.entry);
+    site.linked = &target;
+    site.next_incoming = target.incoming;
+    target.incoming = number;
+    ++stats_.links;
+}
+
+/// Entries of a bank's jump cache lead to code for one mode key; another mode on the same bank starts afresh.
+void JitEngine::use_jump_cache(Known& k, Vp& vp, ModeKey key) {
+    const auto [entry, added] = k.jump_keys.try_emplace(vp.tlb().bank(), key.value);
+    if (!added && entry->second == key.value) return;
+    entry->second = key.value;
+    vp.tlb().clear_jump_caches();
+}
+
+ModeKey JitEngine::current_key(const Vp& vp, u32 model) const {
+    ModeKey key = mode_key(vp, model);
+    if (!options_.native) key.value &= ~ModeKey::kFlat;
+    return key;
+}
+
+std::span<const u8> JitEngine::code_of(const Vp& vp, Spa spa) {
+    for (const auto& k : known_) {
+        if (k->vp != &vp) continue;
+        const Block* block = blocks_.find(spa, current_key(vp, k->model).value);
+        if (block != nullptr) return {arena_.executable(block->entry), 256};
+    }
+    return {};
+}
+
+}  // namespace vg::jit

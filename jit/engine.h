@@ -1,0 +1,127 @@
+// The translator as an engine: same semantics as the interpreter, run as translated code.
+#pragma once
+
+#include <array>
+#include <cstdio>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "cpu/engine.h"
+#include "cpu/interp.h"
+#include "jit/block.h"
+#include "jit/code_cache.h"
+#include "jit/context.h"
+#include "jit/mode_key.h"
+#include "jit/thunks.h"
+#include "jit/translator.h"
+#include "mmu/physical_memory.h"
+
+namespace vg::jit {
+
+struct Options {
+    u32 code_bytes = 128u << 20;   ///< size of the code arena; at least 128 KiB
+    unsigned block_limit = 32;     ///< instructions per block, 1..64
+    bool link_blocks = true;       ///< patch direct jumps and fill jump caches (off: every block ends in the dispatcher)
+    bool native = true;            ///< emit natively (off: every instruction is a helper call)
+    u32 flush_every = 0;           ///< for tests: empty the cache after this many dispatches; 0: never
+    bool perf_map = false;         ///< write /tmp/perf-PID.map for perf(1)
+};
+
+/// What the engine did. Counters only grow.
+struct Stats {
+    u64 blocks = 0;                ///< translated
+    u64 translated_instructions = 0;
+    u64 translate_ns = 0;
+    u64 code_bytes = 0;
+    u64 dispatches = 0;            ///< entries into translated code
+    u64 lookups_failed = 0;        ///< dispatches that had to translate
+    u64 links = 0;                 ///< jumps patched
+    u64 steps = 0;                 ///< instructions that the interpreter executed for the dispatcher
+    u64 helpers = 0;               ///< instructions that translated code gave to the interpreter's bodies
+    u64 refills = 0;               ///< memory checks that failed and found a translation
+    u64 slow_accesses = 0;         ///< memory checks whose instruction the interpreter executed
+    u64 slow_jumps = 0;            ///< indirect and cross-page jumps that the jump cache did not know
+    u64 invalidations = 0;         ///< blocks dropped because their bytes were written
+    u64 flushes = 0;               ///< times the whole cache was emptied
+    std::array<u64, static_cast<unsigned>(cpu::Op::Count)> helper_ops{};  ///< helpers by mnemonic
+};
+
+/// Runs any number of VPs that share one PhysicalMemory, one at a time, on one thread.
+class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
+  public:
+    /// Error (Host): no executable memory, or a host processor without AVX2 and BMI. Registers itself as the memory's code
+    /// observer; the memory outlives the engine.
+    static Result<std::unique_ptr<JitEngine>> create(mmu::PhysicalMemory& memory, const Options& options);
+    ~JitEngine() override;
+
+    cpu::Stop run(cpu::Vp& vp) override;
+    cpu::Stop step(cpu::Vp& vp) override;
+
+    void code_written(Spa spa, u32 size) override;
+
+    /// A VP that has run here is about to be destroyed: forget it.
+    void forget(cpu::Vp& vp);
+    [[nodiscard]] const Stats& stats() const { return stats_; }
+    /// Executable bytes of the translation of the code at `spa` in the VP's present mode; empty if there is none. For tests and tools.
+    [[nodiscard]] std::span<const u8> code_of(const cpu::Vp& vp, Spa spa);
+
+    // ---- for the thunks (slow_path.cpp); all on the thread that is in run()
+    u64 slow_access(Context& c, u32 site, u64 address);
+    u64 slow_execute(Context& c, u32 site);
+    u64 helper_execute(Context& c, u32 site);
+
+  private:
+    JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeArena arena);
+
+    struct Known {
+        cpu::Vp* vp = nullptr;
+        u32 model = 0;
+        /// Mode key of the entries in each bank's jump cache.
+        std::unordered_map<const mmu::BankTables*, u32> jump_keys;
+    };
+
+    // ---- dispatch (engine.cpp)
+    Known& known(cpu::Vp& vp);
+    [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c, ModeKey key);
+    [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip);
+    [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page);
+    void finish_exit(Context& c);
+    void link(u32 site, Block& target);
+    void use_jump_cache(Known& k, cpu::Vp& vp, ModeKey key);
+    [[nodiscard]] ModeKey current_key(const cpu::Vp& vp, u32 model) const;
+
+    // ---- invalidation (invalidate.cpp)
+    void flush();
+    void invalidate(Block& block);
+    void unlink(u32 site);
+    void clear_jump_caches();
+    void remark_page(u64 page_number);
+
+    // ---- slow paths
+    enum class After : u8 { Continue, Left };
+    After execute_at(Context& c, const Site& site);
+    After completed(Context& c, const Site& site, const cpu::Insn& insn, ModeKey key, u64 epoch);
+    void expose(Context& c, const Site& site);
+
+    void write_perf_map(const Block& block);
+
+    mmu::PhysicalMemory& memory_;
+    Options options_;
+    CodeArena arena_;
+    Thunks thunks_;
+    BlockMap blocks_;
+    Translator translator_;
+    cpu::StepEngine stepper_;
+    std::vector<std::unique_ptr<Known>> known_;
+    std::vector<const cpu::CpuModel*> models_;
+    Stats stats_;
+    u64 epoch_ = 0;           ///< counts invalidations: whoever sees it change leaves translated code
+    u32 pending_link_ = 0;    ///< site whose jump leads to the block that is looked up next
+    Known* current_ = nullptr;
+    std::FILE* perf_map_ = nullptr;
+};
+
+}  // namespace vg::jit

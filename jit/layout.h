@@ -1,0 +1,52 @@
+// Where guest state lives while translated code runs: the register map and the scratch fields of the state page.
+//
+// Guest RAX, RCX, RDX, RBX, RSI, RDI keep their names, so that implicit operands need no moves; R12..R14 too. Guest
+// RSP and RBP move, because the host needs its own stack and one base register for state and tables. R8..R11 and
+// R15, the least used by compilers, live in memory within disp8 of the base register. At every boundary between
+// guest instructions all registers are in these places: nothing else has to be known to leave the code.
+#pragma once
+
+#include <array>
+
+#include "cpu/vp_state.h"
+#include "mmu/bank.h"
+
+namespace vg::jit {
+
+// Host registers by number. RBP is the bank base, RSP the host stack.
+inline constexpr u8 kRax = 0, kRcx = 1, kRdx = 2, kRbx = 3, kHostStack = 4, kBank = 5, kRsi = 6, kRdi = 7;
+inline constexpr u8 kT0 = 8;       ///< scratch: effective address
+inline constexpr u8 kT1 = 9;       ///< scratch: table index, then addend
+inline constexpr u8 kBudget = 10;  ///< instructions left, the current block already charged
+inline constexpr u8 kGuestRbp = 11, kGuestRsp = 15;
+
+inline constexpr u8 kInMemory = 0xff;  ///< the guest register has no host register
+
+/// Host register of each guest register.
+inline constexpr std::array<u8, 16> kHostOf = {kRax,      kRcx,      kRdx,      kRbx,      kGuestRsp, kGuestRbp,
+                                               kRsi,      kRdi,      kInMemory, kInMemory, kInMemory, kInMemory,
+                                               12,        13,        14,        kInMemory};
+
+/// Displacement of a guest register's home in the state page.
+constexpr int gpr_disp(unsigned reg) { return VG_STATE_DISP(gpr) + 8 * static_cast<int>(reg); }
+
+/// jit[0], low word: the status flags as LAHF (high byte) and SETO (low byte) leave them in AX. Always complete at
+/// block boundaries and wherever an instruction can leave translated code.
+inline constexpr int kFlagsSlot = VG_STATE_DISP(jit);
+/// jit[0], byte 4: non-zero while the guest's vector registers and MXCSR are in the host's.
+inline constexpr int kVectorsLoaded = VG_STATE_DISP(jit) + 4;
+/// jit[1]: RIP of the byte at offset 0 of the physical page that the running block lies in. Code holds offsets only,
+/// so that one translation serves every address that its page is mapped at.
+inline constexpr int kCodePage = VG_STATE_DISP(jit) + 8;
+/// jit[2]: a value carried across the memory check of the same instruction.
+inline constexpr int kStash = VG_STATE_DISP(jit) + 16;
+
+inline constexpr u64 kStatusFlags = 0x8d5;
+
+/// RFLAGS status bits to the flags slot's format and back.
+constexpr u16 pack_flags(u64 rflags) {
+    return static_cast<u16>((rflags & 0xd5) << 8 | 0x200 | ((rflags >> 11) & 1));
+}
+constexpr u64 unpack_flags(u64 slot) { return ((slot >> 8) & 0xd5) | (slot & 1) << 11; }
+
+}  // namespace vg::jit

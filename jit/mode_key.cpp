@@ -1,0 +1,26 @@
+#include "jit/mode_key.h"
+
+#include "cpu/spec/bits.h"
+
+namespace vg::jit {
+
+ModeKey mode_key(const cpu::Vp& vp, u32 model) {
+    namespace cr0 = cpu::cr0;
+    namespace cr4 = cpu::cr4;
+    const cpu::VpState& s = vp.state();
+    const cpu::CodeMode mode = vp.code_mode();
+    u32 key = static_cast<u32>(mode) | model << ModeKey::kModelShift;
+    if (vp.cpl() == 3) key |= ModeKey::kUser;
+    if (mode == cpu::CodeMode::Bits64) key |= ModeKey::kFlat;
+    constexpr u32 kMxcsrMasks = 0x1f80;
+    const bool fpu_on = (s.cr0 & (cr0::EM | cr0::TS)) == 0;
+    if (fpu_on && (s.cr4 & cr4::OSFXSR) != 0 && (s.mxcsr & kMxcsrMasks) == kMxcsrMasks) {
+        key |= ModeKey::kSse;
+        constexpr u64 kSseAvxState = 6;
+        if ((s.cr4 & cr4::OSXSAVE) != 0 && (s.xcr0 & kSseAvxState) == kSseAvxState) key |= ModeKey::kAvx;
+    }
+    if (vp.cpl() == 3 && (s.cr0 & cr0::AM) != 0 && (s.rflags & cpu::flag::AC) != 0) key |= ModeKey::kAligned;
+    return {key};
+}
+
+}  // namespace vg::jit

@@ -1,0 +1,28 @@
+// What a translation depends on besides its bytes.
+#pragma once
+
+#include "cpu/vp.h"
+
+namespace vg::jit {
+
+/// Part of every block's identity. Two VPs in modes with equal keys run the same code.
+struct ModeKey {
+    u32 value = 0;
+
+    static constexpr u32 kModeMask = 3;       ///< cpu::CodeMode
+    static constexpr u32 kUser = 1 << 2;      ///< CPL 3
+    static constexpr u32 kFlat = 1 << 3;      ///< 64-bit mode: emit natively
+    static constexpr u32 kSse = 1 << 4;       ///< legacy SSE can execute, with all exceptions masked
+    static constexpr u32 kAvx = 1 << 5;       ///< VEX-encoded vector instructions too
+    static constexpr u32 kAligned = 1 << 6;   ///< alignment checks are in force
+    static constexpr unsigned kModelShift = 8;
+
+    [[nodiscard]] bool has(u32 bits) const { return (value & bits) == bits; }
+    [[nodiscard]] cpu::CodeMode code_mode() const { return static_cast<cpu::CodeMode>(value & kModeMask); }
+    bool operator==(const ModeKey&) const = default;
+};
+
+/// Key of the VP's present mode. @param model  number of its CPU model among the engine's
+[[nodiscard]] ModeKey mode_key(const cpu::Vp& vp, u32 model);
+
+}  // namespace vg::jit

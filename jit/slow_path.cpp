@@ -1,0 +1,110 @@
+// The C++ behind the thunks: TLB refills, and single instructions executed by the interpreter in the middle of a block.
+#include "jit/engine.h"
+
+namespace vg::jit {
+
+using cpu::CodeMode;
+using cpu::Exec;
+using cpu::Insn;
+using cpu::VpState;
+
+extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address) {
+    return context->engine->slow_access(*context, site, address);
+}
+extern "C" u64 vg_jit_slow_execute(Context* context, u32 site) { return context->engine->slow_execute(*context, site); }
+extern "C" u64 vg_jit_helper_execute(Context* context, u32 site) {
+    return context->engine->helper_execute(*context, site);
+}
+
+namespace {
+
+constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
+
+}  // namespace
+
+u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
+    const Site& site = blocks_.site(number);
+    if ((address & kPageMask) + site.size <= kPageSize && canonical(address)) {
+        mmu::Tlb& tlb = c.vp->tlb();
+        const mmu::Access access = site.write ? mmu::Access::Write : mmu::Access::Read;
+        const mmu::Tlb::Mapping mapping = tlb.resolve(address, access, tlb.privilege());
+        if (mapping.translation.status == mmu::Translation::Status::Ok && mapping.host != nullptr) {
+            ++stats_.refills;
+            const u64 host = reinterpret_cast<u64>(mapping.host);
+            c.t0 = site.sum ? host : address;
+            c.t1 = host - address;
+            return reinterpret_cast<u64>(arena_.executable(site.access));
+        }
+    }
+    ++stats_.slow_accesses;
+    return execute_at(c, site) == After::Continue ? reinterpret_cast<u64>(arena_.executable(site.next)) : 0;
+}
+
+u64 JitEngine::slow_execute(Context& c, u32 number) {
+    ++stats_.slow_jumps;
+    const Site& site = blocks_.site(number);
+    return execute_at(c, site) == After::Continue ? reinterpret_cast<u64>(arena_.executable(site.next)) : 0;
+}
+
+u64 JitEngine::helper_execute(Context& c, u32 number) {
+    const Site& site = blocks_.site(number);
+    ++stats_.helpers;
+    if (site.insn != nullptr) ++stats_.helper_ops[static_cast<unsigned>(site.insn->op)];
+    return execute_at(c, site) == After::Continue ? 1 : 0;
+}
+
+/// Makes the state page architectural as of the start of the site's instruction.
+void JitEngine::expose(Context& c, const Site& site) {
+    VpState& s = *c.state;
+    s.rip = s.jit[1] + static_cast<u64>(static_cast<s64>(site.rip_offset));
+    if ((site.block->key & ModeKey::kModeMask) != static_cast<u32>(CodeMode::Bits64)) s.rip = static_cast<u32>(s.rip);
+    s.budget += site.block->count - site.index;
+    s.rflags = (s.rflags & ~kStatusFlags) | unpack_flags(s.jit[0]);
+}
+
+JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
+    expose(c, site);
+    const u64 epoch = epoch_;
+    const ModeKey key{site.block->key};
+    const Insn* insn = site.insn != nullptr ? site.insn : cpu::fetch_cached(*c.interp);
+    c.leave = Leave::Resync;
+    if (insn == nullptr) {
+        if (c.vp->leaving() || !c.interp->deliver_fault(0)) c.leave = Leave::Unwind;
+        return After::Left;
+    }
+    const u8 length = insn->length;
+    const bool is_64 = insn->mode == CodeMode::Bits64;
+    VpState& s = *c.state;
+    switch (cpu::execute(*c.interp, *insn)) {
+        case Exec::Next:
+            s.rip = is_64 ? s.rip + length : static_cast<u32>(s.rip + length);
+            --s.budget;
+            return completed(c, site, *insn, key, epoch);
+        case Exec::Branch:
+            --s.budget;
+            (void)completed(c, site, *insn, key, epoch);
+            return After::Left;
+        case Exec::Resync: --s.budget; return After::Left;
+        case Exec::Repeat: return After::Left;
+        case Exec::Fault:
+            if (!c.interp->deliver_fault(length)) c.leave = Leave::Unwind;
+            return After::Left;
+        case Exec::Leave: c.leave = Leave::Unwind; return After::Left;
+    }
+    VG_UNREACHABLE();
+}
+
+/// Behind an instruction that returned Next or Branch: whether the block may go on.
+JitEngine::After JitEngine::completed(Context& c, const Site& site, const Insn&, ModeKey key, u64 epoch) {
+    VpState& s = *c.state;
+    if (epoch_ != epoch || c.vp->event_pending() || c.vp->stepping()) return After::Left;
+    if (site.check_key && current_key(*c.vp, key.value >> ModeKey::kModelShift) != key) return After::Left;
+    c.leave = Leave::Lookup;
+    const s64 rest = site.block->count - site.index - 1;
+    if (site.next == 0 || s.budget < rest) return After::Left;
+    s.budget -= rest;
+    s.jit[0] = (s.jit[0] & ~u64{0xffff}) | pack_flags(s.rflags);
+    return After::Continue;
+}
+
+}  // namespace vg::jit

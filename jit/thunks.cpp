@@ -1,0 +1,176 @@
+#include "jit/thunks.h"
+
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#define XBYAK_NO_EXCEPTION
+#include <xbyak/xbyak.h>
+
+namespace vg::jit {
+
+namespace {
+
+/// The thunks as one code generator. On entry to translated code RSP is 16-byte aligned and holds the Context*.
+class Generator : public Xbyak::CodeGenerator {
+  public:
+    explicit Generator(u8* buffer) : CodeGenerator(Thunks::kSize, buffer) {}
+
+    Thunks make() {
+        Thunks t;
+        nop(16);  // offset 0 means "none"
+        emit_enter();
+        t.leave = start();
+        emit_leave();
+        left_ = here();
+        emit_left();
+        t.load_vectors = start();
+        emit_load_vectors();
+        t.miss_read = start();
+        xor_(r8, ptr[rbp + r9 + static_cast<int>(mmu::kReadTable)]);
+        emit_slow(reinterpret_cast<u64>(&vg_jit_slow_access));
+        t.miss_write = start();
+        xor_(r8, ptr[rbp + r9 + static_cast<int>(mmu::kWriteTable)]);
+        emit_slow(reinterpret_cast<u64>(&vg_jit_slow_access));
+        t.execute = start();
+        emit_slow(reinterpret_cast<u64>(&vg_jit_slow_execute));
+        t.helper = start();
+        emit_helper();
+        return t;
+    }
+    [[nodiscard]] u32 enter_offset() const { return 16; }
+
+  private:
+    using Reg64 = Xbyak::Reg64;
+
+    u32 here() const { return static_cast<u32>(getSize()); }
+    u32 start() {
+        align(16);
+        return here();
+    }
+    Xbyak::Address state(int disp) { return ptr[rbp + disp]; }
+    Xbyak::Address context(const Reg64& base, std::size_t field) { return ptr[base + static_cast<int>(field)]; }
+    void jump_to(u32 offset) { jmp(getCode() + offset, T_NEAR); }
+
+    void spill() {
+        for (unsigned r = 0; r < 16; ++r)
+            if (kHostOf[r] != kInMemory) mov(state(gpr_disp(r)), Reg64(kHostOf[r]));
+        mov(state(VG_STATE_DISP(budget)), Reg64(kBudget));
+    }
+    void reload() {
+        for (unsigned r = 0; r < 16; ++r)
+            if (kHostOf[r] != kInMemory) mov(Reg64(kHostOf[r]), state(gpr_disp(r)));
+        mov(Reg64(kBudget), state(VG_STATE_DISP(budget)));
+    }
+    /// With one word above the Context* on the stack, after spill(). RCX becomes the context.
+    void save_vectors() {
+        Xbyak::Label skip;
+        mov(rcx, ptr[rsp + 8]);
+        cmp(byte[rbp + kVectorsLoaded], 0);
+        je(skip, T_NEAR);
+        for (int i = 0; i < 16; ++i) vmovaps(state(VG_STATE_DISP(ymm) + 32 * i), Xbyak::Ymm(i));
+        vzeroupper();
+        stmxcsr(dword[rbp + VG_STATE_DISP(mxcsr)]);
+        ldmxcsr(dword[rcx + static_cast<int>(offsetof(Context, host_mxcsr))]);
+        L(skip);
+    }
+    void restore_vectors() {
+        Xbyak::Label skip;
+        cmp(byte[rbp + kVectorsLoaded], 0);
+        je(skip, T_NEAR);
+        load_all_vectors();
+        L(skip);
+    }
+    void load_all_vectors() {
+        for (int i = 0; i < 16; ++i) vmovaps(Xbyak::Ymm(i), state(VG_STATE_DISP(ymm) + 32 * i));
+        ldmxcsr(dword[rbp + VG_STATE_DISP(mxcsr)]);
+    }
+
+    void emit_enter() {
+        for (const Reg64& r : {rbx, rbp, r12, r13, r14, r15}) push(r);
+        push(rdi);
+        stmxcsr(dword[rdi + static_cast<int>(offsetof(Context, host_mxcsr))]);
+        mov(rbp, rdx);
+        mov(ptr[rsp - 8], rsi);
+        reload();
+        jmp(ptr[rsp - 8]);
+    }
+    void emit_leave() {
+        spill();
+        save_vectors();
+        pop(rax);
+        mov(context(rcx, offsetof(Context, site)), eax);
+        mov(dword[rcx + static_cast<int>(offsetof(Context, leave))], static_cast<u32>(Leave::Link));
+    }
+    void emit_left() {
+        mov(byte[rbp + kVectorsLoaded], 0);
+        pop(rdi);
+        for (const Reg64& r : {r15, r14, r13, r12, rbp, rbx}) pop(r);
+        ret();
+    }
+    void emit_load_vectors() {
+        load_all_vectors();
+        mov(byte[rbp + kVectorsLoaded], 1);
+        ret();
+    }
+    void emit_slow(u64 function) {
+        spill();
+        save_vectors();
+        pop(rsi);
+        mov(rdx, r8);
+        mov(rdi, ptr[rsp]);
+        mov(rax, function);
+        call(rax);
+        test(rax, rax);
+        Xbyak::Label on;
+        jnz(on, T_NEAR);
+        jump_to(left_);
+        L(on);
+        mov(ptr[rsp - 8], rax);
+        mov(rcx, ptr[rsp]);
+        mov(r8, context(rcx, offsetof(Context, t0)));
+        mov(r9, context(rcx, offsetof(Context, t1)));
+        restore_vectors();
+        // Behind an instruction the translator may believe the flags to be in the hardware.
+        movzx(eax, word[rbp + kFlagsSlot]);
+        add(al, 0x7f);
+        sahf();
+        reload();
+        jmp(ptr[rsp - 8]);
+    }
+    void emit_helper() {
+        spill();
+        save_vectors();
+        mov(esi, r8d);
+        mov(rdi, rcx);
+        sub(rsp, 8);
+        mov(rax, reinterpret_cast<u64>(&vg_jit_helper_execute));
+        call(rax);
+        add(rsp, 8);
+        test(eax, eax);
+        Xbyak::Label on;
+        jnz(on, T_NEAR);
+        add(rsp, 8);
+        jump_to(left_);
+        L(on);
+        restore_vectors();
+        reload();
+        ret();
+    }
+
+    u32 left_ = 0;
+};
+
+}  // namespace
+
+Thunks make_thunks(CodeArena& arena) {
+    Generator generator(arena.writable());
+    Thunks thunks = generator.make();
+    VG_ASSERT(Xbyak::GetError() == Xbyak::ERR_NONE);
+    // A function pointer is the only way to call code that no compiler has seen.
+    thunks.enter = reinterpret_cast<Thunks::Enter>(reinterpret_cast<std::uintptr_t>(arena.executable(generator.enter_offset())));
+    arena.set_used(Thunks::kSize);
+    return thunks;
+}
+
+}  // namespace vg::jit

@@ -1,0 +1,36 @@
+// The fixed code at the start of the arena: entry, exit, and the ways from a block into C++ and back.
+#pragma once
+
+#include "base/types.h"
+#include "jit/code_cache.h"
+#include "jit/context.h"
+
+namespace vg::jit {
+
+/// Arena offsets, except for `enter`.
+struct Thunks {
+    /// Runs translated code at `code` with the bank at `bank` until it leaves; Context says why.
+    using Enter = void (*)(Context& context, const void* code, void* bank);
+    Enter enter = nullptr;
+    u32 leave = 0;         ///< pushed: site. Registers are live: spill and return to the dispatcher
+    u32 miss_read = 0;     ///< pushed: site. T0 = address ^ tag, T1 = table index; goes on where slow_access says
+    u32 miss_write = 0;
+    u32 execute = 0;       ///< pushed: site. Executes that instruction in the interpreter, goes on behind it
+    u32 helper = 0;        ///< called, T0 = site: the same inline; returns if execution goes on there
+    u32 load_vectors = 0;  ///< called, rest as it is: guest vector registers and MXCSR into the host's
+
+    /// Size of the code emitted by make_thunks.
+    static constexpr u32 kSize = 8192;
+};
+
+/// C++ behind the thunks. Called with all guest registers and the budget in the state page, the host's MXCSR loaded.
+/// slow_* return the host address to continue at, helper_execute returns 1 to continue; 0 leaves to the dispatcher, with
+/// the state page as the only truth.
+extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address);
+extern "C" u64 vg_jit_slow_execute(Context* context, u32 site);
+extern "C" u64 vg_jit_helper_execute(Context* context, u32 site);
+
+/// Emits the thunks at the start of the arena.
+Thunks make_thunks(CodeArena& arena);
+
+}  // namespace vg::jit
