@@ -88,7 +88,7 @@ void Storage::on_packet(const StoragePacket& from) {
     VG_ASSERT(can_accept());
     Packet packet{};
     const bool whole = from.payload.size() >= sizeof packet;
-    std::memcpy(&packet, from.payload.data(), std::min(from.payload.size(), sizeof packet));
+    if (!from.payload.empty()) std::memcpy(&packet, from.payload.data(), std::min(from.payload.size(), sizeof packet));
     if (!whole) {
         ++invalid_packets_;
         return answer(from, packet, storvsc::kStatusInvalidParameter);
