@@ -39,6 +39,7 @@ int config_show(const std::string& file, const std::vector<std::string>& setting
 int config_schema();
 int doctor();
 int inspect(const std::string& socket, const std::string& path, bool json, bool watch);
+int disk(const std::vector<std::string>& words);
 int help_cpus();
 
 }  // namespace vg::cli

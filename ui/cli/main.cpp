@@ -22,11 +22,12 @@ constexpr const char* kOverview = R"(verdigris: a whole x86-64 computer in one p
   verdigris run m.toml -s child.memory='"1 GiB"'         change any key of the configuration
   verdigris config check m.toml                          look for mistakes, build nothing
 
-commands: run  config  doctor  inspect  version  help
+commands: run  config  doctor  inspect  disk  version  help
   run MACHINE.toml        run headless; Ctrl-A X leaves
   config check|show FILE  mistakes, or the effective configuration; config schema: JSON Schema
   doctor                  what this host can do
   inspect SOCKET [PATH]   print a part of a running machine's state (see run --control)
+  disk show|export FILE   look at an image; its content as a raw file
   help cpus               the named CPU models
 
 exit codes: 0 pass  1 expectation failed  2 usage  3 host  4 guest panic  5 triple fault  6 hang
@@ -168,6 +169,7 @@ int main(int argc, char** argv) {
     if (command == "run") return run_command(argc - 1, argv + 1);
     if (command == "config") return config_command(rest);
     if (command == "doctor") return doctor();
+    if (command == "disk") return disk(rest);
     if (command == "inspect") return inspect_command(rest);
     if (command == "version" || command == "--version") {
         std::fputs("verdigris " VG_VERSION "\n", stdout);
@@ -178,7 +180,7 @@ int main(int argc, char** argv) {
         std::fputs(kOverview, stdout);
         return kPass;
     }
-    const std::vector<std::string> known = {"run", "config", "doctor", "inspect", "version", "help"};
+    const std::vector<std::string> known = {"run", "config", "doctor", "inspect", "disk", "version", "help"};
     for (const char* later : {"gui", "test", "replay", "trace", "vmbus", "snapshot"}) {
         if (command == later) return usage(fmt::format("'{}' is not available yet; see docs/status.md", command));
     }
