@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "cpu/interp.h"
 
 namespace vg::cpu {
 
