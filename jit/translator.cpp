@@ -212,6 +212,12 @@ void Translator::restore_flags(u8 park) {
 }
 
 bool Translator::needs_flags() const {
+    // Flags that the manuals call undefined but that stay as they are (the rule is in cpu/ops/flags.h).
+    switch (cur_->op) {
+        case Op::MUL: case Op::IMUL: case Op::DIV: case Op::IDIV: case Op::BT: case Op::BTS: case Op::BTR: case Op::BTC:
+        case Op::TZCNT: case Op::LZCNT: return true;
+        default: break;
+    }
     const u64 touched = (row_->flags_written | row_->flags_undefined) & kStatusFlags;
     return (row_->flags_read & kStatusFlags) != 0 || (touched != 0 && touched != kStatusFlags);
 }
