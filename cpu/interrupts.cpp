@@ -7,7 +7,7 @@ namespace vg::cpu {
 namespace {
 
 constexpr u32 kErrorExternal = 1, kErrorIdt = 2;
-constexpr u64 kDr7GeneralDetect = 1 << 13;
+constexpr u64 kDr7GeneralDetect = 1 << 13, kDr6GeneralDetect = 1 << 13;
 
 bool is_exception(const Fault& f) {
     return f.type == EventType::HardException || f.type == EventType::PrivSoftException ||
@@ -15,10 +15,11 @@ bool is_exception(const Fault& f) {
 }
 bool is_software(const Fault& f) { return f.type == EventType::SoftInt || f.type == EventType::SoftException; }
 
-/// Exceptions whose return address is the instruction itself and which push RF=1.
+/// Exceptions whose return address is the instruction itself and which push RF=1. Of #DB only general detect is: traps
+/// and instruction breakpoints come between instructions and push RF as it is.
 bool is_fault_class(const Fault& f) {
-    return f.type == EventType::HardException && f.vector != kDebug && f.vector != kDoubleFault &&
-           f.vector != kMachineCheck;
+    if (f.type != EventType::HardException || f.vector == kDoubleFault || f.vector == kMachineCheck) return false;
+    return f.vector != kDebug || (f.dr6_bits & kDr6GeneralDetect) != 0;
 }
 
 bool contributory(u8 vector) {

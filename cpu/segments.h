@@ -94,7 +94,7 @@ class StackFrame {
     void skip(u64 bytes) { sp_ = (sp_ & ~mask_) | ((sp_ + bytes) & mask_); }
     [[nodiscard]] u64 sp() const { return sp_; }
     /// RSP as this stack leaves it: a 16-bit stack keeps the upper bits.
-    void commit() { vp_.state().gpr[4] = mask_ == 0xffffffff ? sp_ & mask_ : sp_; }
+    void commit() { vp_.state().gpr[RSP] = mask_ == 0xffffffff ? sp_ & mask_ : sp_; }
 
   private:
     [[nodiscard]] bool address(u64 offset, unsigned size, u64& out);
@@ -106,6 +106,12 @@ class StackFrame {
     As as_;
     u32 ss_error_;
 };
+
+/// The stack in use.
+[[nodiscard]] inline StackFrame current_stack(Vp& vp) {
+    const VpState& s = vp.state();
+    return {vp, s.segment(Seg::SS), s.gpr[RSP], vp.code_mode() == CodeMode::Bits64, As::Current, 0};
+}
 
 /// Stack pointer (and selector) of an inner privilege level from the TSS; `ist` 1..7 selects an interrupt stack.
 /// #TS with the TSS selector if the TSS is too small.

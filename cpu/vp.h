@@ -25,6 +25,8 @@ class StateVisitor;
 
 namespace vg::cpu {
 
+class Interp;
+
 /// Everything a VP is built from; references outlive it.
 struct VpEnvironment {
     mmu::PhysicalMemory& memory;
@@ -58,6 +60,8 @@ class Vp {
     [[nodiscard]] LinearMemory& memory() { return memory_; }
     [[nodiscard]] mmu::PhysicalMemory& physical() { return env_.memory; }
     [[nodiscard]] Apic& apic() { return *apic_; }
+    /// Context of instruction bodies, with the caches of decoded instructions and host stubs. Made at first use.
+    [[nodiscard]] Interp& interp();
     [[nodiscard]] const Apic& apic() const { return *apic_; }
     [[nodiscard]] const ApicBus& apic_bus() const { return env_.apic_bus; }
     [[nodiscard]] const CpuModel& model() const { return env_.model; }
@@ -159,6 +163,7 @@ class Vp {
     std::unique_ptr<mmu::Tlb> tlb_;
     LinearMemory memory_;
     std::unique_ptr<Apic> apic_;
+    std::unique_ptr<Interp> interp_;
     std::vector<virt::Level> levels_;
     Fault fault_;
     virt::Exit exit_;

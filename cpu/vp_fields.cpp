@@ -80,7 +80,6 @@ void msr_fields(StateVisitor& v, VpState& s) {
     v("top_mem2", s.top_mem2);
     v("virt_spec_ctrl", s.virt_spec_ctrl);
     v("ls_cfg", s.ls_cfg);
-    v("misc_features", s.misc_features);
 }
 
 void event_fields(StateVisitor& v, VpState& s) {

@@ -61,6 +61,7 @@ inline constexpr u32 HostDependent = 1 << 16; ///< result differs between host v
 inline constexpr u32 Vsib = 1 << 17;
 inline constexpr u32 Hypervisor = 1 << 18; ///< VMX or SVM instruction
 inline constexpr u32 ElseBase = 1 << 19;   ///< without its feature: the same opcode without F3 (TZCNT: BSF, LZCNT: BSR)
+inline constexpr u32 MayKeepFlags = 1 << 20; ///< a count of 0 leaves the flags as they were (shifts, CMPS, SCAS)
 }  // namespace attr
 
 /// Opcode map of an encoding.
