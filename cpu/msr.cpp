@@ -197,7 +197,7 @@ bool exists(const Vp& vp, Who who, CpuFlag flag) {
     return flag == CpuFlag::Count || model.has(flag);
 }
 
-struct Row {
+struct MsrRow {
     u32 first, last;
     std::string_view name;
     Who who;
@@ -206,7 +206,7 @@ struct Row {
     bool (*write)(Vp&, u32, u64);
 };
 
-constexpr Row kRows[] = {
+constexpr MsrRow kRows[] = {
 #define MSR_FIELD(address, name, who, flag, field, writable)                                  \
     {address, address, #name, Who::who, CpuFlag::flag,                                        \
      [](Vp& vp, u32, u64& value) { value = vp.state().field; return true; },                  \
@@ -241,8 +241,8 @@ constexpr Row kRows[] = {
 #undef MSR_CODE
 };
 
-const Row* find(const Vp& vp, u32 msr) {
-    for (const Row& row : kRows)
+const MsrRow* find(const Vp& vp, u32 msr) {
+    for (const MsrRow& row : kRows)
         if (msr >= row.first && msr <= row.last && exists(vp, row.who, row.flag)) return &row;
     return nullptr;
 }
@@ -250,17 +250,17 @@ const Row* find(const Vp& vp, u32 msr) {
 }  // namespace
 
 bool read_msr(Vp& vp, u32 msr, u64& value) {
-    const Row* row = find(vp, msr);
+    const MsrRow* row = find(vp, msr);
     return row != nullptr && row->read(vp, msr, value);
 }
 
 bool write_msr(Vp& vp, u32 msr, u64 value) {
-    const Row* row = find(vp, msr);
+    const MsrRow* row = find(vp, msr);
     return row != nullptr && row->write(vp, msr, value);
 }
 
 std::string_view msr_name(u32 msr) {
-    for (const Row& row : kRows)
+    for (const MsrRow& row : kRows)
         if (msr >= row.first && msr <= row.last) return row.name;
     return {};
 }
