@@ -142,6 +142,10 @@ using enum OperandType;
 #define ROW(map, opcode, set, op, operands, flags, attributes, feature) \
     make(OpcodeMap::map, opcode, set, Op::op, hows::op, operands_of operands, flags, attributes, Feature::feature),
 
+#define INSN_256(opcode, set, op, operands, flags, attributes)           \
+    INSN(opcode, (set) | L0, op, operands, flags, attributes, Avx)       \
+    INSN(opcode, (set) | L1, op, operands, flags, attributes, Avx2)
+
 constexpr Encoding kEncodings[] = {
     Encoding{},
 #define INSN(...) ROW(One, __VA_ARGS__)
