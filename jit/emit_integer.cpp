@@ -59,6 +59,8 @@ void Translator::copy_immediate() {
 bool Translator::emit_modrm(const Class& c) {
     const bool memory = memory_form();
     if (memory ? c.no_memory : cur_->op == Op::CMPXCHG) return false;
+    // Counts above the operand size are undefined, and Zen's answer depends on the form: the interpreter has ours.
+    if ((cur_->op == Op::SHLD || cur_->op == Op::SHRD) && cur_->op_size == 2) return false;
     const unsigned rm_size = c.rm_size != 0 ? c.rm_size : cur_->op_size;
     const unsigned reg_size = c.reg_size != 0 ? c.reg_size : cur_->op_size;
     const bool sized = (c.reg != Role::None && c.reg_size == 0) || c.rm_size == 0;
