@@ -113,12 +113,13 @@ struct JitMachine {
 /// A handler has halted: goes on behind the instruction that faulted, with usable pointers.
 inline void recover(JitMachine& m) {
     cpu::VpState& s = m.s();
+    s.activity = cpu::Activity::Active;
+    if (s.rip < kHandlers || s.rip >= kHandlers + 0x200) return;  // a HLT of the program's own
     const u64 vector = (s.rip - kHandlers) / 16;
     constexpr u64 kWithError = 0x27d00;
     u64 frame[6] = {};
     const u64 sp = s.gpr[cpu::RSP] + ((kWithError >> vector & 1) != 0 ? 8 : 0);
     const bool readable = m.vp->memory().peek(sp, frame, 40);
-    s.activity = cpu::Activity::Active;
     s.rip = readable ? frame[0] : kCode;
     s.rflags = (frame[2] & 0xcd5) | 2;
     s.gpr[cpu::RSP] = kStackTop - 0x4000;
