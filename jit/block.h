@@ -26,6 +26,7 @@ struct Site {
     s32 rip_offset = 0; ///< RIP of the instruction (or the link's target) relative to the code page base
     u8 index = 0;       ///< instructions of the block before this one
     u8 size = 0;        ///< memory check: bytes
+    u8 misalignment = 0;///< memory check: address bits that must be zero
     bool write = false;
     bool sum = false;   ///< memory check: T0 wants the host address itself, not the guest address
     bool rip_in_stash = false; ///< leaving: RIP is the value in the stash, not rip_offset

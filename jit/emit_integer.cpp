@@ -59,6 +59,8 @@ void Translator::copy_immediate() {
 bool Translator::emit_modrm(const Class& c) {
     const bool memory = memory_form();
     if (memory ? c.no_memory : cur_->op == Op::CMPXCHG) return false;
+    // Counts above the operand size are undefined, and Zen's answer depends on the form: the interpreter has ours.
+    if ((cur_->op == Op::SHLD || cur_->op == Op::SHRD) && cur_->op_size == 2) return false;
     const unsigned rm_size = c.rm_size != 0 ? c.rm_size : cur_->op_size;
     const unsigned reg_size = c.reg_size != 0 ? c.reg_size : cur_->op_size;
     const bool sized = (c.reg != Role::None && c.reg_size == 0) || c.rm_size == 0;
@@ -86,11 +88,12 @@ bool Translator::emit_modrm(const Class& c) {
         if (flags_in) restore_flags(kT0);
         // Writing 32 bits clears the upper half, which the memory form does not.
         in_place = rm.scratch && !c.registers_only && !(rm.store && rm_size == 4);
-        if (rm.scratch) rm.host = kT1;
+        const bool same = reg.scratch && rm.scratch && reg_field() == rm_field();
+        if (rm.scratch) rm.host = same ? kT0 : kT1;
         if (in_place) m = {.base = kBank, .disp = gpr_disp(rm_field())};
         const bool any_rex = e.w || e.force_rex || reg.host >= 8 || (!in_place && rm.host >= 8);
         if ((reg.high || rm.high) && any_rex) return false;
-        if (rm.scratch && !in_place && rm.load) load_gpr(kT1, rm_field());
+        if (rm.scratch && !in_place && rm.load) load_gpr(rm.host, rm_field());
     }
     if (reg.scratch && reg.load) load_gpr(reg.host, reg_field());
     if (memory || in_place)
@@ -98,7 +101,7 @@ bool Translator::emit_modrm(const Class& c) {
     else
         a_.modrm(e, reg.host, rm.host);
     copy_immediate();
-    if (rm.scratch && !in_place && rm.store) store_gpr(rm_field(), kT1);
+    if (rm.scratch && !in_place && rm.store) store_gpr(rm_field(), rm.host);
     if (reg.scratch && reg.store) store_gpr(reg_field(), reg.host);
     wrote_flags();
     return true;

@@ -80,6 +80,7 @@ HostMem Translator::check(const Address& a, unsigned size, bool write, unsigned 
     Site& site = blocks_.site(number);
     site.size = static_cast<u8>(size);
     site.write = write;
+    site.misalignment = static_cast<u8>(alignment - 1);
 
     const bool rip = a.base == kRipBase && a.index == kNoReg;
     const bool base_in_memory = a.base != kNoReg && a.base != kRipBase && kHostOf[a.base] == kInMemory;

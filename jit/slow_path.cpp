@@ -24,7 +24,8 @@ constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>
 
 u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
     const Site& site = blocks_.site(number);
-    if ((address & kPageMask) + site.size <= kPageSize && canonical(address)) {
+    const bool aligned = (address & site.misalignment) == 0;
+    if (aligned && (address & kPageMask) + site.size <= kPageSize && canonical(address)) {
         mmu::Tlb& tlb = c.vp->tlb();
         const mmu::Access access = site.write ? mmu::Access::Write : mmu::Access::Read;
         const mmu::Tlb::Mapping mapping = tlb.resolve(address, access, tlb.privilege());

@@ -155,6 +155,14 @@ TEST_CASE("jit: vector programs leave the interpreter's state", "[jit]") {
     });
 }
 
+TEST_CASE("jit: programs that write over themselves leave the interpreter's state", "[jit]") {
+    for_seeds(200, [](u64 seed) {
+        Case c{.seed = seed + 40000};
+        c.weights = {.vectors = false, .branches = true, .faults = true, .self_modifying = true};
+        compare(c, 600);
+    });
+}
+
 TEST_CASE("jit: results do not depend on slices, cache and TLB size", "[jit]") {
     struct Variant {
         const char* name;
@@ -169,6 +177,8 @@ TEST_CASE("jit: results do not depend on slices, cache and TLB size", "[jit]") {
         {"small cache", [](Case& c) { c.options.code_bytes = 128u << 10; }},
         {"no links", [](Case& c) { c.options.link_blocks = false; }},
         {"helpers only", [](Case& c) { c.options.native = false; }},
+        {"self-modifying, slice of seven", [](Case& c) { c.weights.self_modifying = true; c.slice = 7; }},
+        {"self-modifying, TLB of one entry", [](Case& c) { c.weights.self_modifying = true; c.tlb_entries = 1; }},
         {"blocks of one", [](Case& c) { c.options.block_limit = 1; }},
     };
     for (const Variant& variant : kVariants) {

@@ -1,6 +1,7 @@
 // One VP in 64-bit mode with a few mapped pages: what the translator's tests run on either engine.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -109,7 +110,31 @@ struct JitMachine {
     }
 };
 
-/// Runs `count` instructions (or until it halts) in slices of `slice`; returns the last stop.
+/// A handler has halted: goes on behind the instruction that faulted, with usable pointers.
+inline void recover(JitMachine& m) {
+    cpu::VpState& s = m.s();
+    s.activity = cpu::Activity::Active;
+    if (s.rip < kHandlers || s.rip >= kHandlers + 0x200) return;  // a HLT of the program's own
+    const u64 vector = (s.rip - kHandlers) / 16;
+    constexpr u64 kWithError = 0x27d00;
+    u64 frame[6] = {};
+    const u64 sp = s.gpr[cpu::RSP] + ((kWithError >> vector & 1) != 0 ? 8 : 0);
+    const bool readable = m.vp->memory().peek(sp, frame, 40);
+    s.rip = readable ? frame[0] : kCode;
+    s.rflags = (frame[2] & 0xcd5) | 2;
+    s.gpr[cpu::RSP] = kStackTop - 0x4000;
+    s.gpr[cpu::RBX] = s.gpr[cpu::R9] = kData + 0x400;
+    s.gpr[cpu::RSI] = s.gpr[cpu::R13] = kData + 0x1400;
+    cpu::Insn insn;
+    const bool inside = s.rip >= kCode && s.rip < kCode + 0x2800;
+    if (inside && cpu::fetch_decode(*m.vp, insn))
+        s.rip += insn.length;
+    else
+        s.rip = kCode;
+    m.vp->clear_failure();
+}
+
+/// Runs `count` instructions in slices of `slice`, recovering from faults; returns the last stop.
 inline cpu::Stop run_for(JitMachine& m, cpu::Engine& engine, u64 count, u64 slice) {
     cpu::Stop stop = cpu::Stop::Budget;
     u64 now = 0;
@@ -118,7 +143,10 @@ inline cpu::Stop run_for(JitMachine& m, cpu::Engine& engine, u64 count, u64 slic
         m.vp->begin_slice(now, until);
         stop = engine.run(*m.vp);
         now = m.vp->now();
-        if (stop != cpu::Stop::Budget) break;
+        if (stop == cpu::Stop::Halt && m.s().activity == cpu::Activity::Halted)
+            recover(m);
+        else if (stop != cpu::Stop::Budget)
+            break;
     }
     return stop;
 }

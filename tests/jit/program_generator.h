@@ -17,6 +17,7 @@ class ProgramGenerator {
         bool vectors = true;
         bool branches = true;
         bool faults = false;  ///< also addresses that fault
+        bool self_modifying = false;  ///< also addresses in the code, through either mapping
     };
 
     ProgramGenerator(u64 seed, const cpu::CpuModel& model, Weights weights)
@@ -87,6 +88,7 @@ class ProgramGenerator {
         }
     }
     u64 pointer() {
+        if (weights_.self_modifying && below(3) == 0) return (below(2) == 0 ? kCode : kCodeAlias) + below(0x500);
         if (weights_.faults && below(12) == 0) return kData + below(0x9000);
         const u64 page = kData + below(4) * 0x1000;
         return below(4) == 0 ? page + 0x1000 - below(40) - (page == kData + 0x3000 ? 300 : 0) : page + 0x100 + below(0xc00);

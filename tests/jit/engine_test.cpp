@@ -1,0 +1,125 @@
+// What the translator promises beyond equal states: exact budgets, code that changes, bounded memory, use of its caches.
+#include <catch2/catch.hpp>
+
+#include "tests/jit/jit_machine.h"
+
+using namespace vg;
+using namespace vg::test;
+
+namespace {
+
+std::unique_ptr<jit::JitEngine> engine_for(JitMachine& m, const jit::Options& options = {}) {
+    auto engine = jit::JitEngine::create(m.memory, options);
+    REQUIRE(engine.has_value());
+    return std::move(*engine);
+}
+
+/// mov ecx, count; loop: add eax, 1; dec ecx; jnz loop; hlt
+std::vector<u8> counting_loop(u32 count) {
+    std::vector<u8> code = {0xb9, 0, 0, 0, 0, 0x83, 0xc0, 0x01, 0xff, 0xc9, 0x75, 0xf9, 0xf4};
+    std::memcpy(&code[1], &count, 4);
+    return code;
+}
+
+}  // namespace
+
+TEST_CASE("jit: a slice ends after exactly its instructions", "[jit]") {
+    JitMachine m;
+    m.load(kCodePhysical, counting_loop(1000000));
+    const auto engine = engine_for(m);
+    u64 now = 0;
+    for (const u64 slice : {1u, 2u, 3u, 4u, 5u, 100u, 101u, 102u, 1000u}) {
+        m.vp->begin_slice(now, now + slice);
+        REQUIRE(engine->run(*m.vp) == cpu::Stop::Budget);
+        CHECK(m.s().budget == 0);
+        now += slice;
+        // One MOV, then three instructions per round.
+        CHECK((m.s().gpr[cpu::RAX] & 0xffffffff) == (now + 1) / 3);
+    }
+}
+
+TEST_CASE("jit: a hot loop runs without the dispatcher", "[jit]") {
+    JitMachine m;
+    m.load(kCodePhysical, counting_loop(100000));
+    m.s().gpr[cpu::RAX] = 0;
+    const auto engine = engine_for(m);
+    m.vp->begin_slice(0, 1000000);
+    REQUIRE(engine->run(*m.vp) == cpu::Stop::Halt);
+    CHECK(m.s().gpr[cpu::RAX] == 100000);
+    CHECK(m.vp->now() == 1 + 3 * 100000 + 1);
+    CHECK(engine->stats().dispatches < 10);
+    CHECK(engine->stats().links >= 1);
+}
+
+TEST_CASE("jit: a block that changes itself leaves right after the store", "[jit]") {
+    // loop: inc dword [rip+imm of the next]; mov eax, imm32; add rbx, rax; dec ecx; jnz loop; hlt
+    const std::vector<u8> code = {0xff, 0x05, 0x01, 0, 0, 0, 0xb8, 0, 0, 0, 0, 0x48, 0x01, 0xc3, 0xff, 0xc9, 0x75, 0xee, 0xf4};
+    JitMachine m;
+    m.load(kCodePhysical, code);
+    m.s().gpr[cpu::RBX] = 0;
+    m.s().gpr[cpu::RCX] = 50;
+    const auto engine = engine_for(m);
+    m.vp->begin_slice(0, 1000000);
+    REQUIRE(engine->run(*m.vp) == cpu::Stop::Halt);
+    CHECK(m.s().gpr[cpu::RBX] == 50 * 51 / 2);
+    CHECK(m.vp->now() == 50 * 5 + 1);
+    CHECK(engine->stats().invalidations >= 50);
+}
+
+TEST_CASE("jit: bytes written from outside are executed at once", "[jit]") {
+    JitMachine m;
+    m.load(kCodePhysical, counting_loop(1000000));
+    m.s().gpr[cpu::RAX] = 0;
+    const auto engine = engine_for(m);
+    m.vp->begin_slice(0, 301);
+    REQUIRE(engine->run(*m.vp) == cpu::Stop::Budget);
+    CHECK(m.s().gpr[cpu::RAX] == 100);
+    m.memory.write<u8>(Spa(kCodePhysical + 7), 5);  // add eax, 5
+    m.vp->begin_slice(301, 601);
+    REQUIRE(engine->run(*m.vp) == cpu::Stop::Budget);
+    CHECK(m.s().gpr[cpu::RAX] == 100 + 5 * 100);
+}
+
+TEST_CASE("jit: one translation serves every address of its page", "[jit]") {
+    // lea rax, [rip]; hlt
+    const std::vector<u8> code = {0x48, 0x8d, 0x05, 0, 0, 0, 0, 0xf4};
+    JitMachine m;
+    m.load(kCodePhysical, code);
+    const auto engine = engine_for(m);
+    for (const u64 base : {kCode, kCodeAlias}) {
+        m.s().rip = base;
+        m.s().activity = cpu::Activity::Active;
+        m.vp->begin_slice(0, 100);
+        REQUIRE(engine->run(*m.vp) == cpu::Stop::Halt);
+        CHECK(m.s().gpr[cpu::RAX] == base + 7);
+    }
+    CHECK(engine->stats().blocks == 1);
+}
+
+TEST_CASE("jit: a full cache is emptied and the guest goes on", "[jit]") {
+    // 4096 bytes of: add eax, 1; jmp +0 — one block per pair, run round after round.
+    std::vector<u8> code;
+    while (code.size() < 0x3f00) code.insert(code.end(), {0x83, 0xc0, 0x01, 0xeb, 0x00});
+    code.push_back(0xe9);
+    const u32 back = static_cast<u32>(-static_cast<s32>(code.size() + 4));
+    for (unsigned k = 0; k < 4; ++k) code.push_back(static_cast<u8>(back >> (8 * k)));
+    JitMachine m;
+    m.load(kCodePhysical, code);
+    m.s().gpr[cpu::RAX] = 0;
+    const auto engine = engine_for(m, {.code_bytes = 128u << 10});
+    m.vp->begin_slice(0, 100000);
+    REQUIRE(engine->run(*m.vp) == cpu::Stop::Budget);
+    const u64 pairs = (code.size() - 5) / 5, round = pairs * 2 + 1;
+    const u64 rest = 100000 % round;
+    CHECK(m.s().gpr[cpu::RAX] == 100000 / round * pairs + (rest + 1) / 2);
+    CHECK(engine->stats().flushes > 5);
+}
+
+TEST_CASE("jit: a VP stops on request at the next slice boundary at the latest", "[jit]") {
+    JitMachine m;
+    m.load(kCodePhysical, counting_loop(1000000));
+    const auto engine = engine_for(m);
+    m.vp->begin_slice(0, 1000);
+    m.vp->request_stop();
+    CHECK(engine->run(*m.vp) == cpu::Stop::Request);
+}
