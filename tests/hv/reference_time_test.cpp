@@ -150,3 +150,23 @@ TEST_CASE("reference time: does not jump when timers wait across a change of the
     CHECK(*f.rdmsr(msr::TIME_REF_COUNT) >= due);
     CHECK(*f.rdmsr(msr::TIME_REF_COUNT) <= due + 1);
 }
+
+TEST_CASE("reference TSC page: VPs created or reset together count alike from 0", "[hv][time]") {
+    Fixture f;
+    f.clock.set(3'000'000);
+    PartitionConfig config;
+    config.name = "late";
+    config.max_vps = 2;
+    Partition& late = f.hypervisor->create_partition(config, f.sink);
+    late.create_vp(f.model, 0);
+    late.create_vp(f.model, 1);
+    const auto tsc = [&](u32 vp) { return f.clock.now() + late.find_vp(vp)->processor().state().tsc_offset; };
+    CHECK(tsc(0) == 0);
+    CHECK(tsc(1) == 0);
+    CHECK(late.reference_time() == 0);
+    f.clock.set(9'000'000);
+    late.find_vp(0)->processor().begin_slice(9'000'000, 9'500'000);  // the other one ran its last slice earlier
+    late.reset();
+    CHECK(tsc(0) == 0);
+    CHECK(tsc(1) == 0);
+}

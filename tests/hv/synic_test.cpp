@@ -1,6 +1,10 @@
 // SynIC: the slot protocol, event flags, SINT registers. Rows S-01..S-10, M-15..M-21, K-100, K-101.
 #include <catch2/catch.hpp>
 
+#include <atomic>
+#include <mutex>
+#include <thread>
+
 #include "tests/hv/fixture.h"
 
 using namespace vg;
@@ -270,4 +274,40 @@ TEST_CASE("synic: whatever the guest writes into its pages, the rest keeps worki
     CHECK(f.wrmsr(msr::EOM, 0));
     CHECK(read_slot(f).tag == 1);
     CHECK(interrupted(f));
+}
+
+TEST_CASE("synic: S-04 no message is lost to a guest that frees the slot at any moment", "[hv][synic]") {
+    Fixture f;
+    f.enable_synic();
+    u8* slot = f.memory.ram(f.guest_address(Fixture::slot(2), mmu::Access::Write).value());
+    std::atomic_ref<u32> type(*reinterpret_cast<u32*>(slot));
+    std::atomic_ref<u8> flags(slot[offsetof(MessageHeader, flags)]);
+    constexpr u32 kCount = 20'000;
+    std::mutex exits;  // what a VP does through an exit is serialised with the host; what it does to its page is not
+    std::atomic<bool> stop = false;
+    std::atomic<u32> seen = 0;
+    u32 out_of_order = 0;
+    std::thread guest([&] {
+        while (!stop) {
+            if (type.load() == 0) continue;
+            if (slot[16] != static_cast<u8>(seen.load())) ++out_of_order;
+            ++seen;
+            type.store(0);
+            if ((flags.load() & kMessagePending) != 0) {
+                const std::lock_guard lock(exits);
+                f.vp->synic().rescan();  // EOM
+            }
+        }
+    });
+    for (u32 i = 0; i < kCount;) {
+        const std::lock_guard lock(exits);
+        if (post(f, static_cast<u8>(i)) == HvStatus::Success) ++i;
+    }
+    // No post and no EOM follows the last message: a lost wake-up would leave it queued for ever.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (seen < kCount && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    stop = true;
+    guest.join();
+    CHECK(seen == kCount);
+    CHECK(out_of_order == 0);
 }
