@@ -90,7 +90,7 @@ class Apic {
     [[nodiscard]] bool matches(const InterruptMessage& message) const;
 
     /// Highest pending vector above the processor priority, or -1.
-    [[nodiscard]] int pending_vector() const;
+    [[nodiscard]] int pending_vector() const { return pending_; }
     /// Interrupt acknowledge: moves `pending_vector()` from IRR to ISR and returns it; -1 if none.
     int acknowledge();
     /// As acknowledge, for a vector that completes at once (auto-EOI of a SINT): IRR bit cleared, ISR not set.
@@ -107,10 +107,24 @@ class Apic {
 
   private:
     void timer_fired(VTime due);
-    void update_timer();
+    void arm_counter();
+    void arm_deadline();
+    [[nodiscard]] u32 current_count() const;
+    [[nodiscard]] u32 divisor() const;
+    [[nodiscard]] u32 timer_mode() const;
+    [[nodiscard]] bool software_enabled() const { return (svr_ & 0x100) != 0; }
+    [[nodiscard]] u32 logical_id() const;
+    [[nodiscard]] int highest_in_service() const;
+    void write_lvt(unsigned index, u32 value);
+    void write_svr(u32 value);
     void write_register(u32 reg, u32 value);
-    u32 read_register(u32 reg);
+    [[nodiscard]] u32 read_register(u32 reg) const;
     void send_ipi(u64 icr);
+    void error(u32 esr_bit);
+    /// Re-derives pending_ after a change of IRR, ISR or TPR; a running slice of the VP ends behind this instruction
+    /// if an interrupt became deliverable.
+    void recompute();
+    void clear_registers();
 
     Vp& vp_;
     ApicBus& bus_;
@@ -123,7 +137,7 @@ class Apic {
     std::array<u32, 7> lvt_{};  ///< CMCI, timer, thermal, perfmon, LINT0, LINT1, error
     u32 initial_count_ = 0, divide_ = 0;
     VTime count_start_ = 0;
-    u64 deadline_ = 0;
+    int pending_ = -1;  ///< cache of pending_vector()
     std::array<bool, 256> auto_eoi_{};
 };
 

@@ -29,6 +29,8 @@ class LinearMemory {
     /// Direct host pointer to RAM for reading / for atomic read-modify-write, after all checks. nullptr with
     /// `vp` clean means "no direct access, use read/write"; nullptr with a recorded failure means return it.
     [[nodiscard]] u8* direct(u64 address, u32 size, bool for_write, As as = As::Current, bool stack = false);
+    /// After `direct` returned nullptr: whether a failure was recorded.
+    [[nodiscard]] bool direct_failed() const { return direct_failed_; }
 
     template <class T>
     [[nodiscard]] bool read(u64 address, T& out, As as = As::Current, bool stack = false) {
@@ -47,7 +49,21 @@ class LinearMemory {
     [[nodiscard]] bool peek(u64 address, void* out, u32 size);
 
   private:
+    struct Piece;
+    struct Pieces;
+    [[nodiscard]] mmu::Privilege privilege(As as) const;
+    [[nodiscard]] bool misaligned(u64 address, u32 size, As as) const;
+    [[nodiscard]] bool check(u64& address, u32 size, As as, bool stack);
+    [[nodiscard]] bool locate(u64 address, u32 size, mmu::Access access, As as, bool stack, Pieces& out);
+    [[nodiscard]] bool locate_page(u64 address, u32 size, mmu::Access access, mmu::Privilege privilege, Piece& out);
+    [[nodiscard]] bool read_piece(const Piece& piece, u8* out, mmu::Privilege privilege);
+    [[nodiscard]] bool write_piece(const Piece& piece, const u8* data, mmu::Privilege privilege);
+    [[nodiscard]] bool is_apic_page(Gpa gpa) const;
+    void apic_read(u32 offset, u8* out, u32 size);
+    void apic_write(u32 offset, const u8* data, u32 size);
+
     Vp& vp_;
+    bool direct_failed_ = false;
 };
 
 }  // namespace vg::cpu

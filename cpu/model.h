@@ -16,6 +16,14 @@ namespace vg::cpu {
 
 enum class Vendor : u8 { Intel, Amd };
 
+/// CPUID feature bits that a model may expose (cpu/cpuid_bits.def).
+enum class CpuFlag : u8 {
+#define CPUID_BIT(name, leaf, subleaf, reg, bit) name,
+#include "cpu/cpuid_bits.def"
+#undef CPUID_BIT
+    Count
+};
+
 struct CpuidRegs {
     u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
     bool operator==(const CpuidRegs&) const = default;
@@ -32,6 +40,7 @@ class CpuModel {
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] Vendor vendor() const { return vendor_; }
     [[nodiscard]] bool has(Feature feature) const { return features_[static_cast<unsigned>(feature)]; }
+    [[nodiscard]] bool has(CpuFlag flag) const { return flags_[static_cast<unsigned>(flag)]; }
     [[nodiscard]] u8 physical_bits() const { return physical_bits_; }
     /// Static part of a leaf; dynamic bits (OSXSAVE, APIC id, APIC enabled, XCR0 sizes...) are cpu::cpuid's.
     [[nodiscard]] CpuidRegs leaf(u32 leaf, u32 subleaf) const;
@@ -41,9 +50,17 @@ class CpuModel {
     [[nodiscard]] u64 xcr0_mask() const { return xcr0_mask_; }
 
   private:
+    CpuModel() = default;
+    Result<void> apply(std::string_view change);
+    void set_flag(CpuFlag flag, bool on);
+    void build_leaves(u32 signature, std::string_view brand);
+    void derive_features();
+    Result<void> check_host() const;
+
     std::string name_;
     Vendor vendor_ = Vendor::Intel;
     std::bitset<static_cast<unsigned>(Feature::Count)> features_;
+    std::bitset<static_cast<unsigned>(CpuFlag::Count)> flags_;
     u8 physical_bits_ = 46;
     u32 max_leaf_ = 0, max_extended_leaf_ = 0;
     u64 xcr0_mask_ = 3;
@@ -54,5 +71,8 @@ class Vp;
 /// What CPUID returns on this VP now, before any level changes it. Leaves beyond the maximum follow the vendor's rule;
 /// 0x40000000..0x400000ff are all zero here (a hypervisor's business).
 [[nodiscard]] CpuidRegs cpuid(const Vp& vp, u32 leaf, u32 subleaf);
+
+/// Bytes of an XSAVE area with these components: standard format, or compacted. SDM 1 "XSAVE Area".
+[[nodiscard]] u32 xsave_size(u64 components, bool compacted);
 
 }  // namespace vg::cpu

@@ -14,6 +14,7 @@
 #include "cpu/linear_memory.h"
 #include "cpu/model.h"
 #include "cpu/platform.h"
+#include "cpu/spec/bits.h"
 #include "cpu/virt/controls.h"
 #include "cpu/vp_state.h"
 #include "mmu/tlb.h"
@@ -23,6 +24,8 @@ class StateVisitor;
 }
 
 namespace vg::cpu {
+
+class Interp;
 
 /// Everything a VP is built from; references outlive it.
 struct VpEnvironment {
@@ -57,6 +60,10 @@ class Vp {
     [[nodiscard]] LinearMemory& memory() { return memory_; }
     [[nodiscard]] mmu::PhysicalMemory& physical() { return env_.memory; }
     [[nodiscard]] Apic& apic() { return *apic_; }
+    /// Context of instruction bodies, with the caches of decoded instructions and host stubs. Made at first use.
+    [[nodiscard]] Interp& interp();
+    [[nodiscard]] const Apic& apic() const { return *apic_; }
+    [[nodiscard]] const ApicBus& apic_bus() const { return env_.apic_bus; }
     [[nodiscard]] const CpuModel& model() const { return env_.model; }
     [[nodiscard]] EventQueue& events() { return env_.events; }
     [[nodiscard]] Log& log() { return env_.log; }
@@ -100,14 +107,29 @@ class Vp {
     virt::Action offer_exit();
     void mark_leaving() { leaving_ = true; }
     void clear_failure() { leaving_ = false; }
+    [[nodiscard]] bool leaving() const { return leaving_; }
     /// Delivers fault() (with double- and triple-fault rules) or an interrupt through IDT/IVT.
-    /// Returns false if the VP shut down. @param next_rip  return address of traps and software interrupts.
-    bool deliver(const Fault& fault, u64 next_rip);
+    /// @param next_rip  return address of traps and software interrupts; faults return to rip.
+    /// @return false if nothing was delivered: the VP shut down (activity() says so), or an owner asked to unwind
+    ///         (leaving() says so; architectural state is as before, so that the event occurs again).
+    [[nodiscard]] bool deliver(const Fault& fault, u64 next_rip);
 
     // ---- pending events
     [[nodiscard]] Activity activity() const { return state_->activity; }
-    /// True if take_event would do something now (an unmasked interrupt, NMI, INIT, SIPI, #DB trap is due).
+    /// True if take_event would do something now (an unmasked interrupt, NMI, INIT, SIPI, #DB trap or instruction
+    /// breakpoint is due, or a shadow must end). When it is still true after take_event returned Next, an event waits
+    /// behind a shadow: execute one instruction and ask again.
     [[nodiscard]] bool event_pending() const;
+    /// True while every instruction must be executed by itself, between boundary() calls: TF, RF, or an enabled
+    /// instruction breakpoint.
+    [[nodiscard]] bool stepping() const {
+        return (state_->rflags & (flag::TF | flag::RF)) != 0 || (state_->dr[7] & 0xff) != 0;
+    }
+    /// After an instruction completed that began with these RFLAGS, when they had TF or RF set: arms the single-step
+    /// trap and ends RF. @param repeat  an iteration of a string instruction: RF ends with the last one
+    void boundary(u64 flags_before, bool repeat = false);
+    /// The instruction that is executing (INT n, SYSCALL...) loses its single-step trap.
+    void cancel_single_step() { skip_step_ = (state_->rflags & flag::TF) != 0; }
     /// At an instruction boundary: clears shadows, delivers at most one pending event, wakes from HLT.
     /// Returns Next if nothing was due, Resync if state changed, Leave if a level's owner took it.
     Exec take_event();
@@ -126,6 +148,13 @@ class Vp {
     void fields(StateVisitor& v);
 
   private:
+    [[nodiscard]] bool breakpoint_at_rip(u64& dr6_bits) const;
+    [[nodiscard]] bool external_interrupt_due() const;
+    Exec start_from_sipi();
+    Exec deliver_debug(u64 dr6_bits);
+    void reset_common();
+    bool shut_down();
+
     VpEnvironment env_;
     std::string name_;
     u32 index_;
@@ -134,11 +163,13 @@ class Vp {
     std::unique_ptr<mmu::Tlb> tlb_;
     LinearMemory memory_;
     std::unique_ptr<Apic> apic_;
+    std::unique_ptr<Interp> interp_;
     std::vector<virt::Level> levels_;
     Fault fault_;
     virt::Exit exit_;
     bool leaving_ = false;
     bool external_line_ = false;
+    bool skip_step_ = false;
 };
 
 }  // namespace vg::cpu

@@ -57,7 +57,7 @@ inline constexpr u32 kMtrrVariableCount = 8;
 enum class Activity : u32 { Active, Halted, Shutdown, WaitForSipi };
 
 inline constexpr std::size_t kColdReserved = 4096 - 512 - 512 - 6 * 8 - 8 * 8 - 32 - 32 - 8 - 9 * 8 - 9 * 8 - 2 * 8 -
-                                              (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 192;
+                                              (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 192 - 9 * 8 - 8;
 
 struct alignas(4096) VpState {
     // ---- vector and x87 state
@@ -85,6 +85,12 @@ struct alignas(4096) VpState {
     u64 pending_dr6;
     u8 init_pending, sipi_pending, sipi_vector, cpl;  ///< cpl: current privilege level (SS.DPL), 3 in v8086
     u32 pad_cold;
+    // ---- AMD configuration registers (plain storage), and the seed of RDRAND/RDSEED
+    u64 hwcr, syscfg, vm_cr, de_cfg, top_mem, top_mem2, virt_spec_ctrl, ls_cfg;
+    u64 random_state;
+    /// An external interrupt that was acknowledged but whose delivery an exit's owner put off: delivered first.
+    u8 acknowledged, acknowledged_vector;
+    u8 pad_events[6];
 
     /// Room for more cold fields: shrink it by what is added above.
     u8 reserved[kColdReserved];

@@ -50,5 +50,7 @@ constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip) & (kJumpEntries
 /// Tag of an empty entry: a page address whose index differs from the entry's, so that no address can match.
 /// It is 0 for every entry but the first, so that clearing is memset plus one store.
 constexpr u64 empty_tag(u32 index) { return index == 0 ? kPageSize : 0; }
+/// The same for the jump cache: a rip that has another index.
+constexpr u64 empty_rip(u32 index) { return index == 0 ? 1 : 0; }
 
 }  // namespace vg::mmu

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "base/types.h"
+#include "mmu/physical_memory.h"
+#include "mmu/walk.h"
 
 namespace vg::mmu {
 
@@ -12,6 +14,20 @@ class Dma {
     virtual ~Dma() = default;
     [[nodiscard]] virtual bool read(Iova address, void* out, u64 size) = 0;
     [[nodiscard]] virtual bool write(Iova address, const void* data, u64 size) = 0;
+};
+
+/// The view without an IOMMU: IOVA is the GPA of the device's partition (the SPA where there is no second level).
+/// Reaches RAM, and ROM for reading; MMIO and holes are refused.
+class DirectDma final : public Dma {
+  public:
+    explicit DirectDma(PhysicalMemory& memory, const SlatMode& slat = {}) : memory_(memory), slat_(slat) {}
+    void set_slat(const SlatMode& slat) { slat_ = slat; }
+    [[nodiscard]] bool read(Iova address, void* out, u64 size) override;
+    [[nodiscard]] bool write(Iova address, const void* data, u64 size) override;
+
+  private:
+    PhysicalMemory& memory_;
+    SlatMode slat_;
 };
 
 }  // namespace vg::mmu

@@ -64,6 +64,16 @@ struct PageInfo {
     /// Writes must take the slow path and are reported (tracking, watchpoints).
     static constexpr u8 kTracked = 2;
     u8 flags = 0;
+    /// With kWriteCached: the table index of the only write entries for this page, or kManySlots. Lets
+    /// drop_write_entries look at one entry per bank instead of at all of them.
+    static constexpr u16 kManySlots = 0xffff;
+    u16 write_slot = 0;
+
+    /// Records that a write entry for this page sits at `slot` of some bank.
+    void note_write_entry(u16 slot) {
+        write_slot = (flags & kWriteCached) == 0 || write_slot == slot ? slot : kManySlots;
+        flags |= kWriteCached;
+    }
 };
 
 /// RAM lives in one memfd, mapped shared and lazily: untouched guest RAM costs nothing. All access that is not
@@ -88,6 +98,11 @@ class PhysicalMemory {
     /// Host address of a RAM byte, or nullptr if it is not RAM. Valid to the end of its page; writing through it
     /// is allowed only to a page with no code and no tracking (ask `writable_directly`).
     [[nodiscard]] u8* ram(Spa spa) const;
+    /// Host address of a RAM or ROM byte, for reading only; nullptr for MMIO and holes. Valid to the end of its page.
+    [[nodiscard]] const u8* readable(Spa spa) const;
+    /// The memfd that holds all RAM, and where in it a RAM byte lies: for mapping ranges elsewhere.
+    [[nodiscard]] int ram_fd() const;
+    [[nodiscard]] u64 ram_offset(Spa spa) const;
     /// Metadata of a RAM page; asserts that it is RAM.
     [[nodiscard]] PageInfo& page_info(Spa spa);
     [[nodiscard]] bool writable_directly(Spa spa);
@@ -108,6 +123,7 @@ class PhysicalMemory {
     }
     /// Atomic compare-and-exchange on RAM, for accessed and dirty bits. `spa` naturally aligned.
     /// Returns true if it held `expected`; false also if it is not RAM.
+    /// `size` is 1, 2, 4 or 8. Code marks are honoured: the observer hears before the bytes change.
     bool compare_exchange(Spa spa, u64 expected, u64 desired, unsigned size);
 
     /// Marks [spa, spa+size), within one page, as holding translated code; write entries for the page go.
@@ -129,8 +145,21 @@ class PhysicalMemory {
     void hash(StateHasher& hasher) const;
 
   private:
+    /// What the hot paths need of one RAM region.
+    struct RamRange {
+        u64 base, size;
+        u8* host;
+        PageInfo* pages;
+        u64 file_offset;
+    };
     struct Impl;
+    [[nodiscard]] const RamRange* find_ram(Spa spa) const;
+    Result<void> insert(Region region);
+    void read_mmio(const Region& region, u64 offset, u8* out, u64 size);
+    void write_mmio(const Region& region, u64 offset, const u8* data, u64 size);
+
     std::vector<Region> regions_;  // sorted by base
+    std::vector<RamRange> ram_;    // largest first: few, so that a linear search is the fastest
     CodeObserver* code_observer_ = nullptr;
     std::unique_ptr<Impl> impl_;
 };

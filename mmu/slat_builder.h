@@ -30,7 +30,9 @@ class SlatBuilder {
     SlatBuilder(const SlatBuilder&) = delete;
     SlatBuilder& operator=(const SlatBuilder&) = delete;
 
-    /// Maps [gpa, gpa+size) to [spa, spa+size), replacing what was there. Multiples of 4 KiB.
+    /// Maps [gpa, gpa+size) to [spa, spa+size), replacing what was there. Multiples of 4 KiB; GPAs below 2^48, SPAs
+    /// below 2^46. Error Usage: a bad range, or write permission without read (EPT forbids it); else what
+    /// `allocate_page` said: a part may be mapped then, and the same call can be repeated with more pages.
     Result<void> map(Gpa gpa, Spa spa, u64 size, SlatPermissions permissions);
     /// Removes mappings; holes are fine.
     Result<void> unmap(Gpa gpa, u64 size);
@@ -49,6 +51,15 @@ class SlatBuilder {
     [[nodiscard]] u64 table_pages() const { return table_pages_; }
 
   private:
+    [[nodiscard]] u64 load(u64 table, u64 gpa, unsigned level) const;
+    void store(u64 table, u64 gpa, unsigned level, u64 entry);
+    Result<u64> new_table();
+    void free_table(u64 table, unsigned level);
+    /// Puts `entry` (a leaf, or 0) at `level`, splitting and creating tables above it.
+    Result<void> set(Gpa gpa, unsigned level, u64 entry);
+    /// The table below the entry for `gpa` at `level`, made if absent or large.
+    Result<u64> table_below(u64 table, u64 gpa, unsigned level);
+
     PhysicalMemory& memory_;
     AllocatePage allocate_page_;
     FreePage free_page_;

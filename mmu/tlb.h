@@ -38,6 +38,11 @@ class Tlb final : public TlbObserver {
     /// the mode, CPL, AC-with-SMAP or the second level; costs little when nothing changed.
     /// A mode whose cr3 differs only in address (CR4.PCIDE=0) is a new context: MOV CR3 must also call flush_nonglobal.
     void set_context(const PagingMode& mode, const SlatMode& slat, Privilege privilege);
+    /// The same when only the privilege changed (SYSCALL, IRET, STAC): a pointer load in the common case.
+    void set_privilege(Privilege privilege);
+    /// The GPA of a page that is never accessed directly although RAM may lie there: the xAPIC page (kNoPage: none).
+    void set_apic_page(Gpa page);
+    static constexpr Gpa kNoPage{~u64{0}};
 
     /// Base register value of the current bank: start of its BankTables.
     [[nodiscard]] BankTables* bank() const { return current_; }
@@ -81,12 +86,15 @@ class Tlb final : public TlbObserver {
     void flush_all_nonglobal();
     /// INVEPT and hv map changes: everything derived from this second-level root (0: any).
     void flush_slat(u64 root);
-    /// The protection-key register changed.
+    /// The protection-key register changed; set_context with the new value must come too, before or after.
     void pkru_changed();
 
     void drop_write_entries(Spa page) override;
     void drop_all() override { flush_all(); }
 
+    /// Records in the current bank that linear address `rip` is translated code at host address `host`. The jump
+    /// cache must be written only through here: flushes rely on knowing which entries are in use.
+    void fill_jump(u64 rip, u64 host);
     /// The jump cache of every bank is emptied (code was invalidated or moved).
     void clear_jump_caches();
 
@@ -95,8 +103,8 @@ class Tlb final : public TlbObserver {
     [[nodiscard]] const TlbStats& stats() const { return stats_; }
 
   private:
-    struct Bank;
     struct Impl;
+    void activate();
     BankTables* current_ = nullptr;
     PagingMode mode_;
     SlatMode slat_;

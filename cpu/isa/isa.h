@@ -10,12 +10,18 @@ namespace vg::cpu {
 
 class Interp;
 
-/// Mnemonics in SDM spelling; one enumerator per mnemonic that occurs in cpu/isa/*.def (ops.def lists them).
+/// Mnemonics in SDM spelling, one enumerator each (ops.def explains the few that carry a suffix).
 enum class Op : u16 {
     Invalid,
-#define OP(name) name,
+#define OP_BODY(name) name,
+#define OP_FAMILY(name)
+#define OP_AS(name, body) name,
+#define OP_HOST(name) name,
 #include "cpu/isa/ops.def"
-#undef OP
+#undef OP_BODY
+#undef OP_FAMILY
+#undef OP_AS
+#undef OP_HOST
     Count
 };
 
@@ -54,26 +60,40 @@ inline constexpr u32 NoWriteDest = 1 << 15;///< the first operand is only read (
 inline constexpr u32 HostDependent = 1 << 16; ///< result differs between host vendors (RCPPS, FSIN...)
 inline constexpr u32 Vsib = 1 << 17;
 inline constexpr u32 Hypervisor = 1 << 18; ///< VMX or SVM instruction
+inline constexpr u32 ElseBase = 1 << 19;   ///< without its feature: the same opcode without F3 (TZCNT: BSF, LZCNT: BSR)
+inline constexpr u32 MayKeepFlags = 1 << 20; ///< a count of 0 leaves the flags as they were (shifts, CMPS, SCAS)
 }  // namespace attr
 
-using Body = Exec (*)(Interp&, const Insn&);
+/// Opcode map of an encoding.
+enum class OpcodeMap : u8 { One, M0F, M0F38, M0F3A, Vex0F, Vex0F38, Vex0F3A, Count };
 
+/// Status flags of a row are RFLAGS bits: CF, PF, AF, ZF, SF, OF, and DF where it is read.
 struct Row {
     Op op;
-    std::string_view mnemonic;
     How how;
     Feature feature;
-    u32 attributes;      ///< attr bits
-    u16 flags_read;      ///< RFLAGS status bits (and DF) tested
-    u16 flags_written;   ///< status bits given a defined value
-    u16 flags_undefined; ///< status bits left undefined by the manuals
-    Body body;           ///< How::Body; nullptr for How::Host
+    OpcodeMap map;
+    u8 opcode;
+    u32 attributes;       ///< attr bits
+    u16 flags_read;       ///< status bits (and DF) tested
+    u16 flags_written;    ///< status bits given a defined value; shifts and rotates by CL: if the count is not 0
+    u16 flags_undefined;  ///< status bits left undefined by the manuals
+    [[nodiscard]] bool has(u32 attribute) const { return (attributes & attribute) != 0; }
 };
+
+using Body = Exec (*)(Interp&, const Insn&);
 
 /// Row of a decoded instruction; `index` from Insn::row.
 [[nodiscard]] const Row& row(u16 index);
 [[nodiscard]] u16 row_count();
+/// SDM mnemonic in capitals, without the suffix that tells forms apart ("MOV" for MOV_CR).
 [[nodiscard]] std::string_view mnemonic(Op op);
+/// Name of the enumerator ("MOV_CR").
+[[nodiscard]] std::string_view op_name(Op op);
+[[nodiscard]] How how(Op op);
+/// Body of an operation; nullptr for those that the host processor executes. Defined in bodies.cpp, which links
+/// cpu/ops: decoder, tables and tools do without.
+[[nodiscard]] Body body_of(Op op);
 [[nodiscard]] std::string_view feature_name(Feature feature);
 
 }  // namespace vg::cpu

@@ -1,0 +1,56 @@
+// Single flags, and flags through AH.
+#include "cpu/ops/common.h"
+
+namespace vg::cpu::ops {
+
+Exec CLC(Interp& in, const Insn&) {
+    in.s.rflags &= ~flag::CF;
+    return Exec::Next;
+}
+Exec STC(Interp& in, const Insn&) {
+    in.s.rflags |= flag::CF;
+    return Exec::Next;
+}
+Exec CMC(Interp& in, const Insn&) {
+    in.s.rflags ^= flag::CF;
+    return Exec::Next;
+}
+Exec CLD(Interp& in, const Insn&) {
+    in.s.rflags &= ~flag::DF;
+    return Exec::Next;
+}
+Exec STD(Interp& in, const Insn&) {
+    in.s.rflags |= flag::DF;
+    return Exec::Next;
+}
+
+namespace {
+
+constexpr u64 kAhFlags = flag::CF | flag::PF | flag::AF | flag::ZF | flag::SF;
+
+/// LAHF and SAHF have their own CPUID bit in 64-bit mode only.
+bool available(const Interp& in, const Insn& i) {
+    return i.mode != CodeMode::Bits64 || in.vp.model().has(Feature::LahfLm);
+}
+
+}  // namespace
+
+Exec LAHF(Interp& in, const Insn& i) {
+    if (!available(in, i)) return in.vp.raise(kInvalidOpcode);
+    const u64 ah = (in.s.rflags & kAhFlags) | flag::Always1;
+    in.s.gpr[RAX] = (in.s.gpr[RAX] & ~u64{0xff00}) | ah << 8;
+    return Exec::Next;
+}
+
+Exec SAHF(Interp& in, const Insn& i) {
+    if (!available(in, i)) return in.vp.raise(kInvalidOpcode);
+    in.s.rflags = with_flags(in.s.rflags, kAhFlags, (in.s.gpr[RAX] >> 8) & kAhFlags);
+    return Exec::Next;
+}
+
+Exec SALC(Interp& in, const Insn&) {
+    in.set_gpr(RAX, 1, (in.s.rflags & flag::CF) != 0 ? 0xff : 0);
+    return Exec::Next;
+}
+
+}  // namespace vg::cpu::ops

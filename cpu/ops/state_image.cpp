@@ -1,0 +1,101 @@
+#include "cpu/ops/state_image.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "cpu/ops/fpu.h"
+
+namespace vg::cpu::ops {
+
+namespace {
+
+constexpr u32 kPiece = 64;  // LinearMemory's largest access
+
+}  // namespace
+
+bool StateImage::fetch(u32 offset, u32 size) {
+    VG_ASSERT(offset + size <= kMaxSize);
+    for (u32 done = 0; done < size; done += kPiece)
+        if (!in_.load(address_ + offset + done, data_ + offset + done, std::min(kPiece, size - done), stack_))
+            return false;
+    return true;
+}
+
+void StateImage::put(u32 offset, const void* bytes, u32 size) {
+    VG_ASSERT(offset + size <= kMaxSize);
+    std::memcpy(data_ + offset, bytes, size);
+    for (u32 n = 0; n < size; ++n) collected_.set(offset + n);
+}
+
+/// Calls f(offset, size) for runs of collected bytes within aligned pieces, until one returns false.
+template <class F>
+bool StateImage::for_each_run(F f) {
+    for (u32 start = 0; start < kMaxSize;) {
+        if (!collected_[start]) {
+            ++start;
+            continue;
+        }
+        u32 end = start + 1;
+        while (end < kMaxSize && end % kPiece != 0 && collected_[end]) ++end;
+        if (!f(start, end - start)) return false;
+        start = end;
+    }
+    return true;
+}
+
+bool StateImage::commit() {
+    return for_each_run([&](u32 offset, u32 size) { return in_.probe(address_ + offset, size, stack_); }) &&
+           for_each_run([&](u32 offset, u32 size) {
+               return in_.store(address_ + offset, data_ + offset, size, stack_);
+           });
+}
+
+void StateImage::put_x87(bool wide) {
+    const X87State& x = in_.s.x87;
+    u8 control[kFxControlSize];
+    std::memcpy(control, &x, sizeof control);
+    control[offsetof(X87State, pad0)] = 0;
+    if (!wide) {  // the upper halves hold selectors there: zero (CPUID "deprecates FPU CS and FPU DS values")
+        std::memset(control + offsetof(X87State, fip) + 4, 0, 4);
+        std::memset(control + offsetof(X87State, fdp) + 4, 0, 4);
+    }
+    put(0, control, sizeof control);
+    for (u32 n = 0; n < 8; ++n) {
+        u8 slot[16] = {};
+        std::memcpy(slot, x.st[n], 10);
+        put(kStOffset + 16 * n, slot, sizeof slot);
+    }
+}
+
+void StateImage::get_x87(bool wide) {
+    X87State& x = in_.s.x87;
+    X87State image;
+    std::memcpy(&image, data_, kFxLegacySize);
+    set_x87_control(x, image.fcw, image.fsw);
+    x.ftw = image.ftw;
+    for (u32 n = 0; n < 8; ++n) {
+        std::memset(x.st[n], 0, 16);
+        std::memcpy(x.st[n], image.st[n], 10);
+    }
+    x.fop = 0;
+    x.fip = x.fdp = 0;
+    if (!x87_exception_pending(x)) return;
+    x.fop = image.fop & 0x7ff;
+    x.fip = wide ? image.fip : static_cast<u32>(image.fip);
+    x.fdp = wide ? image.fdp : static_cast<u32>(image.fdp);
+}
+
+void StateImage::put_mxcsr() {
+    const u32 words[2] = {in_.s.mxcsr, kMxcsrMask};
+    put(kMxcsrOffset, words, sizeof words);
+}
+
+void StateImage::put_xmm(unsigned count) {
+    for (u32 n = 0; n < count; ++n) put(kXmmOffset + 16 * n, in_.s.ymm[n], 16);
+}
+
+void StateImage::get_xmm(unsigned count) {
+    for (u32 n = 0; n < count; ++n) std::memcpy(in_.s.ymm[n], data_ + kXmmOffset + 16 * n, 16);
+}
+
+}  // namespace vg::cpu::ops

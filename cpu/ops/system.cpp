@@ -1,0 +1,341 @@
+// Control and debug registers, CPUID, time stamp, HLT, TLB and cache control, FS/GS base, protection keys, XCR0.
+#include "base/bits.h"
+#include "cpu/control_registers.h"
+#include "cpu/isa/bodies.h"
+#include "cpu/ops/exits.h"
+#include "cpu/segments.h"
+
+namespace vg::cpu::ops {
+
+namespace {
+
+constexpr u64 kDr6GeneralDetect = 1 << 13, kDr7GeneralDetect = 1 << 13;
+
+void set_pair(Interp& in, u64 value) {
+    in.s.gpr[RDX] = value >> 32;
+    in.s.gpr[RAX] = static_cast<u32>(value);
+}
+u64 get_pair(const Interp& in) { return in.s.gpr[RDX] << 32 | static_cast<u32>(in.s.gpr[RAX]); }
+
+Exec write_cr(Interp& in, unsigned number, u64 value) {
+    switch (number) {
+        case 0: return write_cr0(in.vp, value);
+        case 2: in.s.cr2 = value; return Exec::Next;
+        case 3: return write_cr3(in.vp, value);
+        case 4: return write_cr4(in.vp, value);
+        default:
+            if ((value & ~u64{15}) != 0) return general_protection(in);
+            in.vp.apic().set_tpr(static_cast<u8>(value << 4));
+            return Exec::Next;
+    }
+}
+
+u64 read_cr(const Interp& in, unsigned number) {
+    switch (number) {
+        case 0: return in.s.cr0;
+        case 2: return in.s.cr2;
+        case 3: return in.s.cr3;
+        case 4: return in.s.cr4;
+        default: return in.vp.apic().tpr() >> 4;
+    }
+}
+
+/// A write of CR0, CR3, CR4 or CR8 offered to the levels, then done.
+Exec change_cr(Interp& in, const Insn& i, unsigned number, u64 value) {
+    if (!in.vp.levels().empty() && number != 2) {
+        virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Cr);
+        exit.write = true;
+        exit.reg = static_cast<u8>(number);
+        exit.value = value;
+        Exec out{};
+        const virt::Action action = offer(in, i, out);
+        if (action == virt::Action::Complete) return resync(in, i);
+        if (action != virt::Action::Default) return out;
+    }
+    const Exec result = write_cr(in, number, value);
+    return result == Exec::Next ? resync(in, i) : result;
+}
+
+bool time_stamp_allowed(const Interp& in) { return (in.s.cr4 & cr4::TSD) == 0 || in.vp.cpl() == 0; }
+
+Exec read_time_stamp(Interp& in, const Insn& i, bool with_aux) {
+    if (!time_stamp_allowed(in)) return general_protection(in);
+    u64 value = in.vp.tsc();
+    if (!in.vp.levels().empty()) {
+        virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Rdtsc);
+        exit.value = value;
+        Exec out{};
+        const virt::Action action = offer(in, i, out);
+        if (action != virt::Action::Default && action != virt::Action::Complete) return out;
+        value = exit.value;
+    }
+    set_pair(in, value);
+    if (with_aux) in.s.gpr[RCX] = static_cast<u32>(in.s.tsc_aux);
+    return Exec::Next;
+}
+
+/// One draw of the VP's own deterministic generator (splitmix64).
+u64 draw(VpState& s) {
+    s.random_state += 0x9e3779b97f4a7c15;
+    u64 z = s.random_state;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+}
+
+Exec random(Interp& in, const Insn& i) {
+    in.set_gpr(i[0], draw(in.s));
+    in.s.rflags = (in.s.rflags & ~flag::Status) | flag::CF;
+    return Exec::Next;
+}
+
+bool base_access(const Interp& in) { return (in.s.cr4 & cr4::FSGSBASE) != 0; }
+
+Exec read_base(Interp& in, const Insn& i, Seg seg) {
+    if (!base_access(in)) return undefined(in);
+    in.set_gpr(i[0], in.s.segment(seg).base);
+    return Exec::Next;
+}
+
+Exec write_base(Interp& in, const Insn& i, Seg seg) {
+    if (!base_access(in)) return undefined(in);
+    const u64 value = in.gpr(i[0]);
+    if (!canonical(value)) return general_protection(in);
+    in.s.segment(seg).base = value;
+    return Exec::Next;
+}
+
+Exec set_ac(Interp& in, const Insn& i, bool on) {
+    if (in.vp.cpl() != 0) return undefined(in);
+    in.s.rflags = on ? in.s.rflags | flag::AC : in.s.rflags & ~flag::AC;
+    in.vp.update_context();
+    return resync(in, i);
+}
+
+/// XINUSE: components that are not in their initial configuration.
+u64 components_in_use(const VpState& s) {
+    bool x87 = s.x87.fcw != 0x37f || s.x87.fsw != 0 || s.x87.ftw != 0 || s.x87.fop != 0 || s.x87.fip != 0 || s.x87.fdp != 0;
+    bool sse = s.mxcsr != 0x1f80, avx = false;
+    for (const auto& st : s.x87.st)
+        for (unsigned b = 0; b < 10; ++b) x87 |= st[b] != 0;
+    for (const auto& reg : s.ymm)
+        for (unsigned b = 0; b < 32; ++b) (b < 16 ? sse : avx) |= reg[b] != 0;
+    return (x87 ? 1u : 0u) | (sse ? 2u : 0u) | (avx ? 4u : 0u) | (s.pkru != 0 ? 1u << 9 : 0u);
+}
+
+}  // namespace
+
+Exec MOV_CR(Interp& in, const Insn& i) {
+    const bool writes = i[0].kind == OperandKind::Cr;
+    const Operand& cr = writes ? i[0] : i[1];
+    const unsigned number = cr.reg;
+    if (number != 0 && number != 2 && number != 3 && number != 4 && number != 8) return undefined(in);
+    if (in.vp.cpl() != 0) return general_protection(in);
+    const unsigned size = in_64_bit(in) ? 8 : 4;
+    if (writes) return change_cr(in, i, number, in.gpr(i[1].reg, size));
+    u64 value = read_cr(in, number);
+    if (number == 8 && !in.vp.levels().empty()) {
+        virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Cr);
+        exit.reg = 8;
+        exit.value = value;
+        Exec out{};
+        const virt::Action action = offer(in, i, out);
+        if (action != virt::Action::Default && action != virt::Action::Complete) return out;
+        value = exit.value;
+    }
+    in.set_gpr(i[0].reg, size, value);
+    return Exec::Next;
+}
+
+Exec MOV_DR(Interp& in, const Insn& i) {
+    const bool writes = i[0].kind == OperandKind::Dr;
+    unsigned number = writes ? i[0].reg : i[1].reg;
+    if (number > 7) return undefined(in);
+    if (number == 4 || number == 5) {
+        if ((in.s.cr4 & cr4::DE) != 0) return undefined(in);
+        number += 2;
+    }
+    if (in.vp.cpl() != 0) return general_protection(in);
+    if ((in.s.dr[7] & kDr7GeneralDetect) != 0) {
+        Fault fault;
+        fault.vector = kDebug;
+        fault.dr6_bits = kDr6GeneralDetect;
+        return in.vp.raise(fault);
+    }
+    const unsigned size = in_64_bit(in) ? 8 : 4;
+    if (!writes) {
+        in.set_gpr(i[0].reg, size, in.s.dr[number]);
+        return Exec::Next;
+    }
+    const Exec result = write_dr(in.vp, number, in.gpr(i[1].reg, size));
+    return result == Exec::Next ? resync(in, i) : result;
+}
+
+Exec CLTS(Interp& in, const Insn& i) { return change_cr(in, i, 0, in.s.cr0 & ~cr0::TS); }
+
+Exec LMSW(Interp& in, const Insn& i) {
+    u64 value = 0;
+    if (!in.read(i, i[0], value)) return in.vp.failed();
+    const u64 kept = in.s.cr0 & ~(cr0::MP | cr0::EM | cr0::TS);  // PE can be set, not cleared
+    return change_cr(in, i, 0, kept | (value & (cr0::PE | cr0::MP | cr0::EM | cr0::TS)));
+}
+
+Exec SMSW(Interp& in, const Insn& i) {
+    if ((in.s.cr4 & cr4::UMIP) != 0 && in.vp.cpl() != 0) return general_protection(in);
+    return in.write(i, i[0], in.s.cr0) ? Exec::Next : in.vp.failed();
+}
+
+Exec INVLPG(Interp& in, const Insn& i) {
+    Exec out{};
+    const u64 offset = in.effective_address(i);
+    const bool wide = in_64_bit(in);
+    const bool based = !wide || i.seg == Seg::FS || i.seg == Seg::GS;
+    u64 address = offset + (based ? in.s.segment(i.seg).base : 0);
+    if (!wide) address = static_cast<u32>(address);
+    if (!in.vp.levels().empty()) {
+        begin_exit(in, i, virt::ExitReason::Invlpg).gva = Gva(address);
+        const virt::Action action = offer(in, i, out);
+        if (action == virt::Action::Complete) return resync(in, i);
+        if (action != virt::Action::Default) return out;
+    }
+    if (canonical(address) || !wide) in.vp.tlb().flush_page(address);  // SDM: otherwise a no-op
+    return resync(in, i);
+}
+
+Exec INVPCID(Interp& in, const Insn& i) {
+    if (in.vp.cpl() != 0) return general_protection(in);
+    u64 descriptor[2] = {};
+    u64 address = 0;
+    const u64 type = in.gpr(i[0].reg, in_64_bit(in) ? 8 : 4);
+    if (!in.memory_address(i, 16, false, address) || !in.vp.memory().read(address, descriptor, 16)) return in.vp.failed();
+    const u64 pcid = descriptor[0] & 0xfff;
+    if (type > 3 || descriptor[0] >> 12 != 0) return general_protection(in);
+    if (type < 2 && pcid != 0 && (in.s.cr4 & cr4::PCIDE) == 0) return general_protection(in);
+    if (type == 0 && !canonical(descriptor[1])) return general_protection(in);
+    Exec out{};
+    if (taken(in, i, virt::ExitReason::Invpcid, out)) return out;
+    switch (type) {
+        case 0: in.vp.tlb().flush_page_pcid(descriptor[1], static_cast<u16>(pcid)); break;
+        case 1: in.vp.tlb().flush_pcid(static_cast<u16>(pcid)); break;
+        case 2: in.vp.tlb().flush_all(); break;
+        default: in.vp.tlb().flush_all_nonglobal(); break;
+    }
+    return resync(in, i);
+}
+
+Exec INVD(Interp& in, const Insn& i) { return WBINVD(in, i); }
+Exec WBINVD(Interp& in, const Insn& i) {
+    Exec out{};
+    return taken(in, i, virt::ExitReason::Wbinvd, out) ? out : Exec::Next;
+}
+
+Exec HLT(Interp& in, const Insn& i) {
+    Exec out{};
+    if (taken(in, i, virt::ExitReason::Halt, out)) return out;
+    in.s.activity = Activity::Halted;
+    return resync(in, i);
+}
+
+Exec PAUSE(Interp& in, const Insn& i) {
+    Exec out{};
+    return taken(in, i, virt::ExitReason::Pause, out) ? out : Exec::Next;
+}
+
+Exec MONITOR(Interp& in, const Insn& i) {
+    u64 address = 0;
+    u8 byte = 0;
+    const u64 offset = in.gpr(RAX, i.addr_size);
+    if ((in.s.gpr[RCX] & 0xffffffff) != 0) return general_protection(in);
+    if (!in.linear(i.seg, offset, 1, false, address) || !in.vp.memory().read(address, byte)) return in.vp.failed();
+    Exec out{};
+    return taken(in, i, virt::ExitReason::Monitor, out) ? out : Exec::Next;
+}
+
+Exec MWAIT(Interp& in, const Insn& i) {
+    Exec out{};
+    if ((in.s.gpr[RCX] & 0xfffffffe) != 0) return general_protection(in);
+    return taken(in, i, virt::ExitReason::Mwait, out) ? out : Exec::Next;  // waking at once is allowed
+}
+
+Exec CPUID(Interp& in, const Insn& i) {
+    const u32 leaf = static_cast<u32>(in.s.gpr[RAX]), subleaf = static_cast<u32>(in.s.gpr[RCX]);
+    CpuidRegs regs = cpuid(in.vp, leaf, subleaf);
+    if (!in.vp.levels().empty()) {
+        virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Cpuid);
+        exit.leaf = leaf;
+        exit.subleaf = subleaf;
+        exit.regs[0] = regs.eax, exit.regs[1] = regs.ebx, exit.regs[2] = regs.ecx, exit.regs[3] = regs.edx;
+        Exec out{};
+        const virt::Action action = offer(in, i, out);
+        if (action != virt::Action::Default && action != virt::Action::Complete) return out;
+        regs = {exit.regs[0], exit.regs[1], exit.regs[2], exit.regs[3]};
+    }
+    in.s.gpr[RAX] = regs.eax;
+    in.s.gpr[RBX] = regs.ebx;
+    in.s.gpr[RCX] = regs.ecx;
+    in.s.gpr[RDX] = regs.edx;
+    return Exec::Next;
+}
+
+Exec RDTSC(Interp& in, const Insn& i) { return read_time_stamp(in, i, false); }
+Exec RDTSCP(Interp& in, const Insn& i) { return read_time_stamp(in, i, true); }
+
+Exec RDPID(Interp& in, const Insn& i) {
+    in.set_gpr(i[0].reg, in_64_bit(in) ? 8 : 4, in.s.tsc_aux);
+    return Exec::Next;
+}
+
+/// There is no performance monitoring unit: every counter number is invalid.
+Exec RDPMC(Interp& in, const Insn&) { return general_protection(in); }
+
+Exec RDRAND(Interp& in, const Insn& i) { return random(in, i); }
+Exec RDSEED(Interp& in, const Insn& i) { return random(in, i); }
+
+Exec SWAPGS(Interp& in, const Insn&) {
+    std::swap(in.s.segment(Seg::GS).base, in.s.kernel_gs_base);
+    return Exec::Next;
+}
+Exec RDFSBASE(Interp& in, const Insn& i) { return read_base(in, i, Seg::FS); }
+Exec RDGSBASE(Interp& in, const Insn& i) { return read_base(in, i, Seg::GS); }
+Exec WRFSBASE(Interp& in, const Insn& i) { return write_base(in, i, Seg::FS); }
+Exec WRGSBASE(Interp& in, const Insn& i) { return write_base(in, i, Seg::GS); }
+
+Exec CLAC(Interp& in, const Insn& i) { return set_ac(in, i, false); }
+Exec STAC(Interp& in, const Insn& i) { return set_ac(in, i, true); }
+
+Exec RDPKRU(Interp& in, const Insn&) {
+    if ((in.s.cr4 & cr4::PKE) == 0) return undefined(in);
+    if (static_cast<u32>(in.s.gpr[RCX]) != 0) return general_protection(in);
+    set_pair(in, in.s.pkru);
+    return Exec::Next;
+}
+
+Exec WRPKRU(Interp& in, const Insn& i) {
+    if ((in.s.cr4 & cr4::PKE) == 0) return undefined(in);
+    if (static_cast<u32>(in.s.gpr[RCX]) != 0 || static_cast<u32>(in.s.gpr[RDX]) != 0) return general_protection(in);
+    in.s.pkru = static_cast<u32>(in.s.gpr[RAX]);
+    in.vp.tlb().pkru_changed();
+    in.vp.update_context();
+    return resync(in, i);
+}
+
+Exec XGETBV(Interp& in, const Insn&) {
+    if ((in.s.cr4 & cr4::OSXSAVE) == 0) return undefined(in);
+    const u32 index = static_cast<u32>(in.s.gpr[RCX]);
+    if (index > 1 || (index == 1 && !in.vp.model().has(CpuFlag::XGETBV1))) return general_protection(in);
+    set_pair(in, index == 0 ? in.s.xcr0 : in.s.xcr0 & components_in_use(in.s));
+    return Exec::Next;
+}
+
+Exec XSETBV(Interp& in, const Insn& i) {
+    if ((in.s.cr4 & cr4::OSXSAVE) == 0) return undefined(in);
+    if (in.vp.cpl() != 0 || static_cast<u32>(in.s.gpr[RCX]) != 0) return general_protection(in);
+    Exec out{};
+    if (taken(in, i, virt::ExitReason::Xsetbv, out)) return out;
+    const Exec result = write_xcr0(in.vp, get_pair(in));
+    return result == Exec::Next ? resync(in, i) : result;
+}
+
+Exec SERIALIZE(Interp& in, const Insn& i) { return resync(in, i); }
+
+}  // namespace vg::cpu::ops

@@ -1,0 +1,47 @@
+// Hypercalls, and the VMX and SVM instructions of a processor that does not have them switched on.
+#include "cpu/isa/bodies.h"
+#include "cpu/ops/exits.h"
+
+namespace vg::cpu::ops {
+
+namespace {
+
+/// Both vendors' opcodes are hypercalls for a level that asks for them; to a bare processor they are undefined.
+Exec hypercall(Interp& in, const Insn& i) {
+    Exec out{};
+    return taken(in, i, virt::ExitReason::Hypercall, out) ? out : undefined(in);
+}
+
+}  // namespace
+
+Exec VMCALL(Interp& in, const Insn& i) { return hypercall(in, i); }
+Exec VMMCALL(Interp& in, const Insn& i) { return hypercall(in, i); }
+
+#define VG_UNDEFINED(name) \
+    Exec name(Interp& in, const Insn&) { return undefined(in); }
+VG_UNDEFINED(VMXON)
+VG_UNDEFINED(VMXOFF)
+VG_UNDEFINED(VMCLEAR)
+VG_UNDEFINED(VMPTRLD)
+VG_UNDEFINED(VMPTRST)
+VG_UNDEFINED(VMREAD)
+VG_UNDEFINED(VMWRITE)
+VG_UNDEFINED(VMLAUNCH)
+VG_UNDEFINED(VMRESUME)
+VG_UNDEFINED(VMFUNC)
+VG_UNDEFINED(INVEPT)
+VG_UNDEFINED(INVVPID)
+VG_UNDEFINED(VMRUN)
+VG_UNDEFINED(VMLOAD)
+VG_UNDEFINED(VMSAVE)
+VG_UNDEFINED(STGI)
+VG_UNDEFINED(CLGI)
+VG_UNDEFINED(SKINIT)
+VG_UNDEFINED(INVLPGA)
+VG_UNDEFINED(RSM)  // outside system management mode
+VG_UNDEFINED(UD0)
+VG_UNDEFINED(UD1)
+VG_UNDEFINED(UD2)
+#undef VG_UNDEFINED
+
+}  // namespace vg::cpu::ops

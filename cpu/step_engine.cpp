@@ -1,0 +1,146 @@
+// Fetching, and the engine that executes one record after another.
+#include <algorithm>
+
+#include "cpu/decode_cache.h"
+#include "cpu/interp.h"
+#include "cpu/spec/bits.h"
+
+namespace vg::cpu {
+
+namespace {
+
+struct FetchBuffer {
+    u8 bytes[16] = {};
+    u32 count = 0;
+};
+
+/// Appends bytes at linear `address`, up to its page's end and `limit` bytes in all. False: fault recorded.
+bool fetch_page(Vp& vp, u64 address, u32 limit, FetchBuffer& buffer) {
+    const u32 in_page = static_cast<u32>(kPageSize - (address & kPageMask));
+    const u32 want = std::min(limit - buffer.count, in_page);
+    const u32 got = vp.memory().fetch(address, buffer.bytes + buffer.count, want);
+    buffer.count += got;
+    return got != 0;
+}
+
+/// What was fetched does not hold the whole instruction: goes on in the next page, or reports why it cannot.
+DecodeStatus decode_across(Vp& vp, u64 address, u32 limit, CodeMode mode, FetchBuffer& buffer, Insn& out) {
+    while (true) {
+        const DecodeStatus status = decode({buffer.bytes, buffer.count}, mode, out);
+        if (status != DecodeStatus::Truncated) return status;
+        u64 next = address + buffer.count;
+        if (mode != CodeMode::Bits64) next = static_cast<u32>(next);
+        if (buffer.count >= limit) {
+            vp.raise(kGeneralProtection, 0);  // the code segment ends within the instruction
+            return status;
+        }
+        if (!fetch_page(vp, next, limit, buffer)) return status;
+    }
+}
+
+const Insn* fetch_decode(Vp& vp, Insn* slot_or_null, DecodeCache* cache) {
+    const VpState& s = vp.state();
+    const CodeMode mode = vp.code_mode();
+    u64 address = s.rip;
+    u32 limit = kMaxInsnLength;
+    if (mode != CodeMode::Bits64) {
+        const SegmentReg& cs = s.segment(Seg::CS);
+        if (s.rip > cs.limit) {
+            vp.raise(kGeneralProtection, 0);
+            return nullptr;
+        }
+        limit = static_cast<u32>(std::min<u64>(limit, cs.limit - s.rip + 1));
+        address = static_cast<u32>(cs.base + s.rip);
+    }
+    FetchBuffer buffer;
+    if (!fetch_page(vp, address, limit, buffer)) return nullptr;
+    Insn& out = cache != nullptr ? cache->slot(address) : *slot_or_null;
+    if (cache != nullptr && DecodeCache::matches(out, buffer.bytes, buffer.count, mode)) return &out;
+    out.length = 0;
+    const DecodeStatus status = decode_across(vp, address, limit, mode, buffer, out);
+    if (status == DecodeStatus::Ok) return &out;
+    out.length = 0;
+    if (status == DecodeStatus::Invalid) vp.raise(kInvalidOpcode);
+    if (status == DecodeStatus::TooLong) vp.raise(kGeneralProtection, 0);
+    return nullptr;
+}
+
+}  // namespace
+
+bool fetch_decode(Vp& vp, Insn& out) { return fetch_decode(vp, &out, nullptr) != nullptr; }
+
+const Insn* fetch_cached(Interp& in) { return fetch_decode(in.vp, nullptr, &in.decode_cache()); }
+
+bool Interp::deliver_fault(u8 length) {
+    // Two faults with the same budget have no completed instruction between them (a handler that itself faults, or an
+    // entry in the IDT that leads to an invalid opcode): virtual time must go on, so that the slice ends.
+    constexpr u32 kFreeFaults = 8;
+    fault_streak_ = fault_budget_ == s.budget ? fault_streak_ + 1 : 0;
+    if (fault_streak_ > kFreeFaults) --s.budget;
+    fault_budget_ = s.budget;
+    const u64 next = s.rip + length;
+    const Fault fault = vp.fault();
+    if (vp.deliver(fault, vp.code_mode() == CodeMode::Bits64 ? next : static_cast<u32>(next))) return true;
+    return !vp.leaving();
+}
+
+namespace {
+
+/// One instruction, or the delivery of its fault. False: the owner of a level wants to be returned to.
+bool execute_one(Vp& vp, Interp& in, VpState& s) {
+    const u64 flags_before = s.rflags;
+    const Insn* insn = fetch_cached(in);
+    const u8 length = insn != nullptr ? insn->length : u8{0};
+    const Exec result = insn != nullptr ? execute(in, *insn) : vp.failed();
+    switch (result) {
+        case Exec::Next:
+            s.rip = in.next_rip(*insn);
+            [[fallthrough]];
+        case Exec::Branch:
+        case Exec::Resync:
+            --s.budget;
+            break;
+        case Exec::Repeat: break;
+        case Exec::Fault: return in.deliver_fault(length);
+        case Exec::Leave: return false;
+    }
+    if ((flags_before & (flag::TF | flag::RF)) != 0) [[unlikely]] vp.boundary(flags_before, result == Exec::Repeat);
+    return true;
+}
+
+/// Runs until `last` instructions are left in the budget or something else stops it.
+Stop run_until(Vp& vp, bool single) {
+    Interp& in = vp.interp();
+    VpState& s = vp.state();
+    while (true) {
+        if (__atomic_load_n(&s.request, __ATOMIC_ACQUIRE) != 0) return Stop::Request;
+        const bool pending = vp.event_pending();
+        if (s.activity != Activity::Active && !pending) return Stop::Halt;
+        if (s.budget <= 0) return Stop::Budget;
+        if (pending) {
+            const Exec result = vp.take_event();
+            if (result == Exec::Leave) {
+                vp.clear_failure();
+                return Stop::Leave;
+            }
+            if (result == Exec::Resync) {
+                if (single) return Stop::Budget;
+                continue;
+            }
+            if (s.activity != Activity::Active) continue;
+        }
+        if (!execute_one(vp, in, s)) {
+            vp.clear_failure();
+            return Stop::Leave;
+        }
+        if (single) return s.activity == Activity::Active ? Stop::Budget : Stop::Halt;
+    }
+}
+
+}  // namespace
+
+Stop StepEngine::run(Vp& vp) { return run_until(vp, false); }
+
+Stop StepEngine::step(Vp& vp) { return run_until(vp, true); }
+
+}  // namespace vg::cpu

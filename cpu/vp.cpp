@@ -1,0 +1,251 @@
+#include "cpu/vp.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/bits.h"
+#include "cpu/interp.h"
+
+namespace vg::cpu {
+
+namespace {
+
+constexpr u16 kRealCode = 0x9b;   // present, code, read, accessed
+constexpr u16 kRealData = 0x93;   // present, data, write, accessed
+constexpr u16 kResetLdtr = 0x82;  // present LDT
+constexpr u16 kResetTr = 0x8b;    // present busy 32-bit TSS
+
+bool io_intercepted(const virt::Controls& controls, const virt::Exit& exit) {
+    if (controls.io_all) return true;
+    if (controls.io_bitmap == nullptr) return false;
+    for (u32 i = 0; i < exit.size; ++i)
+        if (controls.io_bitmap->test((exit.port + i) & 0xffff)) return true;
+    return false;
+}
+
+bool msr_intercepted(const virt::Controls& controls, u32 msr) {
+    for (const virt::Controls::MsrRange& range : controls.msr_ranges)
+        if (msr >= range.first && msr <= range.last) return true;
+    return false;
+}
+
+bool cr_intercepted(const virt::Controls& controls, const virt::Exit& exit, const VpState& state) {
+    switch (exit.reg) {
+        case 0: return exit.write && ((exit.value ^ state.cr0) & controls.cr0_mask) != 0;
+        case 3: return exit.write && controls.cr3_write;
+        case 4: return exit.write && ((exit.value ^ state.cr4) & controls.cr4_mask) != 0;
+        case 8: return controls.cr8;
+        default: return false;
+    }
+}
+
+bool intercepts(const virt::Controls& controls, const virt::Exit& exit, const VpState& state) {
+    using Reason = virt::ExitReason;
+    switch (exit.reason) {
+        case Reason::Io: return io_intercepted(controls, exit);
+        case Reason::Msr: return msr_intercepted(controls, exit.msr);
+        case Reason::Cpuid: return controls.cpuid;
+        case Reason::Hypercall: return controls.hypercall;
+        case Reason::Memory: return true;
+        case Reason::Halt: return controls.halt;
+        case Reason::Cr: return cr_intercepted(controls, exit, state);
+        case Reason::DescriptorTable: return controls.descriptor_tables;
+        case Reason::Exception: return bit(controls.exceptions, exit.fault.vector & 31u);
+        case Reason::Rdtsc: return controls.rdtsc;
+        case Reason::Pause: return controls.pause;
+        case Reason::Invlpg:
+        case Reason::Invpcid: return controls.invlpg;
+        case Reason::Wbinvd: return controls.wbinvd;
+        case Reason::TripleFault: return controls.triple_fault;
+        default: return false;
+    }
+}
+
+}  // namespace
+
+Vp::Vp(VpEnvironment environment, std::string name, u32 index, u32 apic_id)
+    : env_(environment), name_(std::move(name)), index_(index), memory_(*this) {
+    state_fd_ = memfd_create("vp-state", MFD_CLOEXEC);
+    VG_ASSERT(state_fd_ >= 0);
+    VG_ASSERT(ftruncate(state_fd_, sizeof(VpState)) == 0);
+    void* page = mmap(nullptr, sizeof(VpState), PROT_READ | PROT_WRITE, MAP_SHARED, state_fd_, 0);
+    VG_ASSERT(page != MAP_FAILED);
+    state_ = static_cast<VpState*>(page);
+    tlb_ = std::make_unique<mmu::Tlb>(env_.memory, state_fd_, 0);
+    apic_ = std::make_unique<Apic>(*this, env_.apic_bus, env_.events, apic_id);
+    reset();
+}
+
+Vp::~Vp() {
+    apic_.reset();
+    tlb_.reset();
+    munmap(state_, sizeof(VpState));
+    close(state_fd_);
+}
+
+// ---- reset -------------------------------------------------------------------------------------------------------
+
+void Vp::reset_common() {
+    VpState& s = *state_;
+    std::memset(s.gpr, 0, sizeof s.gpr);
+    s.gpr[RDX] = env_.model.leaf(1, 0).eax;  // family, model and stepping
+    s.rip = 0xfff0;
+    s.rflags = flag::Always1;
+    s.cr2 = s.cr3 = s.cr4 = 0;
+    for (u64& pdpte : s.pdpte) pdpte = 0;
+    for (unsigned i = 0; i < 6; ++i) s.seg[i] = {0, 0xffff, 0, kRealData};
+    s.segment(Seg::CS) = {0xffff0000, 0xffff, 0xf000, kRealCode};
+    s.segment(Seg::LDTR) = {0, 0xffff, 0, kResetLdtr};
+    s.segment(Seg::TR) = {0, 0xffff, 0, kResetTr};
+    s.gdtr = s.idtr = {0, 0xffff, 0};
+    s.dr[0] = s.dr[1] = s.dr[2] = s.dr[3] = 0;
+    s.dr[6] = 0xffff0ff0;
+    s.dr[7] = 0x400;
+    s.efer = 0;
+    s.cpl = 0;
+    s.interrupt_shadow = s.nmi_blocked = s.nmi_pending = s.debug_pending = 0;
+    s.pending_dr6 = 0;
+    s.init_pending = s.sipi_pending = s.sipi_vector = 0;
+    s.acknowledged = s.acknowledged_vector = 0;
+    s.activity = index_ == 0 ? Activity::Active : Activity::WaitForSipi;
+    leaving_ = false;
+    tlb_->flush_all();
+    update_context();
+}
+
+void Vp::reset() {
+    VpState& s = *state_;
+    const s64 budget = s.budget;
+    const u64 deadline = s.deadline, request = s.request;
+    std::memset(state_, 0, sizeof(VpState));
+    s.budget = budget;
+    s.deadline = deadline;
+    s.request = request;
+    s.cr0 = cr0::CD | cr0::NW | cr0::ET;
+    s.xcr0 = 1;
+    s.x87.fcw = 0x40;
+    s.mxcsr = 0x1f80;
+    s.pat = 0x0007040600070406;
+    s.misc_enable = 1 | 1 << 11 | 1 << 12;  // fast strings; no BTS, no PEBS
+    const bool intel = env_.model.vendor() == Vendor::Intel;
+    s.ucode_rev = intel ? u64{1} << 32 : 0x0a1011ff;
+    s.apic_base = 0xfee00000 | (1u << 11) | (index_ == 0 ? 1u << 8 : 0);
+    s.hwcr = u64{1} << 24;  // TscFreqSel: the TSC counts at the P0 frequency
+    s.random_state = 0x9e3779b97f4a7c15 * (index_ + 1);
+    s.tsc_offset = 0 - now();
+    external_line_ = false;
+    apic_->reset();
+    reset_common();
+}
+
+void Vp::init() {
+    VpState& s = *state_;
+    s.cr0 = (s.cr0 & (cr0::CD | cr0::NW)) | cr0::ET;
+    apic_->init();
+    reset_common();
+}
+
+// ---- time --------------------------------------------------------------------------------------------------------
+
+void Vp::shorten_slice(VTime when) {
+    VpState& s = *state_;
+    const VTime current = now();
+    if (when < current) when = current;
+    if (s.deadline <= when) return;
+    s.budget -= static_cast<s64>(s.deadline - when);
+    s.deadline = when;
+}
+
+void Vp::request_stop() { __atomic_store_n(&state_->request, u64{1}, __ATOMIC_RELEASE); }
+
+// ---- mode --------------------------------------------------------------------------------------------------------
+
+bool Vp::long_mode() const { return (state_->efer & efer::LMA) != 0; }
+bool Vp::protected_mode() const { return (state_->cr0 & cr0::PE) != 0; }
+bool Vp::v8086() const { return (state_->rflags & flag::VM) != 0; }
+
+CodeMode Vp::code_mode() const {
+    const SegmentReg& cs = state_->segment(Seg::CS);
+    if (long_mode() && cs.l()) return CodeMode::Bits64;
+    return cs.db() ? CodeMode::Bits32 : CodeMode::Bits16;
+}
+
+mmu::PagingMode Vp::paging_mode() const {
+    const VpState& s = *state_;
+    mmu::PagingMode mode;
+    mode.physical_bits = env_.model.physical_bits();
+    if ((s.cr0 & cr0::PG) == 0) return mode;
+    mode.kind = (s.cr4 & cr4::PAE) == 0      ? mmu::PagingKind::Bits32
+                : (s.efer & efer::LMA) == 0 ? mmu::PagingKind::Pae
+                                            : mmu::PagingKind::Level4;
+    mode.wp = (s.cr0 & cr0::WP) != 0;
+    mode.smep = (s.cr4 & cr4::SMEP) != 0;
+    mode.smap = (s.cr4 & cr4::SMAP) != 0;
+    mode.pge = (s.cr4 & cr4::PGE) != 0;
+    mode.pse = (s.cr4 & cr4::PSE) != 0;
+    mode.nxe = (s.efer & efer::NXE) != 0;
+    mode.pcide = (s.cr4 & cr4::PCIDE) != 0;
+    mode.gib_pages = env_.model.has(CpuFlag::PDPE1GB);
+    mode.cr3 = s.cr3;
+    if (mode.kind == mmu::PagingKind::Pae)
+        for (unsigned i = 0; i < 4; ++i) mode.pdpte[i] = s.pdpte[i];
+    if (mode.kind == mmu::PagingKind::Level4 && (s.cr4 & cr4::PKE) != 0) {
+        mode.pke = true;
+        mode.pkru = s.pkru;
+    }
+    return mode;
+}
+
+void Vp::update_context() {
+    const VpState& s = *state_;
+    const mmu::Privilege privilege = s.cpl == 3 ? mmu::Privilege::User
+                                     : (s.rflags & flag::AC) != 0 && (s.cr4 & cr4::SMAP) != 0
+                                         ? mmu::Privilege::SupervisorAc
+                                         : mmu::Privilege::Supervisor;
+    const mmu::SlatMode slat = levels_.empty() ? mmu::SlatMode{} : levels_.back().controls.slat;
+    tlb_->set_context(paging_mode(), slat, privilege);
+}
+
+// ---- faults and exits --------------------------------------------------------------------------------------------
+
+Exec Vp::raise(u8 vector) {
+    fault_ = Fault{};
+    fault_.vector = vector;
+    return Exec::Fault;
+}
+
+Exec Vp::raise(u8 vector, u32 error_code) {
+    raise(vector);
+    fault_.has_error = true;
+    fault_.error_code = error_code;
+    return Exec::Fault;
+}
+
+Exec Vp::raise_page_fault(u64 address, u32 error_code) {
+    raise(kPageFault, error_code);
+    fault_.cr2 = address;
+    return Exec::Fault;
+}
+
+Exec Vp::raise(const Fault& fault) {
+    fault_ = fault;
+    return Exec::Fault;
+}
+
+virt::Action Vp::offer_exit() {
+    for (std::size_t i = levels_.size(); i-- > 0;) {
+        if (levels_[i].owner == nullptr || !intercepts(levels_[i].controls, exit_, *state_)) continue;
+        const virt::Action action = levels_[i].owner->on_exit(*this, exit_);
+        if (action == virt::Action::Default) continue;
+        if (action == virt::Action::Inject) fault_ = exit_.fault;
+        if (action == virt::Action::Leave) leaving_ = true;
+        return action;
+    }
+    return virt::Action::Default;
+}
+
+}  // namespace vg::cpu

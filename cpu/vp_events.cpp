@@ -1,0 +1,153 @@
+// What happens to a VP between two instructions. SDM 3A "Priority Among Concurrent Events".
+#include <utility>
+
+#include "base/bits.h"
+#include "cpu/vp.h"
+
+namespace vg::cpu {
+
+namespace {
+
+constexpr u8 kShadowMovSs = 2;
+constexpr u64 kDr6SingleStep = 1 << 14;
+
+}  // namespace
+
+bool Vp::breakpoint_at_rip(u64& dr6_bits) const {
+    const VpState& s = *state_;
+    if ((s.dr[7] & 0xff) == 0 || (s.rflags & flag::RF) != 0) return false;
+    u64 address = s.rip;
+    if (code_mode() != CodeMode::Bits64) address = static_cast<u32>(address + s.segment(Seg::CS).base);
+    bool hit = false;
+    for (unsigned i = 0; i < 4; ++i) {
+        const bool enabled = bits(s.dr[7], 2 * i + 1, 2 * i) != 0;
+        const bool execute = bits(s.dr[7], 19 + 4 * i, 16 + 4 * i) == 0;  // R/W and LEN both zero
+        if (!execute || s.dr[i] != address) continue;
+        dr6_bits |= u64{1} << i;  // DR6 shows matches of disabled breakpoints too, once one is reported
+        hit |= enabled;
+    }
+    return hit;
+}
+
+bool Vp::external_interrupt_due() const {
+    const VpState& s = *state_;
+    if (s.acknowledged != 0) return true;
+    if ((s.rflags & flag::IF) == 0) return false;
+    return apic_->pending_vector() >= 0 || (external_line_ && apic_->lint0_accepts_extint());
+}
+
+bool Vp::event_pending() const {
+    const VpState& s = *state_;
+    if (s.init_pending != 0) return true;
+    if (s.activity == Activity::WaitForSipi) return s.sipi_pending != 0;
+    if (s.activity == Activity::Shutdown) return false;
+    if (s.interrupt_shadow != 0 || s.debug_pending != 0) return true;
+    if (s.nmi_pending != 0 && s.nmi_blocked == 0) return true;
+    if (external_interrupt_due()) return true;
+    u64 dr6_bits = 0;
+    return s.activity == Activity::Active && breakpoint_at_rip(dr6_bits);
+}
+
+Exec Vp::start_from_sipi() {
+    VpState& s = *state_;
+    s.sipi_pending = 0;
+    SegmentReg& cs = s.segment(Seg::CS);
+    cs.selector = static_cast<u16>(s.sipi_vector << 8);
+    cs.base = u64{s.sipi_vector} << 12;
+    s.rip = 0;
+    s.activity = Activity::Active;
+    update_context();
+    return Exec::Resync;
+}
+
+Exec Vp::deliver_debug(u64 dr6_bits) {
+    Fault fault;
+    fault.vector = kDebug;
+    fault.dr6_bits = dr6_bits;
+    (void)deliver(fault, state_->rip);
+    return leaving_ ? Exec::Leave : Exec::Resync;
+}
+
+Exec Vp::take_event() {
+    VpState& s = *state_;
+    leaving_ = false;
+    if (s.init_pending != 0) {
+        init();
+        return Exec::Resync;
+    }
+    if (s.activity == Activity::WaitForSipi) return s.sipi_pending != 0 ? start_from_sipi() : Exec::Next;
+    if (s.activity == Activity::Shutdown) return Exec::Next;
+
+    const u8 shadow = s.interrupt_shadow;
+    s.interrupt_shadow = 0;
+    if (shadow == kShadowMovSs) return Exec::Next;  // everything below INIT waits
+
+    if (s.debug_pending != 0) {
+        s.debug_pending = 0;
+        const u64 dr6_bits = s.pending_dr6;
+        s.pending_dr6 = 0;
+        const Exec result = deliver_debug(dr6_bits);
+        if (result == Exec::Leave) {
+            s.debug_pending = 1;
+            s.pending_dr6 = dr6_bits;
+        }
+        return result;
+    }
+    if (s.nmi_pending != 0 && s.nmi_blocked == 0) {
+        Fault nmi;
+        nmi.vector = kNmi;
+        nmi.type = EventType::Nmi;
+        s.nmi_pending = 0;
+        s.nmi_blocked = 1;
+        if (!deliver(nmi, s.rip) && leaving_) {
+            s.nmi_pending = 1;
+            s.nmi_blocked = 0;
+            return Exec::Leave;
+        }
+        return Exec::Resync;
+    }
+    if (shadow == 0 && external_interrupt_due()) {
+        if (s.acknowledged == 0) {
+            int vector = apic_->acknowledge();
+            if (vector < 0) vector = env_.platform.acknowledge_external(*this);
+            if (vector < 0) return Exec::Next;
+            s.acknowledged = 1;
+            s.acknowledged_vector = static_cast<u8>(vector);
+        }
+        Fault interrupt;
+        interrupt.vector = s.acknowledged_vector;
+        interrupt.type = EventType::External;
+        s.acknowledged = 0;
+        if (!deliver(interrupt, s.rip) && leaving_) {
+            s.acknowledged = 1;
+            return Exec::Leave;
+        }
+        return Exec::Resync;
+    }
+    u64 dr6_bits = 0;
+    if (s.activity == Activity::Active && breakpoint_at_rip(dr6_bits)) return deliver_debug(dr6_bits);
+    return Exec::Next;
+}
+
+void Vp::boundary(u64 flags_before, bool repeat) {
+    VpState& s = *state_;
+    if ((flags_before & flag::RF) != 0 && !repeat) s.rflags &= ~flag::RF;
+    const bool skip = std::exchange(skip_step_, false);
+    if ((flags_before & flag::TF) != 0 && !skip) {
+        s.debug_pending = 1;
+        s.pending_dr6 |= kDr6SingleStep;
+    }
+}
+
+void Vp::request_nmi() { state_->nmi_pending = 1; }
+void Vp::request_init() { state_->init_pending = 1; }
+
+void Vp::request_sipi(u8 vector) {
+    if (state_->activity != Activity::WaitForSipi && state_->init_pending == 0) return;
+    state_->sipi_pending = 1;
+    state_->sipi_vector = vector;
+}
+
+void Vp::set_external_line(bool level) { external_line_ = level; }
+
+}  // namespace vg::cpu

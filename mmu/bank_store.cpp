@@ -1,0 +1,187 @@
+#include "mmu/bank_store.h"
+
+#include <sys/mman.h>
+
+#include "base/bits.h"
+
+namespace vg::mmu {
+namespace {
+
+constexpr u64 kAreaSize = kPageSize + sizeof(BankTables);
+static_assert(sizeof(BankTables) % kPageSize == 0);
+
+/// Guest pages of at most this size are dropped piece by piece; a 1 GiB page takes the whole region.
+constexpr unsigned kRegionBits = 30;
+
+}  // namespace
+
+BankStore::BankStore(int state_fd, u64 state_offset) {
+    void* area = mmap(nullptr, kAreaSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (area == MAP_FAILED) return;
+    area_ = static_cast<u8*>(area);
+    void* state = mmap(area, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, state_fd,
+                       static_cast<off_t>(state_offset));
+    if (state == MAP_FAILED) return;
+    tables_ = reinterpret_cast<BankTables*>(area_ + kPageSize);
+    tables_->read[0].tag = empty_tag(0);
+    tables_->write[0].tag = empty_tag(0);
+    tables_->jump[0].rip = empty_rip(0);
+}
+
+BankStore::~BankStore() {
+    if (area_ != nullptr) munmap(area_, kAreaSize);
+}
+
+void BankStore::empty(bool write, u32 index) {
+    entries(write)[index].tag = empty_tag(index);
+    table_[write].used.set(index, false);
+}
+
+bool BankStore::fill(bool write, const EntryRecord& record, EntryRecord& evicted) {
+    const u32 index = tlb_index(record.entry.tag);
+    Table& table = table_[write];
+    TlbEntry& entry = entries(write)[index];
+    const bool evicts = table.used.test(index) && entry.tag != record.entry.tag;
+    if (evicts) evicted = {entry, table.origins[index], table.global.test(index), table.large.test(index)};
+    entry = record.entry;
+    table.origins[index] = record.origin;
+    table.used.set(index);
+    table.global.set(index, record.global);
+    table.large.set(index, record.large);
+    if (record.large) large_regions_ |= region_bit(record.entry.tag);
+    return evicts;
+}
+
+void BankStore::fill_fetch(const FetchEntry& entry, bool global, bool large) {
+    const u32 index = fetch_index(entry.tag);
+    const u64 bit = u64{1} << index;
+    fetch_[index] = entry;
+    fetch_used_ |= bit;
+    fetch_global_ = global ? fetch_global_ | bit : fetch_global_ & ~bit;
+    fetch_large_ = large ? fetch_large_ | bit : fetch_large_ & ~bit;
+    if (large) large_regions_ |= region_bit(entry.tag);
+}
+
+void BankStore::fill_jump(u64 rip, u64 host) {
+    const u32 index = jump_index(rip);
+    tables_->jump[index] = {rip, host};
+    jump_used_.set(index);
+    jump_pages_.set(tlb_index(rip));
+}
+
+/// Empties every used entry for which `keep(table, word)` does not have the bit set.
+template <class Keep>
+void BankStore::sweep(bool write, Keep keep) {
+    Table& table = table_[write];
+    TlbEntry* const list = entries(write);
+    for (u32 word = 0; word < table.used.words.size(); ++word) {
+        u64 going = table.used.words[word] & ~keep(table, word);
+        table.used.words[word] &= ~going;
+        for (; going != 0; going &= going - 1) {
+            const u32 index = word * 64 + static_cast<u32>(std::countr_zero(going));
+            list[index].tag = empty_tag(index);
+        }
+    }
+}
+
+void BankStore::clear_data() {
+    for (const bool write : {false, true}) {
+        sweep(write, [](const Table&, u32) { return u64{0}; });
+    }
+}
+
+void BankStore::clear_all() {
+    clear_data();
+    clear_jumps();
+    for (u64 going = fetch_used_; going != 0; going &= going - 1) fetch_[static_cast<u32>(std::countr_zero(going))].tag = 1;
+    fetch_used_ = 0;
+    large_regions_ = 0;
+}
+
+void BankStore::clear_nonglobal() {
+    for (const bool write : {false, true}) {
+        sweep(write, [](const Table& table, u32 word) { return table.global.words[word]; });
+    }
+    clear_jumps();
+    const u64 gone = fetch_used_ & ~fetch_global_;
+    for (u64 going = gone; going != 0; going &= going - 1) fetch_[static_cast<u32>(std::countr_zero(going))].tag = 1;
+    fetch_used_ &= ~gone;
+}
+
+void BankStore::clear_jumps() {
+    for (u32 word = 0; word < jump_used_.words.size(); ++word) {
+        for (u64 going = jump_used_.words[word]; going != 0; going &= going - 1) {
+            const u32 index = word * 64 + static_cast<u32>(std::countr_zero(going));
+            tables_->jump[index] = {empty_rip(index), 0};
+        }
+        jump_used_.words[word] = 0;
+    }
+    jump_pages_.clear();
+}
+
+void BankStore::drop_jumps(u64 gva, unsigned page_bits) {
+    for (u32 word = 0; word < jump_used_.words.size(); ++word) {
+        for (u64 each = jump_used_.words[word]; each != 0; each &= each - 1) {
+            const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
+            JumpEntry& jump = tables_->jump[index];
+            if ((jump.rip >> page_bits) != (gva >> page_bits)) continue;
+            jump = {empty_rip(index), 0};
+            jump_used_.set(index, false);
+        }
+    }
+}
+
+void BankStore::drop_page(u64 gva, bool only_global) {
+    const u64 tag = gva & ~kPageMask;
+    const u32 index = tlb_index(gva);
+    for (const bool write : {false, true}) {
+        if (entries(write)[index].tag != tag || (only_global && !table_[write].global.test(index))) continue;
+        empty(write, index);
+    }
+    FetchEntry& fetch = fetch_[fetch_index(gva)];
+    if (fetch.tag == tag) {
+        fetch.tag = 1;
+        fetch_used_ &= ~(u64{1} << fetch_index(gva));
+    }
+    if (jump_pages_.test(index)) drop_jumps(gva, 12);
+    if ((large_regions_ & region_bit(gva)) != 0) drop_large(gva);
+}
+
+/// The page sizes behind entries are not kept: everything large-derived in the same 1 GiB goes, which includes the
+/// page in question whatever its size.
+void BankStore::drop_large(u64 gva) {
+    for (const bool write : {false, true}) {
+        const TlbEntry* const list = entries(write);
+        sweep(write, [&](const Table& table, u32 word) {
+            u64 keep = ~u64{0};
+            for (u64 each = table.used.words[word] & table.large.words[word]; each != 0; each &= each - 1) {
+                const u32 bit = static_cast<u32>(std::countr_zero(each));
+                if ((list[word * 64 + bit].tag >> kRegionBits) == (gva >> kRegionBits)) keep &= ~(u64{1} << bit);
+            }
+            return keep;
+        });
+    }
+    for (u64 each = fetch_used_ & fetch_large_; each != 0; each &= each - 1) {
+        const u32 index = static_cast<u32>(std::countr_zero(each));
+        if ((fetch_[index].tag >> kRegionBits) != (gva >> kRegionBits)) continue;
+        fetch_[index].tag = 1;
+        fetch_used_ &= ~(u64{1} << index);
+    }
+    drop_jumps(gva, kRegionBits);
+}
+
+void BankStore::drop_writes(u64 host_page, u16 slot) {
+    const u32 first = slot < kTlbEntries ? slot : 0, last = slot < kTlbEntries ? slot : kTlbEntries - 1;
+    const Table& table = table_[1];
+    for (u32 word = first / 64; word <= last / 64; ++word) {
+        u64 each = table.used.words[word];
+        if (first == last) each &= u64{1} << (first % 64);
+        for (; each != 0; each &= each - 1) {
+            const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
+            const TlbEntry& entry = tables_->write[index];
+            if (entry.tag + entry.addend == host_page) empty(true, index);
+        }
+    }
+}
+
+}  // namespace vg::mmu

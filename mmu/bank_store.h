@@ -1,0 +1,113 @@
+// One bank: the tables that emitted code reads, and what C++ must remember about them. Internal to mmu/.
+#pragma once
+
+#include <array>
+#include <bit>
+
+#include "base/types.h"
+#include "mmu/bank.h"
+
+namespace vg::mmu {
+
+/// Fixed set of small numbers; walking it costs the words plus the members.
+template <u32 N>
+struct BitSet {
+    std::array<u64, N / 64> words{};
+    [[nodiscard]] bool test(u32 i) const { return ((words[i / 64] >> (i % 64)) & 1) != 0; }
+    void set(u32 i, bool value = true) {
+        const u64 bit = u64{1} << (i % 64);
+        words[i / 64] = value ? words[i / 64] | bit : words[i / 64] & ~bit;
+    }
+    void clear() { words.fill(0); }
+};
+
+/// Where an inline entry's page comes from.
+struct Origin {
+    u64 gpa = 0, spa = 0;
+};
+
+/// One inline entry with all that is known about it: how entries travel between bank and victim buffer.
+struct EntryRecord {
+    TlbEntry entry;
+    Origin origin;
+    bool global = false;
+    bool large = false;  ///< derived from a guest page larger than 4 KiB
+};
+
+/// What decides an inline entry; two equal keys share a bank.
+struct BankKey {
+    u64 bits = 0;  ///< paging format, permission-relevant mode bits, privilege, PCID
+    u64 root = 0;  ///< second-level root
+    bool operator==(const BankKey&) const = default;
+};
+
+class BankStore {
+  public:
+    /// Maps the tables behind an alias of the state page. `tables()` is null if the host refuses.
+    BankStore(int state_fd, u64 state_offset);
+    ~BankStore();
+    BankStore(const BankStore&) = delete;
+    BankStore& operator=(const BankStore&) = delete;
+
+    [[nodiscard]] BankTables* tables() const { return tables_; }
+
+    /// Puts a read (write) entry in its place. If another page's entry was there, returns true and hands it out.
+    bool fill(bool write, const EntryRecord& record, EntryRecord& evicted);
+    void fill_jump(u64 rip, u64 host);
+
+    /// Fetch translations: the Spa and host address of a code page.
+    struct FetchEntry {
+        u64 tag = 1;  ///< page address; 1 never matches
+        u64 gpa = 0, spa = 0;
+        const u8* host = nullptr;
+    };
+    [[nodiscard]] const FetchEntry* find_fetch(u64 gva) const {
+        const FetchEntry& e = fetch_[fetch_index(gva)];
+        return e.tag == (gva & ~kPageMask) ? &e : nullptr;
+    }
+    void fill_fetch(const FetchEntry& entry, bool global, bool large);
+
+    void clear_all();
+    void clear_nonglobal();
+    void clear_data();  ///< read and write entries only
+    void clear_jumps();
+    /// Drops what is derived from the guest page that holds `gva`. @param only_global  the bank of another PCID
+    void drop_page(u64 gva, bool only_global);
+    /// Drops write entries to one host page; `slot` as in PageInfo::write_slot.
+    void drop_writes(u64 host_page, u16 slot);
+
+    // Owned by Tlb.
+    BankKey key;
+    u32 context = 0;
+    u16 pcid = 0;
+    bool pke = false;
+    u32 pkru = 0;
+    u64 last_used = 0;
+    u64 nonglobal_generation = 0, global_generation = 0, jump_generation = 0;  ///< generations up to which it has been flushed
+
+  private:
+    struct Table {
+        BitSet<kTlbEntries> used, global, large;
+        std::array<Origin, kTlbEntries> origins;
+    };
+    static constexpr u32 kFetchEntries = 64;
+    static constexpr u32 fetch_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kFetchEntries - 1); }
+    static constexpr u64 region_bit(u64 gva) { return u64{1} << ((gva >> 30) & 63); }
+    [[nodiscard]] TlbEntry* entries(bool write) const { return write ? tables_->write : tables_->read; }
+    void empty(bool write, u32 index);
+    void drop_large(u64 gva);
+    void drop_jumps(u64 gva, unsigned page_bits);
+    template <class Keep>
+    void sweep(bool write, Keep keep);
+
+    BankTables* tables_ = nullptr;
+    u8* area_ = nullptr;
+    std::array<Table, 2> table_;  ///< read, write
+    BitSet<kJumpEntries> jump_used_;
+    BitSet<kTlbEntries> jump_pages_;  ///< tlb_index of the pages that jump entries lie in
+    std::array<FetchEntry, kFetchEntries> fetch_{};
+    u64 fetch_used_ = 0, fetch_global_ = 0, fetch_large_ = 0;
+    u64 large_regions_ = 0;  ///< 1 GiB regions (modulo 64) with large-derived entries of any kind
+};
+
+}  // namespace vg::mmu

@@ -1,0 +1,364 @@
+#include "mmu/physical_memory.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/assert.h"
+#include "base/bits.h"
+#include "base/state.h"
+
+namespace vg::mmu {
+namespace {
+
+constexpr u64 kHugePage = u64{2} << 20;
+constexpr u32 kGranuleBits = 7;  ///< code marks are per 128 bytes
+
+/// Granules of one page that [offset, offset+size) touches.
+u32 granules(u32 offset, u32 size) {
+    const u32 first = offset >> kGranuleBits, last = (offset + size - 1) >> kGranuleBits;
+    return static_cast<u32>(low_mask(last + 1) & ~low_mask(first));
+}
+
+bool is_zero_page(const u8* page) {
+    const u64* words = reinterpret_cast<const u64*>(page);
+    for (unsigned i = 0; i < kPageSize / 8; i += 16) {
+        u64 any = 0;
+        for (unsigned j = 0; j < 16; ++j) any |= words[i + j];
+        if (any != 0) return false;
+    }
+    return true;
+}
+
+/// Largest naturally aligned piece (1, 2, 4, 8) at `offset` within `size` bytes.
+unsigned piece_size(u64 offset, u64 size) {
+    unsigned piece = 8;
+    while (piece > size || (offset & (piece - 1)) != 0) piece >>= 1;
+    return piece;
+}
+
+template <class T>
+bool exchange(u8* host, u64 expected, u64 desired) {
+    std::atomic_ref<T> cell(*reinterpret_cast<T*>(host));
+    T old = static_cast<T>(expected);
+    return cell.compare_exchange_strong(old, static_cast<T>(desired));
+}
+
+}  // namespace
+
+/// What has to be given back to the host.
+struct PhysicalMemory::Impl {
+    struct Mapping {
+        void* address;
+        u64 size;
+    };
+    int fd = -1;
+    u64 file_size = 0;
+    u64 page_count = 0;
+    std::vector<Mapping> mappings;
+    std::vector<TlbObserver*> observers;
+
+    ~Impl() {
+        for (const Mapping& m : mappings) munmap(m.address, m.size);
+        if (fd >= 0) close(fd);
+    }
+
+    void* anonymous(u64 size) {
+        void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p == MAP_FAILED) return nullptr;
+        mappings.push_back({p, size});
+        return p;
+    }
+
+    /// Maps file bytes at a host address congruent to the file offset modulo 2 MiB, so that the host can use huge pages.
+    u8* map_file(u64 offset, u64 size) {
+        const u64 span = size + kHugePage;
+        void* area = mmap(nullptr, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (area == MAP_FAILED) return nullptr;
+        const u64 start = reinterpret_cast<u64>(area);
+        const u64 at = align_down(start + kHugePage - 1 - (offset & (kHugePage - 1)), kHugePage) +
+                       (offset & (kHugePage - 1));
+        mappings.push_back({area, span});
+        void* p = mmap(reinterpret_cast<void*>(at), size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
+                       fd, static_cast<off_t>(offset));
+        if (p == MAP_FAILED) return nullptr;
+        madvise(p, size, MADV_HUGEPAGE);  // a refusal only costs speed
+        return static_cast<u8*>(p);
+    }
+};
+
+PhysicalMemory::PhysicalMemory() : impl_(std::make_unique<Impl>()) {}
+PhysicalMemory::~PhysicalMemory() = default;
+
+Result<void> PhysicalMemory::insert(Region region) {
+    if ((region.base.value & kPageMask) != 0 || (region.size & kPageMask) != 0 || region.size == 0 ||
+        region.base.value + (region.size - 1) < region.base.value) {
+        return fail(Error::Code::Usage, fmt::format("memory region {}: 0x{:x}+0x{:x} is not a range of whole 4 KiB pages",
+                                                    region.name, region.base.value, region.size));
+    }
+    auto after = std::upper_bound(regions_.begin(), regions_.end(), region.base,
+                                  [](Spa base, const Region& r) { return base < r.base; });
+    const bool hits_next = after != regions_.end() && after->base - region.base < region.size;
+    const bool hits_previous = after != regions_.begin() && region.base - std::prev(after)->base < std::prev(after)->size;
+    if (hits_next || hits_previous) {
+        const Region& other = hits_next ? *after : *std::prev(after);
+        return fail(Error::Code::Usage, fmt::format("memory region {} at 0x{:x} overlaps {} at 0x{:x}", region.name,
+                                                    region.base.value, other.name, other.base.value));
+    }
+    regions_.insert(after, std::move(region));
+    for (TlbObserver* observer : impl_->observers) observer->drop_all();
+    return {};
+}
+
+Result<void> PhysicalMemory::add_ram(std::string name, Spa base, u64 size) {
+    const auto host_error = [&](const char* what) {
+        return fail(Error::Code::Host, fmt::format("cannot get {} MiB of RAM for {}: {}: {}", size >> 20, name, what,
+                                                   std::strerror(errno)));
+    };
+    // The placeholder checks the range before anything is allocated; its host address follows.
+    Region region{.name = name, .base = base, .size = size, .kind = RegionKind::Ram};
+    region.first_page = impl_->page_count;
+    if (Result<void> r = insert(region); !r) return r;
+    const auto remove = [&] {
+        std::erase_if(regions_, [&](const Region& r) { return r.base == base; });
+    };
+
+    if (impl_->fd < 0) impl_->fd = memfd_create("guest-ram", MFD_CLOEXEC);
+    if (impl_->fd < 0) return remove(), host_error("memfd_create");
+    const u64 offset = align_up(impl_->file_size, kHugePage) + (base.value & (kHugePage - 1));
+    if (ftruncate(impl_->fd, static_cast<off_t>(offset + size)) != 0) return remove(), host_error("ftruncate");
+    u8* host = impl_->map_file(offset, size);
+    if (host == nullptr) return remove(), host_error("mmap");
+    void* pages = impl_->anonymous(size / kPageSize * sizeof(PageInfo));
+    if (pages == nullptr) return remove(), host_error("mmap");
+    impl_->file_size = offset + size;
+    impl_->page_count += size / kPageSize;
+    for (Region& r : regions_) {
+        if (r.base == base) r.host = host;
+    }
+    ram_.push_back({base.value, size, host, static_cast<PageInfo*>(pages), offset});
+    std::stable_sort(ram_.begin(), ram_.end(), [](const RamRange& a, const RamRange& b) { return a.size > b.size; });
+    return {};
+}
+
+Result<void> PhysicalMemory::add_rom(std::string name, Spa base, const std::vector<u8>& content) {
+    const u64 size = align_up(content.size(), kPageSize);
+    Region region{.name = std::move(name), .base = base, .size = size, .kind = RegionKind::Rom};
+    if (size != 0) {
+        region.host = static_cast<u8*>(impl_->anonymous(size));
+        if (region.host == nullptr) {
+            return fail(Error::Code::Host, fmt::format("cannot get {} bytes for ROM {}", size, region.name));
+        }
+        std::memset(region.host, 0xff, size);
+        std::memcpy(region.host, content.data(), content.size());
+    }
+    return insert(std::move(region));
+}
+
+Result<void> PhysicalMemory::add_mmio(std::string name, Spa base, u64 size, MmioHandler& handler) {
+    return insert({.name = std::move(name), .base = base, .size = size, .kind = RegionKind::Mmio, .handler = &handler});
+}
+
+const Region* PhysicalMemory::find(Spa spa) const {
+    auto after = std::upper_bound(regions_.begin(), regions_.end(), spa,
+                                  [](Spa address, const Region& r) { return address < r.base; });
+    if (after == regions_.begin()) return nullptr;
+    const Region& region = *std::prev(after);
+    return spa - region.base < region.size ? &region : nullptr;
+}
+
+const PhysicalMemory::RamRange* PhysicalMemory::find_ram(Spa spa) const {
+    for (const RamRange& range : ram_) {
+        if (spa.value - range.base < range.size) return &range;
+    }
+    return nullptr;
+}
+
+u8* PhysicalMemory::ram(Spa spa) const {
+    const RamRange* range = find_ram(spa);
+    return range != nullptr ? range->host + (spa.value - range->base) : nullptr;
+}
+
+const u8* PhysicalMemory::readable(Spa spa) const {
+    if (const u8* host = ram(spa)) return host;
+    const Region* region = find(spa);
+    return region != nullptr && region->kind == RegionKind::Rom ? region->host + (spa - region->base) : nullptr;
+}
+
+int PhysicalMemory::ram_fd() const { return impl_->fd; }
+
+u64 PhysicalMemory::ram_offset(Spa spa) const {
+    const RamRange* range = find_ram(spa);
+    VG_ASSERT(range != nullptr);
+    return range->file_offset + (spa.value - range->base);
+}
+
+PageInfo& PhysicalMemory::page_info(Spa spa) {
+    const RamRange* range = find_ram(spa);
+    VG_ASSERT(range != nullptr);
+    return range->pages[(spa.value - range->base) / kPageSize];
+}
+
+bool PhysicalMemory::writable_directly(Spa spa) {
+    const RamRange* range = find_ram(spa);
+    if (range == nullptr) return false;
+    const PageInfo& info = range->pages[(spa.value - range->base) / kPageSize];
+    return info.code == 0 && (info.flags & PageInfo::kTracked) == 0;
+}
+
+void PhysicalMemory::read_mmio(const Region& region, u64 offset, u8* out, u64 size) {
+    while (size != 0) {
+        const unsigned piece = piece_size(offset, size);
+        const u64 value = region.handler->mmio_read(offset, piece);
+        std::memcpy(out, &value, piece);
+        offset += piece;
+        out += piece;
+        size -= piece;
+    }
+}
+
+void PhysicalMemory::write_mmio(const Region& region, u64 offset, const u8* data, u64 size) {
+    while (size != 0) {
+        const unsigned piece = piece_size(offset, size);
+        u64 value = 0;
+        std::memcpy(&value, data, piece);
+        region.handler->mmio_write(offset, piece, value);
+        offset += piece;
+        data += piece;
+        size -= piece;
+    }
+}
+
+void PhysicalMemory::read(Spa spa, void* out, u64 size) {
+    u8* to = static_cast<u8*>(out);
+    while (size != 0) {
+        const Region* region = find(spa);
+        if (region == nullptr) {
+            const u64 count = std::min(size, kPageSize - spa.offset());
+            std::memset(to, 0xff, count);
+            spa = spa + count;
+            to += count;
+            size -= count;
+            continue;
+        }
+        const u64 offset = spa - region->base;
+        const u64 count = std::min(size, region->size - offset);
+        if (region->kind == RegionKind::Mmio) {
+            read_mmio(*region, offset, to, count);
+        } else {
+            std::memcpy(to, region->host + offset, count);
+        }
+        spa = spa + count;
+        to += count;
+        size -= count;
+    }
+}
+
+void PhysicalMemory::write(Spa spa, const void* data, u64 size) {
+    const u8* from = static_cast<const u8*>(data);
+    while (size != 0) {
+        u64 count = std::min(size, kPageSize - spa.offset());
+        if (u8* host = ram(spa)) {
+            before_write(spa, static_cast<u32>(count));
+            std::memcpy(host, from, count);
+        } else if (const Region* region = find(spa); region != nullptr && region->kind == RegionKind::Mmio) {
+            write_mmio(*region, spa - region->base, from, count);
+        }
+        spa = spa + count;
+        from += count;
+        size -= count;
+    }
+}
+
+bool PhysicalMemory::compare_exchange(Spa spa, u64 expected, u64 desired, unsigned size) {
+    VG_ASSERT((spa.value & (size - 1)) == 0);
+    u8* host = ram(spa);
+    if (host == nullptr) return false;
+    before_write(spa, size);
+    switch (size) {
+        case 1: return exchange<u8>(host, expected, desired);
+        case 2: return exchange<u16>(host, expected, desired);
+        case 4: return exchange<u32>(host, expected, desired);
+        case 8: return exchange<u64>(host, expected, desired);
+        default: VG_UNREACHABLE();
+    }
+}
+
+void PhysicalMemory::mark_code(Spa spa, u32 size) {
+    VG_ASSERT(size != 0 && spa.offset() + u64{size} <= kPageSize);
+    PageInfo& info = page_info(spa);
+    info.code |= granules(spa.offset(), size);
+    if ((info.flags & PageInfo::kWriteCached) == 0) return;
+    for (TlbObserver* observer : impl_->observers) observer->drop_write_entries(spa.page_base());
+    info.flags &= static_cast<u8>(~PageInfo::kWriteCached);
+}
+
+void PhysicalMemory::clear_code(Spa page) { page_info(page).code = 0; }
+
+void PhysicalMemory::set_tracked(Spa page, bool tracked) {
+    PageInfo& info = page_info(page);
+    if (!tracked) {
+        info.flags &= static_cast<u8>(~PageInfo::kTracked);
+        return;
+    }
+    info.flags |= PageInfo::kTracked;
+    if ((info.flags & PageInfo::kWriteCached) == 0) return;
+    for (TlbObserver* observer : impl_->observers) observer->drop_write_entries(page.page_base());
+    info.flags &= static_cast<u8>(~PageInfo::kWriteCached);
+}
+
+void PhysicalMemory::add_tlb_observer(TlbObserver* observer) { impl_->observers.push_back(observer); }
+void PhysicalMemory::remove_tlb_observer(TlbObserver* observer) { std::erase(impl_->observers, observer); }
+
+void PhysicalMemory::before_write(Spa spa, u32 size) {
+    while (size != 0) {
+        const u32 count = std::min(size, static_cast<u32>(kPageSize) - spa.offset());
+        const RamRange* range = find_ram(spa);
+        if (range != nullptr && code_observer_ != nullptr) {
+            const PageInfo& info = range->pages[(spa.value - range->base) / kPageSize];
+            if (info.code != 0 && (info.code & granules(spa.offset(), count)) != 0) {
+                code_observer_->code_written(spa, count);
+            }
+        }
+        spa = spa + count;
+        size -= count;
+    }
+}
+
+u64 PhysicalMemory::resident_bytes() const {
+    struct stat info {};
+    if (impl_->fd < 0 || fstat(impl_->fd, &info) != 0) return 0;
+    return static_cast<u64>(info.st_blocks) * 512;
+}
+
+void PhysicalMemory::hash(StateHasher& hasher) const {
+    for (const Region& region : regions_) {
+        if (region.kind != RegionKind::Ram) continue;
+        const RamRange& range = *find_ram(region.base);
+        u64 offset = range.file_offset;
+        const u64 end = offset + range.size;
+        while (offset < end) {
+            const off_t data = lseek(impl_->fd, static_cast<off_t>(offset), SEEK_DATA);
+            if (data < 0 && errno == ENXIO) break;
+            const off_t hole = data < 0 ? -1 : lseek(impl_->fd, data, SEEK_HOLE);
+            // A host without SEEK_DATA only makes this slower: zero pages are skipped by content as well.
+            u64 page = data < 0 ? offset : align_down(std::max(static_cast<u64>(data), offset), kPageSize);
+            const u64 stop = hole < 0 ? end : std::min(align_up(static_cast<u64>(hole), kPageSize), end);
+            for (; page < stop; page += kPageSize) {
+                const u8* host = range.host + (page - range.file_offset);
+                if (is_zero_page(host)) continue;
+                const u64 spa = range.base + (page - range.file_offset);
+                hasher.memory(&spa, sizeof spa);
+                hasher.memory(host, kPageSize);
+            }
+            offset = std::max(stop, page);
+        }
+    }
+}
+
+}  // namespace vg::mmu

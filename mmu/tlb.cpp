@@ -1,0 +1,387 @@
+#include "mmu/tlb.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "base/bits.h"
+#include "mmu/bank_store.h"
+#include "mmu/leaf.h"
+#include "mmu/slat.h"
+#include "mmu/walk_cache.h"
+
+namespace vg::mmu {
+namespace {
+
+constexpr u32 kMaxBanks = 32;
+constexpr u32 kVictims = 8;
+
+u16 pcid_of(const PagingMode& mode) { return mode.pcide ? static_cast<u16>(mode.cr3 & 0xfff) : 0; }
+
+/// What decides a leaf, the tables aside. PGE and PCIDE are left out: changing them flushes everything.
+BankKey context_key(const PagingMode& mode, const SlatMode& slat) {
+    u64 bits = static_cast<u64>(mode.kind) | static_cast<u64>(slat.kind) << 2;
+    bits |= u64{mode.nxe} << 4 | u64{mode.pse} << 5 | u64{mode.gib_pages} << 6 | u64{slat.accessed_dirty} << 7;
+    bits |= u64{mode.physical_bits} << 8 | u64{slat.physical_bits} << 16 | u64{pcid_of(mode)} << 24;
+    return {bits, slat.kind == SlatMode::Kind::None ? 0 : slat.root};
+}
+
+/// The context plus what decides permissions. Values that make no difference are folded together: user accesses see
+/// neither WP nor SMAP nor SMEP, and AC only matters under SMAP.
+BankKey bank_key(const PagingMode& mode, const SlatMode& slat, Privilege privilege) {
+    BankKey key = context_key(mode, slat);
+    const bool user = privilege == Privilege::User;
+    const bool smap = mode.smap && privilege == Privilege::Supervisor;
+    key.bits |= u64{user} << 40 | u64{mode.pke} << 41;
+    if (!user) key.bits |= u64{mode.wp} << 42 | u64{mode.smep} << 43 | u64{smap} << 44;
+    return key;
+}
+
+/// One address space as flushes see it; an invalid one has generation 0.
+struct Context {
+    BankKey key;
+    WalkContext walk;
+    u16 pcid = 0;
+    u64 last_used = 0;
+};
+
+struct Victim {
+    const BankStore* bank = nullptr;
+    bool write = false;
+    EntryRecord record;
+};
+
+bool same_root(u64 a, u64 b) { return ((a ^ b) & ~kPageMask) == 0; }
+
+}  // namespace
+
+struct Tlb::Impl {
+    PhysicalMemory& memory;
+    int state_fd;
+    u64 state_offset;
+    std::vector<std::unique_ptr<BankStore>> banks;
+    BankStore* current = nullptr;
+    BankStore* siblings[3] = {};  ///< by Privilege, of the current mode and second level; null: look it up
+    std::array<Context, WalkCache::kMaxContexts> contexts{};
+    std::array<Victim, kVictims> victims{};
+    u32 next_victim = 0;
+    bool victims_used = false;
+    SlatCache slat_cache;
+    WalkCache walk_cache;
+    u64 generation = 1, stamp = 0, jump_generation = 1;
+    u32 stress = kTlbEntries;
+    Gpa apic_page = kNoPage;
+
+    Impl(PhysicalMemory& m, int fd, u64 offset) : memory(m), state_fd(fd), state_offset(offset) {
+        for (u32 i = 0; i < contexts.size(); ++i) contexts[i].walk.index = i;
+    }
+
+    [[nodiscard]] const WalkContext& walk_context() const { return contexts[current->context].walk; }
+    u32 context_for(const BankKey& key, u16 pcid);
+    BankStore* bank_for(const PagingMode& mode, const SlatMode& slat, Privilege privilege, TlbStats& stats);
+    BankStore* new_bank(TlbStats& stats);
+    void synchronize(BankStore& bank, u32 pkru);
+    void fill(bool write, const EntryRecord& record);
+    void clear_victims() {
+        if (victims_used) victims.fill({});
+        victims_used = false;
+    }
+    Victim* find_victim(bool write, u64 tag);
+    /// Gives the chosen contexts new generations.
+    template <class Choose>
+    void flush(bool with_global, u32 pkru, Choose choose);
+    void drop_page(u64 gva, u16 pcid, bool globals_elsewhere);
+};
+
+u32 Tlb::Impl::context_for(const BankKey& key, u16 pcid) {
+    Context* oldest = nullptr;
+    for (Context& context : contexts) {
+        if (context.last_used != 0 && context.key == key) {
+            context.last_used = ++stamp;
+            return context.walk.index;
+        }
+        const bool in_use = std::any_of(banks.begin(), banks.end(), [&](const auto& bank) {
+            return bank->last_used != 0 && bank->context == context.walk.index;
+        });
+        if (!in_use && (oldest == nullptr || context.last_used < oldest->last_used)) oldest = &context;
+    }
+    // There are more contexts than banks, so one is always free.
+    VG_ASSERT(oldest != nullptr);
+    oldest->key = key;
+    oldest->pcid = pcid;
+    oldest->last_used = ++stamp;
+    oldest->walk.nonglobal = oldest->walk.global = ++generation;
+    return oldest->walk.index;
+}
+
+BankStore* Tlb::Impl::new_bank(TlbStats& stats) {
+    if (banks.size() < kMaxBanks) {
+        auto bank = std::make_unique<BankStore>(state_fd, state_offset);
+        if (bank->tables() != nullptr) return banks.emplace_back(std::move(bank)).get();
+        VG_ASSERT(banks.size() > 1);  // the host cannot even map two banks
+    }
+    BankStore* oldest = nullptr;
+    for (const auto& bank : banks) {
+        if (bank.get() != current && (oldest == nullptr || bank->last_used < oldest->last_used)) oldest = bank.get();
+    }
+    ++stats.bank_evictions;
+    oldest->clear_all();
+    oldest->last_used = 0;
+    clear_victims();
+    std::fill(std::begin(siblings), std::end(siblings), nullptr);
+    return oldest;
+}
+
+BankStore* Tlb::Impl::bank_for(const PagingMode& mode, const SlatMode& slat, Privilege privilege, TlbStats& stats) {
+    const BankKey key = bank_key(mode, slat, privilege);
+    for (const auto& bank : banks) {
+        if (bank->key == key && bank->last_used != 0) return bank.get();
+    }
+    BankStore* bank = new_bank(stats);
+    bank->key = key;
+    bank->pcid = pcid_of(mode);
+    bank->pke = mode.pke;
+    bank->pkru = mode.pkru;
+    bank->context = context_for(context_key(mode, slat), bank->pcid);
+    bank->nonglobal_generation = contexts[bank->context].walk.nonglobal;
+    bank->global_generation = contexts[bank->context].walk.global;
+    bank->jump_generation = jump_generation;
+    return bank;
+}
+
+/// Carries out the flushes that happened while the bank was not current.
+void Tlb::Impl::synchronize(BankStore& bank, u32 pkru) {
+    const WalkContext& context = contexts[bank.context].walk;
+    if (bank.global_generation != context.global) {
+        bank.clear_all();
+    } else if (bank.nonglobal_generation != context.nonglobal) {
+        bank.clear_nonglobal();
+    }
+    bank.global_generation = context.global;
+    bank.nonglobal_generation = context.nonglobal;
+    if (bank.jump_generation != jump_generation) {
+        bank.clear_jumps();
+        bank.jump_generation = jump_generation;
+    }
+    if (bank.pke && bank.pkru != pkru) {
+        bank.clear_data();
+        clear_victims();
+        bank.pkru = pkru;
+    }
+}
+
+void Tlb::Impl::fill(bool write, const EntryRecord& record) {
+    if (tlb_index(record.entry.tag) >= stress) return;
+    EntryRecord evicted;
+    if (!current->fill(write, record, evicted)) return;
+    victims[next_victim++ % kVictims] = {current, write, evicted};
+    victims_used = true;
+}
+
+Victim* Tlb::Impl::find_victim(bool write, u64 tag) {
+    if (!victims_used) return nullptr;
+    for (Victim& victim : victims) {
+        if (victim.bank == current && victim.write == write && victim.record.entry.tag == tag) return &victim;
+    }
+    return nullptr;
+}
+
+template <class Choose>
+void Tlb::Impl::flush(bool with_global, u32 pkru, Choose choose) {
+    ++generation;
+    for (Context& context : contexts) {
+        if (!choose(context)) continue;
+        context.walk.nonglobal = generation;
+        if (with_global) context.walk.global = generation;
+    }
+    clear_victims();
+    if (current != nullptr) synchronize(*current, pkru);
+}
+
+void Tlb::Impl::drop_page(u64 gva, u16 pcid, bool globals_elsewhere) {
+    for (const auto& bank : banks) {
+        const bool own = bank->pcid == pcid;
+        if (own || globals_elsewhere) bank->drop_page(gva, !own);
+    }
+    walk_cache.drop_page(gva);
+    clear_victims();
+}
+
+Tlb::Tlb(PhysicalMemory& memory, int state_fd, u64 state_offset)
+    : impl_(std::make_unique<Impl>(memory, state_fd, state_offset)) {
+    activate();
+    memory.add_tlb_observer(this);
+}
+
+Tlb::~Tlb() { impl_->memory.remove_tlb_observer(this); }
+
+void Tlb::activate() {
+    Impl& im = *impl_;
+    BankStore*& sibling = im.siblings[static_cast<unsigned>(privilege_)];
+    BankStore* bank = sibling;
+    if (bank == nullptr) {
+        bank = im.bank_for(mode_, slat_, privilege_, stats_);
+        sibling = bank;
+    }
+    if (bank != im.current) ++stats_.bank_switches;
+    im.current = bank;
+    current_ = bank->tables();
+    bank->last_used = ++im.stamp;
+    im.synchronize(*bank, mode_.pkru);
+}
+
+void Tlb::set_context(const PagingMode& mode, const SlatMode& slat, Privilege privilege) {
+    if (mode == mode_ && slat == slat_) return set_privilege(privilege);
+    mode_ = mode;
+    slat_ = slat;
+    privilege_ = privilege;
+    std::fill(std::begin(impl_->siblings), std::end(impl_->siblings), nullptr);
+    activate();
+}
+
+void Tlb::set_privilege(Privilege privilege) {
+    if (privilege == privilege_) return;
+    privilege_ = privilege;
+    activate();
+}
+
+void Tlb::set_apic_page(Gpa page) {
+    if (impl_->apic_page == page) return;
+    impl_->apic_page = page;
+    flush_all();
+}
+
+Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
+    Impl& im = *impl_;
+    const bool user = privilege == Privilege::User, ac = privilege == Privilege::SupervisorAc;
+    // Another privilege's result must not enter the current bank, unless the bank serves both.
+    const bool own = privilege == privilege_ || im.siblings[static_cast<unsigned>(privilege)] == im.current;
+    const u64 tag = gva & ~kPageMask, offset = gva & kPageMask;
+    const bool write = access == Access::Write;
+    Mapping mapping;
+    Translation& t = mapping.translation;
+
+    if (own && access == Access::Fetch) {
+        if (const BankStore::FetchEntry* hit = im.current->find_fetch(gva)) {
+            t.gpa = Gpa(hit->gpa | offset);
+            t.spa = Spa(hit->spa | offset);
+            t.executable = true;
+            mapping.host = const_cast<u8*>(hit->host) + offset;
+            return mapping;
+        }
+        ++stats_.fetch_walks;
+    } else if (own) {
+        if (Victim* victim = im.find_victim(write, tag)) {
+            ++stats_.victim_hits;
+            const EntryRecord record = victim->record;
+            *victim = {};
+            im.fill(write, record);
+            t.gpa = Gpa(record.origin.gpa | offset);
+            t.spa = Spa(record.origin.spa | offset);
+            t.global = record.global;
+            (write ? t.writable : t.readable) = true;
+            mapping.host = reinterpret_cast<u8*>(gva + record.entry.addend);
+            return mapping;
+        }
+    }
+
+    Leaf leaf;
+    if (im.walk_cache.find(im.walk_context(), gva, leaf) && usable(mode_, leaf, access, user, ac)) {
+        ++stats_.walk_cache_hits;
+        t = translation_of(mode_, leaf, gva, user, ac);
+    } else {
+        t = walk_leaf(im.memory, mode_, slat_, Gva(gva), access, user, ac, true, &im.slat_cache, leaf);
+        if (t.status != Translation::Status::Ok) return mapping;
+        im.walk_cache.insert(im.walk_context(), gva, leaf);
+    }
+    if (t.gpa.page_base() == im.apic_page) return mapping;
+
+    const Spa page = t.spa.page_base();
+    u8* host = write ? (im.memory.writable_directly(page) ? im.memory.ram(page) : nullptr)
+                     : const_cast<u8*>(im.memory.readable(page));
+    if (host == nullptr) return mapping;
+    mapping.host = host + offset;
+    if (!own) return mapping;
+
+    const bool large = leaf.guest_bits > 12;
+    if (access == Access::Fetch) {
+        im.current->fill_fetch({tag, t.gpa.page_base().value, page.value, host}, t.global, large);
+        return mapping;
+    }
+    const EntryRecord record{{tag, reinterpret_cast<u64>(host) - tag}, {t.gpa.page_base().value, page.value}, t.global, large};
+    if (write) {
+        ++stats_.write_fills;
+        im.memory.page_info(page).note_write_entry(static_cast<u16>(tlb_index(gva)));
+        im.fill(true, record);
+    } else {
+        ++stats_.read_fills;
+    }
+    if (t.readable && (!write || current_->read[tlb_index(gva)].tag != tag)) im.fill(false, record);
+    return mapping;
+}
+
+void Tlb::flush_all() {
+    ++stats_.flushes_all;
+    impl_->slat_cache.clear(0);
+    impl_->flush(true, mode_.pkru, [](const Context&) { return true; });
+}
+
+void Tlb::flush_nonglobal(u16 pcid) {
+    ++stats_.flushes_context;
+    const bool any = !mode_.pcide;
+    impl_->flush(false, mode_.pkru, [&](const Context& context) { return any || context.pcid == pcid; });
+}
+
+void Tlb::flush_pcid(u16 pcid) {
+    ++stats_.flushes_context;
+    impl_->flush(false, mode_.pkru, [&](const Context& context) { return context.pcid == pcid; });
+}
+
+void Tlb::flush_all_nonglobal() {
+    ++stats_.flushes_context;
+    impl_->flush(false, mode_.pkru, [](const Context&) { return true; });
+}
+
+void Tlb::flush_page(u64 gva) {
+    ++stats_.flushes_page;
+    impl_->drop_page(gva, pcid_of(mode_), true);
+}
+
+void Tlb::flush_page_pcid(u64 gva, u16 pcid) {
+    ++stats_.flushes_page;
+    impl_->drop_page(gva, pcid, false);
+}
+
+void Tlb::flush_slat(u64 root) {
+    ++stats_.flushes_all;
+    impl_->slat_cache.clear(root);
+    impl_->flush(true, mode_.pkru, [&](const Context& context) {
+        const bool second_level = ((context.key.bits >> 2) & 3) != static_cast<u64>(SlatMode::Kind::None);
+        return second_level && (root == 0 || same_root(context.key.root, root));
+    });
+}
+
+void Tlb::pkru_changed() {
+    impl_->clear_victims();
+    if (impl_->current->pke) impl_->current->clear_data();
+}
+
+void Tlb::drop_write_entries(Spa page) {
+    const u8* host = impl_->memory.ram(page);
+    const u16 slot = impl_->memory.page_info(page).write_slot;
+    for (const auto& bank : impl_->banks) bank->drop_writes(reinterpret_cast<u64>(host), slot);
+    impl_->clear_victims();
+}
+
+void Tlb::fill_jump(u64 rip, u64 host) { impl_->current->fill_jump(rip, host); }
+
+void Tlb::clear_jump_caches() {
+    ++impl_->jump_generation;
+    impl_->synchronize(*impl_->current, mode_.pkru);
+}
+
+void Tlb::set_stress_entries(u32 entries) {
+    impl_->stress = std::clamp<u32>(entries, 1, kTlbEntries);
+    flush_all();
+}
+
+}  // namespace vg::mmu
