@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "base/types.h"
@@ -43,6 +44,8 @@ struct ImageOptions {
                                              ///< from content alone unless its name says .vhd
     WriteMode mode = WriteMode::Throwaway;
     std::string overlay;  ///< path, WriteMode::Overlay
+    /// Files outside of the image's folder that a differencing image may name as parents.
+    std::vector<std::string> parents{};
 };
 
 /// Opens an image (and its chain of parents). Errors name the file, the offset, what was found and the remedy:

@@ -20,8 +20,8 @@ namespace {
 
 class HostFile final : public BlockFile {
   public:
-    HostFile(std::string name, int fd, u64 size, bool writable)
-        : name_(std::move(name)), fd_(fd), size_(size), writable_(writable) {}
+    HostFile(std::string name, int fd, u64 size, s64 modified, bool writable)
+        : name_(std::move(name)), fd_(fd), size_(size), modified_(modified), writable_(writable) {}
     ~HostFile() override { ::close(fd_); }
     HostFile(const HostFile&) = delete;
     HostFile& operator=(const HostFile&) = delete;
@@ -29,6 +29,7 @@ class HostFile final : public BlockFile {
     [[nodiscard]] const std::string& name() const override { return name_; }
     [[nodiscard]] u64 size() const override { return size_; }
     [[nodiscard]] bool writable() const override { return writable_; }
+    [[nodiscard]] s64 modified() const override { return modified_; }
 
     [[nodiscard]] Result<void> read(u64 offset, std::span<u8> out) override {
         while (!out.empty()) {
@@ -93,6 +94,7 @@ class HostFile final : public BlockFile {
     std::string name_;
     int fd_;
     u64 size_;
+    s64 modified_;
     bool writable_;
 };
 
@@ -114,14 +116,20 @@ Unexpected<Error> cannot_open(const std::string& path, int reason) {
     }
 }
 
-Result<u64> measure(const std::string& path, int fd) {
+struct Measure {
+    u64 size;
+    s64 modified;
+};
+
+Result<Measure> measure(const std::string& path, int fd) {
     struct stat status {};
     if (::fstat(fd, &status) != 0) return cannot_open(path, errno);
-    if (S_ISREG(status.st_mode)) return static_cast<u64>(status.st_size);
+    const s64 modified = status.st_mtim.tv_sec;
+    if (S_ISREG(status.st_mode)) return Measure{static_cast<u64>(status.st_size), modified};
     if (S_ISBLK(status.st_mode)) {
         const off_t end = ::lseek(fd, 0, SEEK_END);
         if (end < 0) return cannot_open(path, errno);
-        return static_cast<u64>(end);
+        return Measure{static_cast<u64>(end), modified};
     }
     return fail(Error::Code::Usage, fmt::format("{}: is neither a file nor a block device; name a disk image", path));
 }
@@ -140,12 +148,12 @@ Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, FileAccess
                       (access == FileAccess::CreateNew ? O_CREAT | O_EXCL : 0);
     const int fd = ::open(path.c_str(), flags, 0644);
     if (fd < 0) return cannot_open(path, errno);
-    Result<u64> size = measure(path, fd);
-    if (!size) {
+    const auto measured = measure(path, fd);
+    if (!measured) {
         ::close(fd);
-        return Unexpected{size.error()};
+        return Unexpected{measured.error()};
     }
-    auto file = std::make_unique<HostFile>(path, fd, *size, writable);
+    auto file = std::make_unique<HostFile>(path, fd, measured->size, measured->modified, writable);
     if (::flock(fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         return fail(Error::Code::Usage,
                     fmt::format("{}: is in use by another machine{}; stop that one first, or use a throw-away overlay on "
@@ -166,7 +174,7 @@ Result<std::unique_ptr<BlockFile>> open_unnamed_file(const std::string& label) {
                                                    "free space",
                                                    label, std::strerror(errno)));
     }
-    return std::unique_ptr<BlockFile>(std::make_unique<HostFile>(label, fd, 0, true));
+    return std::unique_ptr<BlockFile>(std::make_unique<HostFile>(label, fd, 0, 0, true));
 }
 
 Result<void> MemoryFile::read(u64 offset, std::span<u8> out) {

@@ -19,6 +19,8 @@ class BlockFile {
     [[nodiscard]] virtual const std::string& name() const = 0;
     [[nodiscard]] virtual u64 size() const = 0;
     [[nodiscard]] virtual bool writable() const = 0;
+    /// When the file was last modified, as it was opened: Unix seconds; 0 if unknown.
+    [[nodiscard]] virtual s64 modified() const { return 0; }
     /// Reads exactly `out.size()` bytes; reaching past the end is an error.
     [[nodiscard]] virtual Result<void> read(u64 offset, std::span<u8> out) = 0;
     /// Writes, growing the file if needed; a gap reads as zeroes.

@@ -1,59 +1,57 @@
 // Choosing the format and the write mode of a disk image.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
-#include <cctype>
+#include <filesystem>
 
 #include "devices/storage/block_device.h"
 #include "devices/storage/block_file.h"
-#include "devices/storage/raw_image.h"
+#include "devices/storage/create.h"
+#include "devices/storage/image_format.h"
 #include "devices/storage/throwaway.h"
+#include "devices/storage/vhd_chain.h"
 
 namespace vg::devices {
 
 namespace {
 
-std::string lower_extension(const std::string& path) {
-    const std::size_t dot = path.find_last_of("./");
-    if (dot == std::string::npos || path[dot] != '.') return {};
-    std::string extension = path.substr(dot + 1);
-    std::transform(extension.begin(), extension.end(), extension.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return extension;
-}
-
-Result<ImageFormat> choose_format(const ImageOptions& options) {
-    if (options.format != ImageFormat::Auto) return options.format;
-    const std::string extension = lower_extension(options.path);
-    if (extension == "vhd" || extension == "avhd" || extension == "vpc") return ImageFormat::Vhd;
-    static constexpr std::array<std::string_view, 4> kForeign = {"vhdx", "avhdx", "qcow2", "vmdk"};
-    if (std::find(kForeign.begin(), kForeign.end(), extension) != kForeign.end()) {
-        return fail(Error::Code::Usage,
-                    fmt::format("{}: {} images are not supported; convert it with: qemu-img convert -O vpc {} {}.vhd",
-                                options.path, extension, options.path, options.path));
+Result<std::unique_ptr<BlockDevice>> open_overlay(const std::string& path, vhd::IdentifiedImage base) {
+    std::error_code error;
+    if (path.empty()) {
+        return fail(Error::Code::Usage, fmt::format("{}: its overlay has no name; set one", base.identity.name));
     }
-    return ImageFormat::Raw;
-}
-
-Result<std::unique_ptr<BlockDevice>> open_format(const std::string& path, ImageFormat format, FileAccess access) {
-    auto file = open_file(path, access);
+    if (std::filesystem::equivalent(path, base.identity.name, error)) {
+        return fail(Error::Code::Usage, fmt::format("{}: is its own overlay; name another file", path));
+    }
+    if (!std::filesystem::exists(path, error)) {
+        if (auto made = create_overlay(path, base.identity, base.device->size_bytes()); !made) {
+            return Unexpected{made.error()};
+        }
+    }
+    auto file = open_file(path, FileAccess::ReadWrite);
     if (!file) return Unexpected{file.error()};
-    if (format == ImageFormat::Raw) return open_raw(*std::move(file));
-    return fail(Error::Code::Usage, fmt::format("{}: not a raw image", path));
+    return vhd::open_over(*std::move(file), std::move(base));
 }
 
 }  // namespace
 
 Result<std::unique_ptr<BlockDevice>> open_image(const ImageOptions& options) {
-    const auto format = choose_format(options);
+    const auto format = options.format == ImageFormat::Auto ? format_of_name(options.path) : options.format;
     if (!format) return Unexpected{format.error()};
     const bool direct = options.mode == WriteMode::Direct;
-    auto image = open_format(options.path, *format, direct ? FileAccess::ReadWrite : FileAccess::ReadOnly);
-    if (!image || options.mode != WriteMode::Throwaway) return image;
+    auto file = open_file(options.path, direct ? FileAccess::ReadWrite : FileAccess::ReadOnly);
+    if (!file) return Unexpected{file.error()};
+    vhd::HostFolder folder(options.parents);
+    auto image = vhd::open_chain(*std::move(file), *format, folder);
+    if (!image) return Unexpected{image.error()};
+    switch (options.mode) {
+        case WriteMode::Direct:
+        case WriteMode::ReadOnly: return std::move(image->device);
+        case WriteMode::Overlay: return open_overlay(options.overlay, *std::move(image));
+        case WriteMode::Throwaway: break;
+    }
     auto store = open_unnamed_file(options.path + " (throw-away overlay)");
     if (!store) return Unexpected{store.error()};
-    return make_throwaway(*std::move(image), *std::move(store));
+    return make_throwaway(std::move(image->device), *std::move(store));
 }
 
 }  // namespace vg::devices

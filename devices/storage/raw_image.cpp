@@ -19,11 +19,11 @@ class RawImage final : public BlockDevice {
         return file_->read(offset, out);
     }
     [[nodiscard]] Result<void> write(u64 offset, std::span<const u8> data) override {
-        if (auto checked = writable_range(offset, data.size()); !checked) return checked;
+        if (auto checked = check_writable(*this, offset, data.size()); !checked) return checked;
         return file_->write(offset, data);
     }
     [[nodiscard]] Result<void> discard(u64 offset, u64 size) override {
-        if (auto checked = writable_range(offset, size); !checked || size == 0) return checked;
+        if (auto checked = check_writable(*this, offset, size); !checked || size == 0) return checked;
         return file_->zero(offset, size);
     }
     [[nodiscard]] Result<void> flush() override {
@@ -33,11 +33,6 @@ class RawImage final : public BlockDevice {
     [[nodiscard]] std::string describe() const override { return fmt::format("raw ({})", file_->name()); }
 
   private:
-    [[nodiscard]] Result<void> writable_range(u64 offset, u64 size) const {
-        if (read_only()) return fail(Error::Code::Usage, fmt::format("{}: is open read-only", file_->name()));
-        return check_range(*this, offset, size);
-    }
-
     std::unique_ptr<BlockFile> file_;
     u64 size_;
 };
@@ -49,6 +44,11 @@ Result<void> check_range(const BlockDevice& device, u64 offset, u64 size) {
     return fail(Error::Code::Internal, fmt::format("{}: request for {} bytes at byte {} is not whole sectors inside the "
                                                    "disk's {} bytes",
                                                    device.describe(), size, offset, device.size_bytes()));
+}
+
+Result<void> check_writable(const BlockDevice& device, u64 offset, u64 size) {
+    if (device.read_only()) return fail(Error::Code::Usage, fmt::format("{}: is open read-only", device.describe()));
+    return check_range(device, offset, size);
 }
 
 Result<std::unique_ptr<BlockDevice>> open_raw(std::unique_ptr<BlockFile> file) {

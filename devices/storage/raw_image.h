@@ -14,6 +14,9 @@ namespace vg::devices {
 /// The error of a request outside the device or not in whole sectors: our own caller's mistake, kept from the file.
 [[nodiscard]] Result<void> check_range(const BlockDevice& device, u64 offset, u64 size);
 
+/// As check_range; also refuses a read-only device (Usage).
+[[nodiscard]] Result<void> check_writable(const BlockDevice& device, u64 offset, u64 size);
+
 /// Sector size of every device here, bytes.
 inline constexpr u64 kSectorBytes = 512;
 
