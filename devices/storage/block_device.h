@@ -43,7 +43,7 @@ struct ImageOptions {
     ImageFormat format = ImageFormat::Auto;  ///< Auto: by extension and signature; a raw file is never guessed as VHD
                                              ///< from content alone unless its name says .vhd
     WriteMode mode = WriteMode::Throwaway;
-    std::string overlay;  ///< path, WriteMode::Overlay
+    std::string overlay{};  ///< path, WriteMode::Overlay
     /// Files outside of the image's folder that a differencing image may name as parents.
     std::vector<std::string> parents{};
 };
