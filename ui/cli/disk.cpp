@@ -18,10 +18,19 @@ namespace {
 
 constexpr u64 kChunk = u64{1} << 20;
 
-Result<std::unique_ptr<devices::BlockDevice>> open_read_only(const std::string& path) {
+/// @param overlay  "" for the image alone; else it must exist (opening an overlay creates a missing one)
+Result<std::unique_ptr<devices::BlockDevice>> open(const std::string& path, const std::string& overlay) {
     devices::ImageOptions options;
     options.path = path;
     options.mode = devices::WriteMode::ReadOnly;
+    if (!overlay.empty()) {
+        if (::access(overlay.c_str(), R_OK) != 0) {
+            return fail(Error::Code::Usage, fmt::format("{}: {}; name the overlay that a run has written", overlay,
+                                                        std::strerror(errno)));
+        }
+        options.mode = devices::WriteMode::Overlay;
+        options.overlay = overlay;
+    }
     return devices::open_image(options);
 }
 
@@ -42,8 +51,8 @@ Result<void> copy(devices::BlockDevice& disk, int fd, const std::string& path) {
     return {};
 }
 
-int export_raw(const std::string& image, const std::string& path) {
-    auto disk = open_read_only(image);
+int export_raw(const std::string& image, const std::string& overlay, const std::string& path) {
+    auto disk = open(image, overlay);
     if (!disk) return report(disk.error());
     const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0) {
@@ -60,8 +69,8 @@ int export_raw(const std::string& image, const std::string& path) {
     return kPass;
 }
 
-int show(const std::string& image) {
-    auto disk = open_read_only(image);
+int show(const std::string& image, const std::string& overlay) {
+    auto disk = open(image, overlay);
     if (!disk) return report(disk.error());
     std::printf("%s: %s\nsize: %llu bytes\n", image.c_str(), (*disk)->describe().c_str(),
                 static_cast<unsigned long long>((*disk)->size_bytes()));
@@ -71,10 +80,12 @@ int show(const std::string& image) {
 }  // namespace
 
 int disk(const std::vector<std::string>& words) {
-    if (words.size() == 2 && words[0] == "show") return show(words[1]);
-    if (words.size() == 3 && words[0] == "export") return export_raw(words[1], words[2]);
-    std::fputs("verdigris disk show IMAGE              format, chain of parents, size; checks the image\n"
-               "verdigris disk export IMAGE OUT.raw    the content as the guest sees it, overlays applied, as a raw file\n",
+    const std::size_t count = words.size();
+    if ((count == 2 || count == 3) && words[0] == "show") return show(words[1], count == 3 ? words[2] : "");
+    if (count == 3 && words[0] == "export") return export_raw(words[1], "", words[2]);
+    if (count == 4 && words[0] == "export") return export_raw(words[1], words[2], words[3]);
+    std::fputs("verdigris disk show IMAGE [OVERLAY]            format, chain of parents, size; checks the image\n"
+               "verdigris disk export IMAGE [OVERLAY] OUT.raw  the content as the guest sees it, as a raw file\n",
                stdout);
     return !words.empty() && (words[0] == "--help" || words[0] == "-h") ? kPass : kUsage;
 }
