@@ -164,11 +164,16 @@ class World {
 
     // ---- steps
     u64 some_gva(u64 site) {
-        return kSites[site].gva + (kSites[site].large ? below(4) * 0x51000 + below(2) * kPageSize : 0) + below(kPageSize);
+        return kSites[site].gva + (kSites[site].large ? below(4) * 0x51000 : 0) + below(2) * 0x123;
+    }
+    /// Mostly one site for a while, so that what happens to it happens in close succession.
+    u64 some_site() {
+        if (chance(2)) focus_ = below(kSiteCount);
+        return chance(60) ? focus_ : below(kSiteCount);
     }
 
     void access() {
-        const u64 site = below(kSiteCount), gva = some_gva(site);
+        const u64 site = some_site(), gva = some_gva(site);
         const Access kind = static_cast<Access>(below(3));
         const Privilege privilege = chance(90) ? tlb_->privilege() : Privilege::Supervisor;
         const u64 before = get(leaf_at_[pcid_][site]);
@@ -223,11 +228,11 @@ class World {
 
     void change_entry() {
         const u64 pcid = chance(70) ? pcid_ : below(kPcids);
-        set_leaf(pcid, below(kSiteCount));
+        set_leaf(pcid, some_site());
     }
 
     void flush_page() {
-        const u64 site = below(kSiteCount), gva = some_gva(site);
+        const u64 site = some_site(), gva = some_gva(site);
         if (!mode_.pcide || chance(70)) {
             tlb_->flush_page(gva);
             for (u64 pcid = 0; pcid < kPcids; ++pcid) {
@@ -327,7 +332,7 @@ class World {
     u64 next_slat_page_ = 0, next_table_ = 0x10000;
     PagingMode mode_;
     Privilege privilege_ = Privilege::Supervisor;
-    u64 pcid_ = 0;
+    u64 pcid_ = 0, focus_ = 0;
     u64 roots_[kPcids] = {};
     u64 leaf_at_[kPcids][kSiteCount] = {};
     std::vector<u64> versions_[kPcids][kSiteCount];
