@@ -107,7 +107,7 @@ class ProgramGenerator {
         if (r.has(attr::Branch | attr::System | attr::Privileged | attr::Hypervisor)) return false;
         if (r.feature != Feature::Base && !model_.has(r.feature)) return false;
         switch (insn.op) {
-            case Op::RDTSC: case Op::CPUID: case Op::DIV: case Op::IDIV: return below(20) == 0;
+            case Op::RDTSC: case Op::CPUID: return below(20) == 0;
             case Op::CLD: case Op::STD: case Op::UD0: case Op::UD1: case Op::UD2: case Op::POPF: case Op::POPFQ:
             case Op::MOV_SREG: case Op::POP_SREG: case Op::ENTER: case Op::LEAVE: case Op::IN: case Op::OUT:
             case Op::LDMXCSR: case Op::VLDMXCSR: return false;
