@@ -147,7 +147,7 @@ TEST_CASE("synic: S-05 what was queued before SCONTROL went off is delivered aft
 TEST_CASE("synic: S-05 masked and polling SINTs get the message without interrupt", "[hv][synic]") {
     Fixture f;
     f.enable_synic();
-    const u64 quiet = GENERATE(0x100f3, 0x400f3, 0x10000);
+    const u64 quiet = GENERATE(as<u64>{}, 0x100f3, 0x400f3, 0x10000);
     CHECK(f.wrmsr(msr::SINT0 + 2, quiet));
     CHECK(post(f, 1) == HvStatus::Success);
     CHECK(read_slot(f).tag == 1);
