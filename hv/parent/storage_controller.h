@@ -39,6 +39,7 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     void opened(vmbus::Channel& channel) override;
     void signalled(vmbus::Channel& channel) override;
     void closed(vmbus::Channel& channel) override;
+    void restored(vmbus::Channel& channel) override;
     void fields(StateVisitor& v) override;
 
     [[nodiscard]] const std::string& name() const { return name_; }
@@ -75,6 +76,8 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     bool send_unsent(OpenChannel& open);
     void finish_due(VTime now);
     void arm();
+    void channel_fields(StateVisitor& v);
+    void due_fields(StateVisitor& v);
 
     std::string name_;
     Guid instance_;

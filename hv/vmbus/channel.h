@@ -28,9 +28,13 @@ class Channel {
     struct Rings {
         RingMemory incoming, outgoing;
         u32 gpadl = 0;
+        u32 split = 0;  ///< pages of the guest-to-host ring: they come first
         u32 target_vp = kNoVp;
         u32 connection_id = 0;
         u16 event_flag = 0;
+        /// Lays both rings over a GPADL at `split`. V-70: it must be the channel's and one page-aligned range; each
+        /// direction has a control page and at least one data page.
+        [[nodiscard]] bool map(Notifier& memory, const Gpadl& pages, u16 relid);
     };
 
     Channel(Server& server, ChannelDevice& device, Offer offer, u16 relid, u16 primary_relid)
@@ -78,6 +82,7 @@ class Channel {
 
   private:
     void mark_broken(const char* which);
+    [[nodiscard]] bool restore_rings();
 
     Server& server_;
     ChannelDevice& device_;

@@ -52,6 +52,7 @@ class Gpadl {
 
   private:
     Feed take(u64 word);
+    [[nodiscard]] bool consistent() const;
 
     u32 id_;
     u16 relid_;

@@ -132,6 +132,8 @@ void IncomingRing::fields(StateVisitor& v) {
     v("published", published_);
     v("write", write_);
     v("broken", broken_);
+    const bool possible = memory_.plausible(read_) && memory_.plausible(published_) && memory_.plausible(write_);
+    if (v.loading() && memory_.data_size() != 0 && !possible) broken_ = true;
 }
 
 // ---- host to guest
@@ -205,6 +207,7 @@ void OutgoingRing::fields(StateVisitor& v) {
     v("write", write_);
     v("pending_send_size", pending_);
     v("broken", broken_);
+    if (v.loading() && memory_.data_size() != 0 && !memory_.plausible(write_)) broken_ = true;
 }
 
 }  // namespace vg::hv::vmbus

@@ -53,6 +53,8 @@ class ChannelDevice {
     virtual void signalled(Channel& channel) = 0;
     /// Closed, rescinded or unloaded: forget all requests in flight; the rings must not be touched any more.
     virtual void closed(Channel& channel) = 0;
+    /// Saved state was loaded and the channel is open as it was then; the device's own fields are loaded after this.
+    virtual void restored(Channel&) {}
     virtual void fields(StateVisitor& v) = 0;
 };
 
@@ -115,6 +117,8 @@ class Server {
     void signal_guest(Channel& channel);
     [[nodiscard]] Notifier& notifier() { return notifier_; }
     [[nodiscard]] Log& log() { return log_; }
+    /// True while another line about this guest may be logged.
+    [[nodiscard]] bool may_complain() { return complaints_.pass(); }
 
     // ---- for people
     [[nodiscard]] State state() const { return state_; }
@@ -154,6 +158,10 @@ class Server {
     void disconnect();
     [[nodiscard]] u16 free_relid() const;
     void scan_interrupt_page();
+    void unsent_fields(StateVisitor& v);
+    void gpadl_fields(StateVisitor& v);
+    void channel_fields(StateVisitor& v);
+    [[nodiscard]] Channel* restore_channel(u16 relid, u16 primary_relid, u16 index);
 
     Notifier& notifier_;
     Log& log_;
@@ -172,6 +180,7 @@ class Server {
     std::map<u16, std::unique_ptr<Channel>> channels_;
     std::map<u32, Gpadl> gpadls_;
     std::deque<std::vector<u8>> unsent_;
+    u64 contacts_ = 0;  ///< connections so far
     u64 messages_received_ = 0, messages_sent_ = 0, messages_ignored_ = 0;
     RateLimit complaints_{20};
 };

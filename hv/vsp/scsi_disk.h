@@ -7,6 +7,10 @@
 #include "base/types.h"
 #include "hv/vsp/block_backend.h"
 
+namespace vg {
+class StateVisitor;
+}
+
 namespace vg::hv::vsp {
 
 inline constexpr u32 kSectorSize = 512;
@@ -90,6 +94,7 @@ class ScsiDisk {
     /// Executes one command. `cdb` has 16 bytes, those past its length zero.
     ScsiResult execute(const std::array<u8, 16>& cdb, DataBuffer& data);
     [[nodiscard]] const DiskStats& stats() const { return stats_; }
+    void fields(StateVisitor& v);
     [[nodiscard]] BlockBackend& backend() const { return backend_; }
 
   private:

@@ -66,6 +66,10 @@ void set_result(Srb& srb, const ScsiResult& result) {
 void Storage::reset() {
     state_ = State::AwaitBegin;
     version_ = 0;
+    reset_requests();
+}
+
+void Storage::reset_requests() {
     for (Request& request : requests_) request.used = false;
     in_flight_ = 0;
 }

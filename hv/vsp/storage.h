@@ -108,6 +108,9 @@ class Storage {
     [[nodiscard]] ScsiDisk* find(u8 path, u8 target, u8 lun) const;
     void finish_all();
     void release(Request& request);
+    void reset_requests();
+    void request_fields(StateVisitor& v);
+    void command_fields(StateVisitor& v);
 
     StorageHost& host_;
     u16 max_sub_channels_;

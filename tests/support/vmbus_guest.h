@@ -86,6 +86,7 @@ class GuestRing {
     void set_features(u32 value) { world_->set<u32>(control_ + vmbus::kRingFeatureOffset, value); }
     [[nodiscard]] u32 features() const { return world_->get<u32>(control_ + vmbus::kRingFeatureOffset); }
     [[nodiscard]] u32 size() const { return size_; }
+    [[nodiscard]] u64 control_page() const { return control_; }
     [[nodiscard]] u32 used() const {
         const auto c = control();
         return c.write_index >= c.read_index ? c.write_index - c.read_index : size_ - (c.read_index - c.write_index);
