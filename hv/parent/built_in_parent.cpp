@@ -144,7 +144,8 @@ void BuiltInParent::port_write(Vp&, u16 port, unsigned size, u32 value) { ports_
 
 const BuiltInParent::MmioRange* BuiltInParent::find_mmio(Gpa gpa, unsigned size) const {
     for (const MmioRange& range : mmio_) {
-        if (gpa >= range.base && gpa - range.base < range.size && size <= range.size - (gpa - range.base)) return &range;
+        if (gpa >= range.base && gpa - range.base < range.size && size <= range.size - (gpa - range.base))
+            return &range;
     }
     return nullptr;
 }

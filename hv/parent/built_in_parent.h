@@ -68,7 +68,7 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
 
   private:
     struct Work {
-        u32 signal = 0;           ///< connection id, or 0 for a message
+        u32 signal = 0;  ///< connection id, or 0 for a message
         std::vector<u8> message;
     };
     struct MmioRange {

@@ -84,12 +84,14 @@ Result<void> StorageController::attach(u8 path, u8 target, u8 lun, std::unique_p
         return fail(Error::Code::Usage, name_ + ": " + device->describe() + " is smaller than one sector");
     Disk disk{path, target, lun, std::move(device), nullptr, nullptr};
     disk.backend = std::make_unique<DeviceBackend>(*disk.device, log_);
-    disk.scsi = std::make_unique<vsp::ScsiDisk>(*disk.backend, identity_of(instance_, path, target, lun), core_->scratch());
+    disk.scsi =
+        std::make_unique<vsp::ScsiDisk>(*disk.backend, identity_of(instance_, path, target, lun), core_->scratch());
     if (!core_->attach(path, target, lun, *disk.scsi)) {
-        return fail(Error::Code::Usage, fmt::format("{}: path {} target {} LUN {} is taken or out of range (path 0..{}, target "
-                                                    "0..{}, at most {} disks)",
-                                                    name_, path, target, lun, vsp::Storage::kPaths - 1,
-                                                    vsp::Storage::kTargets - 1, vsp::Storage::kMaxUnits));
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: path {} target {} LUN {} is taken or out of range (path 0..{}, target "
+                                "0..{}, at most {} disks)",
+                                name_, path, target, lun, vsp::Storage::kPaths - 1, vsp::Storage::kTargets - 1,
+                                vsp::Storage::kMaxUnits));
     }
     disks_.push_back(std::move(disk));
     return {};

@@ -57,7 +57,7 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     using Reply = std::array<u8, sizeof(storvsc::Packet)>;
     struct OpenChannel {
         vmbus::Channel* channel = nullptr;
-        bool stalled = false;  ///< packets were left in the ring because the core was full
+        bool stalled = false;                      ///< packets were left in the ring because the core was full
         std::deque<std::pair<u64, Reply>> unsent;  ///< completions that found no room
     };
     struct Due {

@@ -53,8 +53,12 @@ bool Channel::read_packet(Packet& packet) {
             ++stats_.packets_in;
             stats_.bytes_in += packet.payload.size();
             return true;
-        case IncomingRing::Status::Empty: commit(); return false;
-        case IncomingRing::Status::Broken: mark_broken("guest-to-host"); return false;
+        case IncomingRing::Status::Empty:
+            commit();
+            return false;
+        case IncomingRing::Status::Broken:
+            mark_broken("guest-to-host");
+            return false;
     }
     return false;
 }

@@ -13,14 +13,14 @@ struct ChannelStats {
     u64 packets_in = 0, bytes_in = 0;    ///< guest to host, payload bytes
     u64 packets_out = 0, bytes_out = 0;  ///< host to guest
     u64 signals_in = 0, signals_out = 0;
-    u64 full = 0;                        ///< packets that found no room at first
+    u64 full = 0;  ///< packets that found no room at first
 };
 
 /// Lives from its offer until the guest released the relid. All calls on the machine's thread.
 class Channel {
   public:
     enum class State : u8 {
-        Offered,   ///< not open
+        Offered,  ///< not open
         Open,
         Rescinded  ///< taken back; waits for RELID_RELEASED
     };

@@ -61,7 +61,8 @@ bool Gpadl::consistent() const {
     for (const PageRange& range : ranges_) {
         pages += pages_spanned(range.byte_offset, range.byte_count);
         listed += range.pfns.size();
-        if (range.byte_count == 0 || range.pfns.size() > pages_spanned(range.byte_offset, range.byte_count)) return false;
+        if (range.byte_count == 0 || range.pfns.size() > pages_spanned(range.byte_offset, range.byte_count))
+            return false;
         if (std::any_of(range.pfns.begin(), range.pfns.end(), [](u64 pfn) { return pfn > kMaxPfn; })) return false;
     }
     if (pages != pages_ || listed > pages || pages - listed != missing_ || pages > page_limit_) return false;

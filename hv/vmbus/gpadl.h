@@ -98,7 +98,7 @@ class GpaRanges {
     struct Fragment {
         u64 start;  ///< position in the data
         u64 gpa;
-        u64 size;   ///< never crosses a page unless the next page follows in guest memory
+        u64 size;  ///< never crosses a page unless the next page follows in guest memory
     };
     [[nodiscard]] std::size_t find(u64 offset) const;
     void append(u64 gpa, u64 size);

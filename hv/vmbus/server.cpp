@@ -47,7 +47,8 @@ u16 Server::offer(Offer offer, ChannelDevice& device) {
     const u16 relid = free_relid();
     if (relid == 0) return 0;
     offer.sub_channel = 0;
-    const auto [at, added] = channels_.emplace(relid, std::make_unique<Channel>(*this, device, std::move(offer), relid, u16{0}));
+    const auto [at, added] =
+        channels_.emplace(relid, std::make_unique<Channel>(*this, device, std::move(offer), relid, u16{0}));
     if (offers_requested_) send_offer(*at->second);
     return relid;
 }
@@ -137,16 +138,20 @@ void Server::on_message(std::span<const u8> message) {
     if (message.size() >= sizeof(MessageHeader) && message.size() <= kMaxMessageSize) {
         type = read_prefix<MessageHeader>(message).type;
         switch (type) {
-#define VMBUS_TO_HOST(number, name, first_version) \
-    case number: handled = dispatch<name>(message, first_version); break;
+#define VMBUS_TO_HOST(number, name, first_version)        \
+    case number:                                          \
+        handled = dispatch<name>(message, first_version); \
+        break;
 #include "hv/vmbus/messages.def"
-            default: break;
+            default:
+                break;
         }
     }
     if (!handled) {
         ++messages_ignored_;
         if (may_complain())
-            log_.warn(Area::Vmbus, "ignored channel message type {} of {} bytes (version {:#x})", type, message.size(), version_);
+            log_.warn(Area::Vmbus, "ignored channel message type {} of {} bytes (version {:#x})", type, message.size(),
+                      version_);
     }
 }
 
@@ -200,11 +205,13 @@ void Server::handle(const InitiateContact& request, std::span<const u8>) {
             log_.warn(Area::Vmbus, "the shared event connection is taken: an old guest cannot signal");
         response.supported = 1;
         response.connection_id = has_sint ? options_.message_connection : version_;
-        if (contacts_++ < kLoggedContacts) log_.info(Area::Vmbus, "connected with version {}.{}", version_ >> 16, version_ & 0xffff);
+        if (contacts_++ < kLoggedContacts)
+            log_.info(Area::Vmbus, "connected with version {}.{}", version_ >> 16, version_ & 0xffff);
     }
     // The long form only for a guest that asked for features that exist (V-21).
     if (wanted != 0 && (wanted & ~kKnownFeatures) == 0) {
-        send(MessageType::VersionResponse, VersionResponse2{response.header, response.supported, 0, 0, response.connection_id, features_});
+        send(MessageType::VersionResponse,
+             VersionResponse2{response.header, response.supported, 0, 0, response.connection_id, features_});
     } else {
         send(MessageType::VersionResponse, response);
     }
@@ -238,7 +245,8 @@ void Server::send_offer(Channel& channel) {
 
 void Server::handle(const GpadlHeader& request, std::span<const u8> words) {
     const auto refuse = [&](const char* why) {
-        if (may_complain()) log_.warn(Area::Vmbus, "GPADL {:#x} of relid {} refused: {}", request.gpadl, request.relid, why);
+        if (may_complain())
+            log_.warn(Area::Vmbus, "GPADL {:#x} of relid {} refused: {}", request.gpadl, request.relid, why);
         send(MessageType::GpadlCreated, GpadlCreated{{}, request.relid, request.gpadl, kStatusUnexpected});
     };
     Channel* channel = find(request.relid);
@@ -266,12 +274,14 @@ void Server::feed_gpadl(Gpadl& gpadl, std::span<const u8> words) {
     const u32 id = gpadl.id();
     const u32 relid = gpadl.relid();
     switch (gpadl.feed(words)) {
-        case Gpadl::Feed::NeedMore: return;
+        case Gpadl::Feed::NeedMore:
+            return;
         case Gpadl::Feed::Complete:
             send(MessageType::GpadlCreated, GpadlCreated{{}, relid, id, kStatusSuccess});
             return;
         case Gpadl::Feed::Invalid:
-            if (may_complain()) log_.warn(Area::Vmbus, "GPADL {:#x} of relid {} is malformed or over a limit", id, relid);
+            if (may_complain())
+                log_.warn(Area::Vmbus, "GPADL {:#x} of relid {} is malformed or over a limit", id, relid);
             gpadls_.erase(id);
             send(MessageType::GpadlCreated, GpadlCreated{{}, relid, id, kStatusUnexpected});
             return;
@@ -382,7 +392,8 @@ void Server::disconnect() {
     for (const auto& [relid, channel] : channels_) channel->set_announced(false);
     gpadls_.clear();
     unsent_.clear();
-    if (state_ == State::Connected && version_ < kFirstVersionWithEvents) notifier_.disconnect_event(kSharedEventConnection);
+    if (state_ == State::Connected && version_ < kFirstVersionWithEvents)
+        notifier_.disconnect_event(kSharedEventConnection);
     state_ = State::Disconnected;
     version_ = features_ = 0;
     offers_requested_ = false;

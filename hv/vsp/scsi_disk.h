@@ -42,9 +42,9 @@ inline constexpr Sense kWriteProtected = {0x7, 0x27, 0x00};
 struct ScsiResult {
     enum class Outcome : u8 {
         Good,
-        Check,      ///< CHECK CONDITION with `sense`
-        Overrun,    ///< the command asks for more data than the buffer holds; nothing was transferred
-        BadMemory   ///< the guest's data pages are not memory
+        Check,     ///< CHECK CONDITION with `sense`
+        Overrun,   ///< the command asks for more data than the buffer holds; nothing was transferred
+        BadMemory  ///< the guest's data pages are not memory
     };
     Outcome outcome = Outcome::Good;
     Sense sense = kNoSense;

@@ -43,8 +43,8 @@ struct StoragePacket {
     u64 transaction_id = 0;
     bool completion_requested = true;
     std::span<const u8> payload;
-    GuestData* data = nullptr;     ///< no data: nullptr
-    bool data_malformed = false;   ///< the description of the data made no sense
+    GuestData* data = nullptr;    ///< no data: nullptr
+    bool data_malformed = false;  ///< the description of the data made no sense
 };
 
 /// One controller with its logical units. The initialisation sequence belongs to the primary channel.

@@ -48,7 +48,9 @@ struct FuzzBed {
     static constexpr u32 kPages = 96;
 
     explicit FuzzBed(u16 sub_channels = 2)
-        : world(kPages), controller("scsi", hv::Guid{}, events, log, sub_channels), server(world, log, limits()),
+        : world(kPages),
+          controller("scsi", hv::Guid{}, events, log, sub_channels),
+          server(world, log, limits()),
           guest(world, server) {
         require(controller.attach(0, 0, 0, std::make_unique<MemoryDevice>(256)).has_value());
         hv::vmbus::Offer offer;
@@ -135,12 +137,16 @@ inline void fuzz_messages(std::span<const u8> bytes) {
             case 3:
                 if (bed.server.accepting()) bed.server.on_message(input.span(input.take<u8>()));
                 break;
-            case 4: bed.server.on_signal(input.take<u8>() % 2 == 0 ? 0x2000u | (input.take<u8>() & 15) : input.take<u8>()); break;
+            case 4:
+                bed.server.on_signal(input.take<u8>() % 2 == 0 ? 0x2000u | (input.take<u8>() & 15) : input.take<u8>());
+                break;
             case 5:
                 bed.world.accept_messages = input.take<u8>() % 2 == 0;
                 bed.server.flush();
                 break;
-            case 6: bed.poke(input); break;
+            case 6:
+                bed.poke(input);
+                break;
             case 7:
                 bed.run_events();
                 if (input.take<u8>() % 16 == 0) bed.server.rescind(bed.relid);
@@ -163,11 +169,21 @@ inline void fuzz_ring(std::span<const u8> bytes) {
                 auto& ring = input.take<u8>() % 2 == 0 ? bed.rings->out : bed.rings->in;
                 const u32 value = input.take<u8>() % 2 == 0 ? input.take<u16>() & ~7u : input.take<u32>();
                 switch (input.take<u8>() % 5) {
-                    case 0: ring.set_write_index(value); break;
-                    case 1: ring.set_read_index(value); break;
-                    case 2: ring.set_mask(value); break;
-                    case 3: ring.set_pending(value); break;
-                    case 4: ring.set_features(value); break;
+                    case 0:
+                        ring.set_write_index(value);
+                        break;
+                    case 1:
+                        ring.set_read_index(value);
+                        break;
+                    case 2:
+                        ring.set_mask(value);
+                        break;
+                    case 3:
+                        ring.set_pending(value);
+                        break;
+                    case 4:
+                        ring.set_features(value);
+                        break;
                 }
                 break;
             }
@@ -179,11 +195,16 @@ inline void fuzz_ring(std::span<const u8> bytes) {
                 break;
             }
             case 3:
-            case 4: bed.signal(); break;
-            case 5: bed.run_events(); break;
+            case 4:
+                bed.signal();
+                break;
+            case 5:
+                bed.run_events();
+                break;
             case 6:  // reopen, so that a broken ring is not the end of the run
                 bed.guest.post(vmbus::MessageType::CloseChannel, vmbus::CloseChannel{{}, bed.relid});
-                bed.guest.post(vmbus::MessageType::GpadlTeardown, vmbus::GpadlTeardown{{}, bed.relid, bed.rings->gpadl});
+                bed.guest.post(vmbus::MessageType::GpadlTeardown,
+                               vmbus::GpadlTeardown{{}, bed.relid, bed.rings->gpadl});
                 bed.guest.forget();
                 bed.rings->out.set_write_index(0);
                 bed.rings->out.set_read_index(0);
@@ -192,7 +213,9 @@ inline void fuzz_ring(std::span<const u8> bytes) {
                 bed.guest.create_gpadl(bed.relid, bed.rings->gpadl, std::span(bed.ring_pages));
                 bed.guest.open(bed.relid, bed.rings->gpadl, 3);
                 break;
-            case 7: bed.poke(input); break;
+            case 7:
+                bed.poke(input);
+                break;
         }
         bed.check_limits();
     }

@@ -10,8 +10,8 @@
 
 using namespace vg;
 using namespace vg::hv::vmbus;
-using hv::parent::StorageController;
 using hv::parent::storage_latency_ns;
+using hv::parent::StorageController;
 using test::cdb;
 using test::FakeWorld;
 using test::MemoryDevice;
@@ -116,8 +116,8 @@ TEST_CASE("storage: a read lands in the guest's pages and completes at its virtu
     bed.world.signals.clear();
     REQUIRE(bed.send_data(*bed.rings, read_packet(10, 16), 77, 0x200, {900, 950, 901}));
     CHECK(bed.world.memory[900 * 4096 + 0x1ff] == 0);
-    CHECK(bed.world.memory[900 * 4096 + 0x200] == 10);       // sector number is the disk's pattern
-    CHECK(bed.world.memory[950 * 4096] == 10 + 7);           // 3584 bytes are in the first page
+    CHECK(bed.world.memory[900 * 4096 + 0x200] == 10);  // sector number is the disk's pattern
+    CHECK(bed.world.memory[950 * 4096] == 10 + 7);      // 3584 bytes are in the first page
     CHECK(bed.world.memory[901 * 4096 + 0x1ff] == 10 + 15);
     CHECK(bed.world.memory[901 * 4096 + 0x200] == 0);
     CHECK_FALSE(bed.rings->in.read());
@@ -137,11 +137,13 @@ TEST_CASE("storage: a read lands in the guest's pages and completes at its virtu
 TEST_CASE("storage: a write is read from the guest's pages when it is taken", "[hv][storage]") {
     Bed bed;
     for (u32 i = 0; i < 4096; ++i) bed.world.memory[900 * 4096 + i] = 0xcc;
-    REQUIRE(bed.send_data(*bed.rings, srb_packet(cdb(0x2a, 8, 0, 0, 0, 3, 0, 0, 8), DataDirection::Write, 4096), 1, 0, {900}));
+    REQUIRE(bed.send_data(*bed.rings, srb_packet(cdb(0x2a, 8, 0, 0, 0, 3, 0, 0, 8), DataDirection::Write, 4096), 1, 0,
+                          {900}));
     CHECK(bed.flushes == 1);
     for (u32 i = 0; i < 4096; ++i) bed.world.memory[900 * 4096 + i] = 0;
     REQUIRE(bed.send_data(*bed.rings, read_packet(3, 8), 2, 0, {901}));
-    CHECK(std::all_of(bed.world.memory.begin() + 901 * 4096, bed.world.memory.begin() + 902 * 4096, [](u8 b) { return b == 0xcc; }));
+    CHECK(std::all_of(bed.world.memory.begin() + 901 * 4096, bed.world.memory.begin() + 902 * 4096,
+                      [](u8 b) { return b == 0xcc; }));
 }
 
 TEST_CASE("storage: shorter requests overtake longer ones by the latency model alone", "[hv][storage]") {
@@ -185,7 +187,8 @@ TEST_CASE("storage: with the core full packets stay in the ring and are taken la
     CHECK(bed.rings->out.used() == 0);
 }
 
-TEST_CASE("storage: completions without room wait for the guest and hold further packets back (V-74)", "[hv][storage]") {
+TEST_CASE("storage: completions without room wait for the guest and hold further packets back (V-74)",
+          "[hv][storage]") {
     Bed bed(0, 3);  // 8 KiB of ring: 93 packets of 88 bytes
     const auto ready = srb_packet(cdb(0), DataDirection::None, 0);
     u64 sent = 0, answers = 0, next_answer = 1;
@@ -210,7 +213,9 @@ TEST_CASE("storage: close with requests in flight touches nothing afterwards (C6
     REQUIRE(bed.send_data(*bed.rings, read_packet(0, 8), 1, 0, {900}));
     CHECK(bed.controller.core().in_flight() == 1);
     SECTION("CLOSECHANNEL") { bed.guest.post(MessageType::CloseChannel, CloseChannel{{}, bed.relid}); }
-    SECTION("GPADL teardown") { bed.guest.post(MessageType::GpadlTeardown, GpadlTeardown{{}, bed.relid, bed.rings->gpadl}); }
+    SECTION("GPADL teardown") {
+        bed.guest.post(MessageType::GpadlTeardown, GpadlTeardown{{}, bed.relid, bed.rings->gpadl});
+    }
     SECTION("UNLOAD") { bed.guest.post(MessageType::Unload, Unload{}); }
     SECTION("rescind") { bed.server.rescind(bed.relid); }
     SECTION("reset") { bed.server.reset(); }
@@ -222,7 +227,8 @@ TEST_CASE("storage: close with requests in flight touches nothing afterwards (C6
     CHECK(bed.world.signals.size() == signals);
 }
 
-TEST_CASE("storage: a reopened channel starts from BEGIN_INIT and old completions do not reach it (C6)", "[hv][storage]") {
+TEST_CASE("storage: a reopened channel starts from BEGIN_INIT and old completions do not reach it (C6)",
+          "[hv][storage]") {
     Bed bed;
     REQUIRE(bed.send_data(*bed.rings, read_packet(0, 512), 1, 0, std::vector<u64>(64, 900)));
     bed.guest.post(MessageType::CloseChannel, CloseChannel{{}, bed.relid});
@@ -328,7 +334,8 @@ TEST_CASE("storage: saved in the middle of requests and loaded into fresh device
     }
     CHECK(other.world.memory == bed.world.memory);
     CHECK(other.world.messages.back() == bed.world.messages.back());
-    CHECK(test::save(other.server, other.controller, other.events) == test::save(bed.server, bed.controller, bed.events));
+    CHECK(test::save(other.server, other.controller, other.events) ==
+          test::save(bed.server, bed.controller, bed.events));
 }
 
 TEST_CASE("storage: damaged saved state is loaded without harm (C12)", "[hv][storage]") {
