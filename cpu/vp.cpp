@@ -132,7 +132,7 @@ void Vp::reset() {
     s.pat = 0x0007040600070406;
     s.misc_enable = 1 | 1 << 11 | 1 << 12;  // fast strings; no BTS, no PEBS
     const bool intel = env_.model.vendor() == Vendor::Intel;
-    s.ucode_rev = intel ? u64{1} << 32 : 0x0a1011ff;
+    s.ucode_rev = intel ? u64{0xffffffff} << 32 : 0x0a1011ff;
     s.apic_base = 0xfee00000 | (1u << 11) | (index_ == 0 ? 1u << 8 : 0);
     s.hwcr = u64{1} << 24;  // TscFreqSel: the TSC counts at the P0 frequency
     s.random_state = 0x9e3779b97f4a7c15 * (index_ + 1);

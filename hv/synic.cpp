@@ -69,10 +69,10 @@ void Synic::drain(u8 sint) {
     if (!messages_on()) return;
     std::deque<Message>& queue = queue_[sint];
     const Spa slot = message_page_.page() + sint * kMessageSlotSize;
+    // A message that waits behind the one just written finds the slot busy and sets its pending flag.
     while (!queue.empty() && !busy_with_pending(slot)) {
         const Message& message = queue.front();
-        write_slot(slot, message.type, message.origin, std::span(message.payload).first(message.size),
-                   queue.size() > 1);
+        write_slot(slot, message.type, message.origin, std::span(message.payload).first(message.size));
         queue.pop_front();
         interrupt(sint);
     }
@@ -84,7 +84,7 @@ Synic::Attempt Synic::try_deliver(u8 sint, u32 type, u64 origin, std::span<const
     drain(sint);
     const Spa slot = message_page_.page() + sint * kMessageSlotSize;
     if (busy_with_pending(slot)) return Attempt::Busy;
-    write_slot(slot, type, origin, payload, false);
+    write_slot(slot, type, origin, payload);
     interrupt(sint);
     return Attempt::Delivered;
 }
@@ -98,13 +98,15 @@ bool Synic::busy_with_pending(Spa slot) {
     return atomic_load<u32>(memory, type) != kMessageTypeNone;
 }
 
-void Synic::write_slot(Spa slot, u32 type, u64 origin, std::span<const u8> payload, bool more) {
+void Synic::write_slot(Spa slot, u32 type, u64 origin, std::span<const u8> payload) {
     mmu::PhysicalMemory& memory = vp_.partition().hypervisor().memory();
-    const MessageHeader header{kMessageTypeNone, static_cast<u8>(payload.size()), more ? kMessagePending : u8{0}, 0,
-                               origin};
+    MessageHeader header{};
+    header.payload_size = static_cast<u8>(payload.size());
+    header.origin = origin;
+    constexpr u64 kBehindType = offsetof(MessageHeader, payload_size);
     memory.write(slot + sizeof header, payload.data(), payload.size());
-    memory.write(slot, header);
-    atomic_store<u32>(memory, slot + offsetof(MessageHeader, type), type);
+    memory.write(slot + kBehindType, &header.payload_size, sizeof header - kBehindType);
+    atomic_store<u32>(memory, slot + offsetof(MessageHeader, type), type);  // last: the guest may poll it (S-02)
 }
 
 void Synic::interrupt(u8 sint) {

@@ -76,7 +76,7 @@ class Synic {
     void interrupt(u8 sint);
     /// True if the slot is occupied after its pending flag was set (S-03, S-04).
     bool busy_with_pending(Spa slot);
-    void write_slot(Spa slot, u32 type, u64 origin, std::span<const u8> payload, bool more);
+    void write_slot(Spa slot, u32 type, u64 origin, std::span<const u8> payload);
     void update_auto_eoi(u8 vector);
 
     Vp& vp_;

@@ -126,9 +126,9 @@ Action Vp::on_memory(Exit& exit) {
     const bool write = exit.write || exit.slat.access == mmu::Access::Write;
     if (exit.slat.during_walk || exit.size == 0) {
         // Paging structures in a hole read as all-ones: present, with reserved bits set. SDM 3A "Page-Fault Exceptions".
-        const u32 user = processor_->cpl() == 3 ? 4 : 0;
-        const u32 fetch = exit.slat.access == mmu::Access::Fetch ? 16 : 0;
-        return inject(exit, cpu::kPageFault, 1u | (write ? 2u : 0u) | user | 8u | fetch, exit.gva.value);
+        constexpr u32 kPresent = 1, kWrite = 2, kUser = 4, kReserved = 8;
+        const u32 code = kPresent | kReserved | (exit.write ? kWrite : 0) | (processor_->cpl() == 3 ? kUser : 0);
+        return inject(exit, cpu::kPageFault, code, exit.gva.value);
     }
     if (exit.slat.access == mmu::Access::Fetch) {
         // All-ones are no instruction.

@@ -60,7 +60,8 @@ struct Translation {
     Spa spa;                 ///< of the byte asked for
     u8 page_bits = 12;       ///< log2 of the smaller of the guest's page and the second-level page
     bool global = false;
-    /// What may be cached for this page and privilege: an entry for write also needs the dirty bit set.
+    /// Which accesses this page and privilege permit without another walk: `writable` also says that the dirty bits are
+    /// set, so that a write entry may be cached.
     bool readable = false, writable = false, executable = false;
 };
 

@@ -49,7 +49,7 @@ TEST_CASE("reference time: S-91 the scale", "[hv][time]") {
 }
 
 TEST_CASE("reference time: reaches is the inverse of at", "[hv][time]") {
-    const VTime created = GENERATE(0, 1, 99, 100, 123'456'789, u64{1} << 50);
+    const VTime created = GENERATE(as<VTime>{}, 0, 1, 99, 100, 123'456'789, VTime{1} << 50);
     ReferenceTime time(created);
     CHECK(time.at(created) == 0);
     for (const u64 reference : {u64{1}, u64{2}, u64{99}, u64{12'345'678}, u64{1} << 40}) {
@@ -149,4 +149,24 @@ TEST_CASE("reference time: does not jump when timers wait across a change of the
     CHECK(f.apic().requested(0xed));
     CHECK(*f.rdmsr(msr::TIME_REF_COUNT) >= due);
     CHECK(*f.rdmsr(msr::TIME_REF_COUNT) <= due + 1);
+}
+
+TEST_CASE("reference TSC page: VPs created or reset together count alike from 0", "[hv][time]") {
+    Fixture f;
+    f.clock.set(3'000'000);
+    PartitionConfig config;
+    config.name = "late";
+    config.max_vps = 2;
+    Partition& late = f.hypervisor->create_partition(config, f.sink);
+    late.create_vp(f.model, 0);
+    late.create_vp(f.model, 1);
+    const auto tsc = [&](u32 vp) { return f.clock.now() + late.find_vp(vp)->processor().state().tsc_offset; };
+    CHECK(tsc(0) == 0);
+    CHECK(tsc(1) == 0);
+    CHECK(late.reference_time() == 0);
+    f.clock.set(9'000'000);
+    late.find_vp(0)->processor().begin_slice(9'000'000, 9'500'000);  // the other one ran its last slice earlier
+    late.reset();
+    CHECK(tsc(0) == 0);
+    CHECK(tsc(1) == 0);
 }
