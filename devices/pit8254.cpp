@@ -10,7 +10,7 @@ namespace {
 
 constexpr u64 kNoClock = ~u64{0};
 constexpr u8 kNullCount = 0x40, kOutputHigh = 0x80;
-constexpr u8 kGate2 = 0x01, kSpeakerData = 0x02, kRefresh = 0x10, kOutput2 = 0x20, kSpeakerWritable = 0x0f;
+constexpr u8 kGate2 = 0x01, kRefresh = 0x10, kOutput2 = 0x20, kSpeakerWritable = 0x0f;
 
 constexpr bool periodic(u8 mode) { return mode == 2 || mode == 3; }
 constexpr bool started_by_gate(u8 mode) { return mode == 1 || mode == 5; }
