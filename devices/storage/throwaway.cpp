@@ -52,7 +52,9 @@ class Throwaway final : public BlockDevice {
         return {};
     }
     [[nodiscard]] Result<void> flush() override { return {}; }
-    [[nodiscard]] std::string describe() const override { return fmt::format("throw-away overlay of {}", base_->describe()); }
+    [[nodiscard]] std::string describe() const override {
+        return fmt::format("throw-away overlay of {}", base_->describe());
+    }
 
   private:
     /// Sectors up to `end` that are all written or all not.
