@@ -35,6 +35,10 @@ bool differs_by_processor(Op op, int host, int ours) {
     switch (op) {
         // Zen has MXCSR.MM (misaligned SSE), bit 17.
         case Op::LDMXCSR: case Op::VLDMXCSR: return host < 0 && ours == kGeneralProtection;
+        // Zen reads 32 bits for MOVSXD r16, where the manual says r/m16.
+        case Op::MOVSXD: return host == kPageFault && ours < 0;
+        // Zen pushes the return address before it checks that the target is canonical.
+        case Op::CALL: return host == kPageFault && ours == kGeneralProtection;
         // "Memory faults on bytes with a mask of zero are implementation-dependent."
         case Op::MASKMOVQ: case Op::MASKMOVDQU: case Op::VMASKMOVDQU: return host == kPageFault && ours < 0;
         default: return false;
