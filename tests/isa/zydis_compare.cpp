@@ -197,6 +197,22 @@ bool depends_on_operand_size(const Insn& i) {
     return any;
 }
 
+/// Where the parts are that the translator patches: REX or VEX, opcode.
+bool is_layout_equal(const Insn& i, const Reading& z) {
+    const auto& raw = z.insn.raw;
+    if (i.has_modrm && i.opcode_offset + 1 != i.modrm_offset) return false;
+    if (i.bytes[i.opcode_offset] != z.insn.opcode) return false;
+    if (z.insn.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
+        const unsigned rex = 0x40u | raw.vex.W << 3;
+        return i.vex == raw.vex.size && i.prefix_count == raw.vex.offset && (i.rex & 0x48) == rex &&
+               i.opcode_offset == i.prefix_count + i.vex && i.vex_l == raw.vex.L;
+    }
+    if (i.vex != 0 || i.vex_l != 0) return false;
+    if ((z.insn.attributes & ZYDIS_ATTRIB_HAS_REX) == 0) return i.rex == 0;
+    const unsigned rex = 0x40u | raw.rex.W << 3 | raw.rex.R << 2 | raw.rex.X << 1 | raw.rex.B;
+    return i.rex == rex && i.prefix_count == raw.rex.offset;
+}
+
 std::string compare_fields(const Insn& i, const Reading& z) {
     const auto& raw = z.insn.raw;
     if (i.length != z.insn.length) return "length";
@@ -206,6 +222,7 @@ std::string compare_fields(const Insn& i, const Reading& z) {
     if (i.has_modrm && i.modrm_offset != raw.modrm.offset) return "modrm offset";
     if (i.disp_size * 8 != raw.disp.size || (i.disp_size != 0 && i.disp_offset != raw.disp.offset)) return "disp";
     if (i.imm_size * 8 != raw.imm[0].size || (i.imm_size != 0 && i.imm_offset != raw.imm[0].offset)) return "imm";
+    if (!is_layout_equal(i, z)) return "layout";
     if (i.lock != ((z.insn.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0)) return "lock";
     if (depends_on_operand_size(i) && i.op_size * 8 != z.insn.operand_width) return "operand size";
     return {};
