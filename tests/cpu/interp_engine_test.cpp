@@ -270,3 +270,23 @@ TEST_CASE("interpreter: an unmasked SIMD exception is #XM, or #UD without OSXMME
         CHECK(f.s().ymm[0][3] == 0x3f);
     }
 }
+
+TEST_CASE("interpreter: without their features TZCNT and LZCNT are BSF and BSR, others are #UD", "[cpu][interp]") {
+    TestVp m("verdigris-v2-amd");
+    m.enter_long_mode(0);
+    Interp& in = m.vp->interp();
+    const auto run = [&](const std::vector<u8>& bytes) {
+        m.vp->state().rip = 0x1000;
+        m.write(0x1000, bytes);
+        Insn insn;
+        REQUIRE(fetch_decode(*m.vp, insn));
+        return execute(in, insn);
+    };
+    m.vp->state().gpr[RCX] = 0x50;
+    CHECK(run({0xf3, 0x48, 0x0f, 0xbc, 0xc1}) == Exec::Next);
+    CHECK(m.vp->state().gpr[RAX] == 4);
+    CHECK(run({0xf3, 0x48, 0x0f, 0xbd, 0xc1}) == Exec::Next);
+    CHECK(m.vp->state().gpr[RAX] == 6);  // the index, not the count of zeros
+    CHECK(run({0xc4, 0xe2, 0xf0, 0xf2, 0xc1}) == Exec::Fault);  // ANDN
+    CHECK(m.vp->fault().vector == kInvalidOpcode);
+}

@@ -140,7 +140,7 @@ const Golden kCases[] = {
     {Mode::Protected, "2f", "eax=3 cf=0 af=1", "eax=fd cf=1 af=1"},
     {Mode::Protected, "37", "eax=010c af=0", "eax=0202 cf=1 af=1"},
     {Mode::Protected, "37", "eax=ff0a af=0", "eax=0000 cf=1 af=1"},
-    {Mode::Protected, "3f", "eax=0200 af=1", "eax=010a cf=1 af=1"},
+    {Mode::Protected, "3f", "eax=0200 af=1", "eax=000a cf=1 af=1"},
     {Mode::Protected, "d40a", "eax=4f", "eax=0709 zf=0"},
     {Mode::Protected, "d400", "eax=4f", "fault=0"},
     {Mode::Protected, "d50a", "eax=0709", "eax=4f"},
@@ -164,7 +164,7 @@ const Golden kCases[] = {
     {Mode::Protected, "54", "esp=8000", "esp=7ffc mem[7ffc]=00800000"},
     {Mode::Protected, "5c", "esp=7000 mem[7000]=44332211", "esp=11223344"},
     {Mode::Protected, "8f0424", "esp=7000 mem[7000]=44332211", "esp=7004 mem[7004]=44332211"},
-    {Mode::Protected, "6668345", "esp=8000", "esp=7ffe"},
+    {Mode::Protected, "666834f5", "esp=8000", "esp=7ffe mem[7ffe]=34f5"},
     {Mode::Protected, "50", "esp=8000 sslimit=6fff", "fault=12"},
     // control transfer
     {Mode::Real, "e2fe", "ecx=10002", "ecx=10001 rip=1000"},
@@ -194,7 +194,7 @@ const Golden kCases[] = {
     {Mode::Long, "f00fb10f", "rdi=2000 rax=5 rcx=9 mem[2000]=05000000", "zf=1 mem[2000]=09000000 rax=5"},
     {Mode::Long, "f00fb10f", "rdi=2000 rax=5 rcx=9 mem[2000]=06000000", "zf=0 mem[2000]=06000000 rax=6 cf=1"},
     {Mode::Long, "488b00", "rax=800000000000", "fault=13"},
-    {Mode::Long, "50", "rsp=800000000000", "fault=12"},
+    {Mode::Long, "50", "rsp=900000000000", "fault=12"},
     {Mode::Long, "480fc7f1", "", "fault=6"},
     {Mode::Long, "0f0b", "", "fault=6"},
 };
