@@ -340,7 +340,7 @@ class Schema {
 /// Puts `value` at the dotted `key` of the table; digits index a list of tables ("child.0.memory"), and a list that
 /// does not exist yet gets its first element.
 Result<void> apply_override(toml::table& root, const Override& setting) {
-    const auto& [key, text] = setting;
+    const std::string &key = setting.first, &text = setting.second;
     const auto bad = [&](std::string_view why) {
         return fail(Error::Code::Usage, fmt::format("-s {}={}: {}", key, text, why));
     };
