@@ -76,12 +76,13 @@ class Interp {
     }
     /// All checks of `store`, no data.
     [[nodiscard]] bool probe(u64 address, u32 size, bool stack = false);
-    /// Host pointer for reading or writing the bytes, after all checks; nullptr if there is none or an access would
-    /// fault: the caller goes on with probe/load/store, which tell.
+    /// Host pointer for reading or writing the bytes, after all checks. nullptr: none (go on with probe/load/store),
+    /// or direct_failed() says that the access failed.
     [[nodiscard]] u8* direct(u64 address, u32 size, bool for_write, bool stack = false) {
-        if (wraps(address, size)) [[unlikely]] return nullptr;
-        return vp.memory().direct(address, size, for_write, As::Current, stack);
+        wrapped_ = wraps(address, size);
+        return wrapped_ ? nullptr : vp.memory().direct(address, size, for_write, As::Current, stack);
     }
+    [[nodiscard]] bool direct_failed() const { return !wrapped_ && vp.memory().direct_failed(); }
     /// Reads or writes the memory operand of `i`, of any size up to 64 bytes.
     [[nodiscard]] bool load_operand(const Insn& i, void* out, u32 size) {
         u64 address;
@@ -152,7 +153,8 @@ class Interp {
 
     std::unique_ptr<HostStubs> host_stubs_;
     std::unique_ptr<DecodeCache> decode_cache_;
-    s64 fault_budget_ = -1;
+    bool wrapped_ = false;
+    VTime fault_time_ = kNever;
     u32 fault_streak_ = 0;
 };
 

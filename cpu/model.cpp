@@ -261,6 +261,7 @@ void CpuModel::build_leaves(u32 signature, std::string_view brand) {
     std::memcpy(text, brand.data(), std::min(brand.size(), sizeof text - 1));
     for (u32 i = 0; i < 3; ++i) std::memcpy(&leaves_[{0x80000002 + i, 0}], text + 16 * i, 16);
     leaves_[{0x80000008, 0}].eax = physical_bits_ | 48u << 8;
+    if (has(CpuFlag::BHI_CTRL)) leaves_[{7, 0}].eax = 2;  // highest subleaf
     CpuidRegs& xsave = leaves_[{0xd, 0}];
     if (has(CpuFlag::XSAVE)) {
         xsave.eax = static_cast<u32>(xcr0_mask_);

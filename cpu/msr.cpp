@@ -73,11 +73,12 @@ bool read_SPEC_CTRL(Vp& vp, u32, u64& value) {
     return true;
 }
 bool write_SPEC_CTRL(Vp& vp, u32, u64 value) {
-    constexpr u64 kIbrs = 1, kStibp = 2, kSsbd = 4;
+    constexpr u64 kIbrs = 1, kStibp = 2, kSsbd = 4, kBhiDisS = 1 << 10;
     const CpuModel& model = vp.model();
     u64 allowed = kIbrs;
     if (model.has(CpuFlag::STIBP) || model.has(CpuFlag::AMD_STIBP)) allowed |= kStibp;
     if (model.has(CpuFlag::SSBD) || model.has(CpuFlag::AMD_SSBD)) allowed |= kSsbd;
+    if (model.has(CpuFlag::BHI_CTRL)) allowed |= kBhiDisS;
     if ((value & ~allowed) != 0) return false;
     vp.state().spec_ctrl = value;
     return true;

@@ -19,6 +19,11 @@ class Hypervisor {
     Hypervisor(const Hypervisor&) = delete;
     Hypervisor& operator=(const Hypervisor&) = delete;
 
+    /// Private memory that `partition_ram` bytes of guest memory with `vp_count` VPs need at most, in whole pages:
+    /// a guest can move overlay pages about until every large mapping is split.
+    [[nodiscard]] static u64 private_bytes(u64 partition_ram, u32 vp_count);
+
+    /// The private memory must hold at least the root table and the partition's overlay pages (asserted).
     Partition& create_partition(PartitionConfig config, InterceptSink& sink);
     [[nodiscard]] Partition* find(u64 partition_id) const;
     [[nodiscard]] const std::vector<std::unique_ptr<Partition>>& partitions() const { return partitions_; }
@@ -40,6 +45,7 @@ class Hypervisor {
     Spa end_;
     std::vector<Spa> free_pages_;
     std::vector<std::unique_ptr<Partition>> partitions_;
+    u64 next_partition_id_ = 1;
 };
 
 }  // namespace vg::hv

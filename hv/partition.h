@@ -14,6 +14,8 @@
 #include "cpu/engine.h"
 #include "cpu/vp.h"
 #include "hv/ports.h"
+#include "hv/reference_time.h"
+#include "hv/spec/cpuid.h"
 #include "mmu/slat_builder.h"
 
 namespace vg {
@@ -49,6 +51,11 @@ struct PartitionConfig {
     u32 max_vps = 1;
 };
 
+/// MSRs that a partition has once and that need no logic of their own (M-30, M-31, M-34).
+struct PartitionMsrs {
+    u64 reenlightenment = 0, tsc_emulation = 0, tsc_invariant = 0;
+};
+
 /// Crash MSRs (M-28, M-29) as last written.
 struct CrashReport {
     bool notified = false;
@@ -80,13 +87,22 @@ class Partition {
     /// GPA to SPA of RAM (overlay pages included), or nothing.
     [[nodiscard]] std::optional<Spa> translate(Gpa gpa) const;
     /// Copies to and from guest memory, page by page. False if some page is not RAM (nothing past it is done).
+    /// An overlay page is accessed with the guest's permissions to it: the hypercall page cannot be written.
     [[nodiscard]] bool read_memory(Gpa gpa, void* out, u64 size) const;
     [[nodiscard]] bool write_memory(Gpa gpa, const void* data, u64 size);
+    /// True if read_memory (write_memory) of bytes within this page would succeed.
+    [[nodiscard]] bool readable(Gpa gpa) const;
+    [[nodiscard]] bool writable(Gpa gpa) const;
+    /// Second-level tables, for a processor's level and for inspection.
+    [[nodiscard]] mmu::SlatMode slat() const;
 
     /// Overlay pages (hypercall page, SIMP, SIEFP, assist, reference TSC): `page` (SPA) hides what is mapped at gpa until
-    /// remove_overlay. An overlay outside the GPA space is remembered but not visible (M-07).
+    /// remove_overlay. An overlay outside the GPA space is remembered but not visible (M-07). Of several at one GPA
+    /// the last one added is visible.
     void add_overlay(Gpa gpa, Spa page, mmu::SlatPermissions permissions);
-    void remove_overlay(Gpa gpa);
+    void remove_overlay(Gpa gpa, Spa page);
+    /// True if the page of `gpa` is shown as the hypercall page: a guest's write to it is #GP (H-50).
+    [[nodiscard]] bool is_hypercall_page(Gpa gpa) const;
 
     Vp& create_vp(const cpu::CpuModel& model, u32 apic_id);
     [[nodiscard]] const std::vector<std::unique_ptr<Vp>>& vps() const { return vps_; }
@@ -104,13 +120,29 @@ class Partition {
 
     /// Reference time in 100 ns units since creation (M-06): also what the reference TSC page computes.
     [[nodiscard]] u64 reference_time() const;
+    [[nodiscard]] const ReferenceTime& reference_clock() const;
+    /// A VP's TSC is about to change: the reference TSC page is invalid until refresh_reference_page (S-92, S-93).
+    void invalidate_reference_page();
+    /// Makes the reference TSC page valid if it is enabled and the TSCs of all VPs agree.
+    void refresh_reference_page();
+    /// Power-on state of everything that belongs to the guest: partition-wide MSRs, overlays and all VPs. Memory and
+    /// connections stay.
+    void reset();
+
+    [[nodiscard]] bool allows(Gate gate) const;
     [[nodiscard]] bool has_privilege(unsigned bit) const { return ((config_.privileges >> bit) & 1) != 0; }
 
     [[nodiscard]] CrashReport& crash() { return crash_; }
     [[nodiscard]] std::map<u16, HypercallCount>& hypercall_counts() { return hypercall_counts_; }
 
-    // Partition-wide synthetic MSRs (M-01, M-02, M-07), changed by hv/msrs.cpp only.
+    // Partition-wide synthetic MSRs (M-01, M-02, M-07), changed through the setters only.
     u64 guest_os_id = 0, hypercall_msr = 0, reference_tsc_msr = 0;
+    PartitionMsrs msrs;
+    /// 0 removes the hypercall page (M-01).
+    void set_guest_os_id(u64 value);
+    /// False for #GP(0) (M-02).
+    [[nodiscard]] bool set_hypercall_msr(u64 value);
+    void set_reference_tsc_msr(u64 value);
 
     void fields(StateVisitor& v);
 

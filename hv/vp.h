@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cpu/vp.h"
+#include "hv/overlay.h"
 #include "hv/partition.h"
 
 namespace vg::hv {
@@ -31,7 +32,17 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
     [[nodiscard]] const std::array<u64, 32>& exit_counts() const { return exit_counts_; }  ///< by ExitReason
     void fields(StateVisitor& v);
 
+    [[nodiscard]] u64 vp_assist_msr() const { return vp_assist_msr_; }
+    void set_vp_assist_msr(u64 value);
+
   private:
+    void start_tsc();
+    cpu::virt::Action on_msr(cpu::virt::Exit& exit);
+    cpu::virt::Action on_io(cpu::virt::Exit& exit);
+    cpu::virt::Action on_memory(cpu::virt::Exit& exit);
+    void read_hole(Gpa gpa, u32 size, u8* out);
+    void write_hole(Gpa gpa, u32 size, const u8* data);
+
     u32 port_read(cpu::Vp& vp, u16 port, unsigned size) override;
     void port_write(cpu::Vp& vp, u16 port, unsigned size, u32 value) override;
     int acknowledge_external(cpu::Vp& vp) override;
@@ -40,10 +51,12 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
     Partition& partition_;
     u32 index_;
     std::unique_ptr<cpu::Vp> processor_;
+    OverlayPage assist_page_;
     std::unique_ptr<Synic> synic_;
     std::unique_ptr<SyntheticTimers> timers_;
     std::array<u64, 32> exit_counts_{};
     u64 vp_assist_msr_ = 0;
+    RateLimit hole_log_;
 };
 
 }  // namespace vg::hv

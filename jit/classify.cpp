@@ -88,7 +88,7 @@ constexpr Table make_two_byte() {
     // Bit strings in memory reach beyond the operand; in a register the offset is taken modulo its size.
     t[0xa3] = rm(Read, Read);
     t[0xab] = t[0xb3] = t[0xbb] = rm(Read, Both);
-    for (const unsigned o : {0xa3, 0xab, 0xb3, 0xbb}) t[o].no_memory = t[o].registers_only = true;
+    for (const unsigned o : {0xa3u, 0xabu, 0xb3u, 0xbbu}) t[o].no_memory = t[o].registers_only = true;
     t[0xa4] = t[0xac] = rm(Read, Both);
     t[0xa5] = t[0xad] = rm(Read, Both);
     t[0xa5].reads_flags_if_cl = t[0xad].reads_flags_if_cl = true;

@@ -50,8 +50,10 @@ class Generator : public Xbyak::CodeGenerator {
         align(16);
         return here();
     }
-    Xbyak::Address state(int disp) { return ptr[rbp + disp]; }
-    Xbyak::Address context(const Reg64& base, std::size_t field) { return ptr[base + static_cast<int>(field)]; }
+    /// In the bank or the state page; Xbyak takes displacements, negative ones too, as size_t.
+    static Xbyak::RegExp slot(int disp) { return Reg64(Xbyak::Operand::RBP) + static_cast<std::size_t>(disp); }
+    Xbyak::Address state(int disp) { return ptr[slot(disp)]; }
+    Xbyak::Address context(const Reg64& base, std::size_t field) { return ptr[base + field]; }
     void jump_to(u32 offset) { jmp(getCode() + offset, T_NEAR); }
 
     void spill() {
@@ -68,24 +70,24 @@ class Generator : public Xbyak::CodeGenerator {
     void save_vectors() {
         Xbyak::Label skip;
         mov(rcx, ptr[rsp + 8]);
-        cmp(byte[rbp + kVectorsLoaded], 0);
+        cmp(byte[slot(kVectorsLoaded)], 0);
         je(skip, T_NEAR);
         for (int i = 0; i < 16; ++i) vmovaps(state(VG_STATE_DISP(ymm) + 32 * i), Xbyak::Ymm(i));
         vzeroupper();
-        stmxcsr(dword[rbp + VG_STATE_DISP(mxcsr)]);
+        stmxcsr(dword[slot(VG_STATE_DISP(mxcsr))]);
         ldmxcsr(dword[rcx + static_cast<int>(offsetof(Context, host_mxcsr))]);
         L(skip);
     }
     void restore_vectors() {
         Xbyak::Label skip;
-        cmp(byte[rbp + kVectorsLoaded], 0);
+        cmp(byte[slot(kVectorsLoaded)], 0);
         je(skip, T_NEAR);
         load_all_vectors();
         L(skip);
     }
     void load_all_vectors() {
         for (int i = 0; i < 16; ++i) vmovaps(Xbyak::Ymm(i), state(VG_STATE_DISP(ymm) + 32 * i));
-        ldmxcsr(dword[rbp + VG_STATE_DISP(mxcsr)]);
+        ldmxcsr(dword[slot(VG_STATE_DISP(mxcsr))]);
     }
 
     void emit_enter() {
@@ -105,14 +107,14 @@ class Generator : public Xbyak::CodeGenerator {
         mov(dword[rcx + static_cast<int>(offsetof(Context, leave))], static_cast<u32>(Leave::Link));
     }
     void emit_left() {
-        mov(byte[rbp + kVectorsLoaded], 0);
+        mov(byte[slot(kVectorsLoaded)], 0);
         pop(rdi);
         for (const Reg64& r : {r15, r14, r13, r12, rbp, rbx}) pop(r);
         ret();
     }
     void emit_load_vectors() {
         load_all_vectors();
-        mov(byte[rbp + kVectorsLoaded], 1);
+        mov(byte[slot(kVectorsLoaded)], 1);
         ret();
     }
     void emit_slow(u64 function) {
@@ -140,7 +142,7 @@ class Generator : public Xbyak::CodeGenerator {
         mov(r9, context(rcx, offsetof(Context, t1)));
         restore_vectors();
         // Behind an instruction the translator may believe the flags to be in the hardware.
-        movzx(eax, word[rbp + kFlagsSlot]);
+        movzx(eax, word[slot(kFlagsSlot)]);
         add(al, 0x7f);
         sahf();
         reload();

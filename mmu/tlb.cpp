@@ -46,9 +46,11 @@ struct Context {
 
 struct Victim {
     const BankStore* bank = nullptr;
-    bool write = false;
     EntryRecord record;
 };
+
+/// What victims are searched by: page address and kind. Never 0, which stands for an empty slot.
+constexpr u64 victim_tag(bool write, u64 page) { return page | 2 | (write ? 1 : 0); }
 
 bool same_root(u64 a, u64 b) { return ((a ^ b) & ~kPageMask) == 0; }
 
@@ -62,9 +64,9 @@ struct Tlb::Impl {
     BankStore* current = nullptr;
     BankStore* siblings[3] = {};  ///< by Privilege, of the current mode and second level; null: look it up
     std::array<Context, WalkCache::kMaxContexts> contexts{};
+    std::array<u64, kVictims> victim_tags{};  ///< 0: none
     std::array<Victim, kVictims> victims{};
     u32 next_victim = 0;
-    bool victims_used = false;
     SlatCache slat_cache;
     WalkCache walk_cache;
     u64 generation = 1, stamp = 0, jump_generation = 1;
@@ -82,10 +84,9 @@ struct Tlb::Impl {
     void synchronize(BankStore& bank, u32 pkru);
     void fill(bool write, const EntryRecord& record);
     void clear_victims() {
-        if (victims_used) victims.fill({});
-        victims_used = false;
+        victim_tags.fill(0);
     }
-    Victim* find_victim(bool write, u64 tag);
+    bool take_victim(bool write, u64 page, EntryRecord& out);
     /// Gives the chosen contexts new generations.
     template <class Choose>
     void flush(bool with_global, u32 pkru, Choose choose);
@@ -173,16 +174,20 @@ void Tlb::Impl::fill(bool write, const EntryRecord& record) {
     if (tlb_index(record.entry.tag) >= stress) return;
     EntryRecord evicted;
     if (!current->fill(write, record, evicted)) return;
-    victims[next_victim++ % kVictims] = {current, write, evicted};
-    victims_used = true;
+    const u32 slot = next_victim++ % kVictims;
+    victim_tags[slot] = victim_tag(write, evicted.entry.tag);
+    victims[slot] = {current, evicted};
 }
 
-Victim* Tlb::Impl::find_victim(bool write, u64 tag) {
-    if (!victims_used) return nullptr;
-    for (Victim& victim : victims) {
-        if (victim.bank == current && victim.write == write && victim.record.entry.tag == tag) return &victim;
+bool Tlb::Impl::take_victim(bool write, u64 page, EntryRecord& out) {
+    const u64 tag = victim_tag(write, page);
+    for (u32 i = 0; i < kVictims; ++i) {
+        if (victim_tags[i] != tag || victims[i].bank != current) continue;
+        out = victims[i].record;
+        victim_tags[i] = 0;
+        return true;
     }
-    return nullptr;
+    return false;
 }
 
 template <class Choose>
@@ -270,10 +275,9 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
         }
         ++stats_.fetch_walks;
     } else if (own) {
-        if (Victim* victim = im.find_victim(write, tag)) {
+        EntryRecord record;
+        if (im.take_victim(write, tag, record)) {
             ++stats_.victim_hits;
-            const EntryRecord record = victim->record;
-            *victim = {};
             im.fill(write, record);
             t.gpa = Gpa(record.origin.gpa | offset);
             t.spa = Spa(record.origin.spa | offset);
@@ -285,9 +289,11 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
     }
 
     Leaf leaf;
-    if (im.walk_cache.find(im.walk_context(), gva, leaf) && usable(mode_, leaf, access, user, ac)) {
+    u8 rights = 0;
+    if (im.walk_cache.find(im.walk_context(), gva, leaf)) rights = rights_of(mode_, leaf, user, ac);
+    if ((rights & slat_needs(access)) != 0) {
         ++stats_.walk_cache_hits;
-        t = translation_of(mode_, leaf, gva, user, ac);
+        t = translation_of(leaf, gva, rights);
     } else {
         t = walk_leaf(im.memory, mode_, slat_, Gva(gva), access, user, ac, true, &im.slat_cache, leaf);
         if (t.status != Translation::Status::Ok) return mapping;

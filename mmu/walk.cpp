@@ -213,16 +213,16 @@ u32 violation(const PagingMode& mode, const Leaf& leaf, Access access, bool user
     return access_bits(mode, access, user) | pf::kPresent | (pkey ? pf::kPkey : 0);
 }
 
-Translation translation_of(const PagingMode& mode, const Leaf& leaf, u64 gva, bool user, bool ac) {
+Translation translation_of(const Leaf& leaf, u64 gva, u8 rights) {
     const u64 offset = gva & low_mask(leaf.page_bits);
     Translation t;
     t.gpa = Gpa(leaf.gpa | offset);
     t.spa = Spa(leaf.spa | offset);
     t.page_bits = leaf.page_bits;
     t.global = leaf.global;
-    t.readable = usable(mode, leaf, Access::Read, user, ac);
-    t.writable = usable(mode, leaf, Access::Write, user, ac);
-    t.executable = usable(mode, leaf, Access::Fetch, user, ac);
+    t.readable = (rights & slat_right::kRead) != 0;
+    t.writable = (rights & slat_right::kWrite) != 0;
+    t.executable = (rights & slat_right::kExecute) != 0;
     return t;
 }
 
@@ -241,7 +241,7 @@ Translation walk_leaf(PhysicalMemory& memory, const PagingMode& mode, const Slat
         if (!walk.finish(leaf, out)) return out;
         bool retry = false;
         if (touch && !walk.mark(leaf, out, retry)) return out;
-        if (!retry) return translation_of(mode, leaf, gva.value, user, ac);
+        if (!retry) return translation_of(leaf, gva.value, rights_of(mode, leaf, user, ac));
     }
     // Somebody keeps rewriting the entry; a page fault is what a processor may answer while it is in flux.
     out.status = Translation::Status::Fault;

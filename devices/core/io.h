@@ -1,7 +1,7 @@
 // Port I/O: the interface of a chip, and the bus that routes, logs and counts.
 #pragma once
 
-#include <map>
+#include <bitset>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,9 +41,12 @@ class IoBus {
     [[nodiscard]] const std::vector<Range>& ranges() const { return ranges_; }
 
   private:
-    Range* find(u16 port);
+    Range* find(u32 port);
+    void report(const char* what, u16 port, unsigned size, IoStatus status);
+
     Log& log_;
     std::vector<Range> ranges_;  // sorted by base
+    std::bitset<0x10000> reported_;
     RateLimit unclaimed_{20};
 };
 

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "base/types.h"
@@ -42,7 +43,9 @@ struct ImageOptions {
     ImageFormat format = ImageFormat::Auto;  ///< Auto: by extension and signature; a raw file is never guessed as VHD
                                              ///< from content alone unless its name says .vhd
     WriteMode mode = WriteMode::Throwaway;
-    std::string overlay;  ///< path, WriteMode::Overlay
+    std::string overlay{};  ///< path, WriteMode::Overlay
+    /// Files outside of the image's folder that a differencing image may name as parents.
+    std::vector<std::string> parents{};
 };
 
 /// Opens an image (and its chain of parents). Errors name the file, the offset, what was found and the remedy:

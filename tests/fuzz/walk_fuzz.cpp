@@ -7,7 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "mmu/reference_walk.h"
+// The reference belongs to the tests of mmu/ and is no library: one source file per fuzz target, so it comes in whole.
+#include "tests/mmu/reference_walk.cpp"
 #include "mmu/tlb.h"
 #include "mmu/walk.h"
 

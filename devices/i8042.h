@@ -1,0 +1,58 @@
+// 8042 keyboard controller without keyboard and mouse (IBM PS/2 Technical Reference "Keyboard and Auxiliary Device
+// Controller").
+#pragma once
+
+#include <array>
+#include <functional>
+
+#include "devices/core/device.h"
+#include "devices/core/irq.h"
+#include "devices/core/port_window.h"
+
+namespace vg::devices {
+
+/// The controller is complete; nothing is plugged into its two ports, so what is sent to a device comes back as a
+/// resend request with the time-out bit, at once.
+class I8042 final : public Device {
+  public:
+    static constexpr u16 kDataPort = 0x60, kCommandPort = 0x64;
+
+    struct Callbacks {
+        std::function<void()> reset;         ///< command FE or output port bit 0 low
+        std::function<void(bool open)> a20;  ///< output port bit 1 changed
+    };
+
+    I8042(IrqLine& irq1, IrqLine& irq12, Callbacks callbacks);
+
+    [[nodiscard]] std::string_view name() const override { return "i8042"; }
+    void reset() override;
+    void fields(StateVisitor& v) override;
+    /// One port each: 0x60 and 0x64.
+    [[nodiscard]] PortIo& data_port() { return data_port_; }
+    [[nodiscard]] PortIo& command_port() { return command_port_; }
+
+  private:
+    struct State {
+        u8 status = 0x18;  // keyboard not locked, last write was a command
+        u8 output = 0;
+        u8 output_port = 0x03;     // A20 open, reset line high
+        u8 pending_command = 0;    // waits for its data byte; 0: none
+        std::array<u8, 32> ram{};  // byte 0 is the command byte
+    };
+
+    u8 read_data();
+    void write_data(u8 value);
+    void write_command(u8 command);
+    void put(u8 value, u8 source_bits);
+    void write_output_port(u8 value);
+    void update_irqs();
+
+    IrqLine& irq1_;
+    IrqLine& irq12_;
+    Callbacks callbacks_;
+    PortWindow data_port_;
+    PortWindow command_port_;
+    State state_;
+};
+
+}  // namespace vg::devices

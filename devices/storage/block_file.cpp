@@ -1,0 +1,206 @@
+#include "devices/storage/block_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/bits.h"
+
+namespace vg::devices {
+
+namespace {
+
+class HostFile final : public BlockFile {
+  public:
+    HostFile(std::string name, int fd, u64 size, s64 modified, bool writable)
+        : name_(std::move(name)), fd_(fd), size_(size), modified_(modified), writable_(writable) {}
+    ~HostFile() override { ::close(fd_); }
+    HostFile(const HostFile&) = delete;
+    HostFile& operator=(const HostFile&) = delete;
+
+    [[nodiscard]] const std::string& name() const override { return name_; }
+    [[nodiscard]] u64 size() const override { return size_; }
+    [[nodiscard]] bool writable() const override { return writable_; }
+    [[nodiscard]] s64 modified() const override { return modified_; }
+
+    [[nodiscard]] Result<void> read(u64 offset, std::span<u8> out) override {
+        while (!out.empty()) {
+            const ssize_t count = ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
+            if (count < 0 && errno == EINTR) continue;
+            if (count < 0) return failed("read", offset);
+            if (count == 0) {
+                return fail(Error::Code::Damaged,
+                            fmt::format("{}: the file ends at byte {}, {} more bytes were expected there; it was "
+                                        "truncated: restore it from a backup or recreate it",
+                                        name_, offset, out.size()));
+            }
+            out = out.subspan(static_cast<std::size_t>(count));
+            offset += static_cast<u64>(count);
+        }
+        return {};
+    }
+    [[nodiscard]] Result<void> write(u64 offset, std::span<const u8> data) override {
+        while (!data.empty()) {
+            const ssize_t count = ::pwrite(fd_, data.data(), data.size(), static_cast<off_t>(offset));
+            if (count < 0 && errno == EINTR) continue;
+            if (count <= 0) return failed("write", offset);
+            data = data.subspan(static_cast<std::size_t>(count));
+            offset += static_cast<u64>(count);
+            size_ = std::max(size_, offset);
+        }
+        return {};
+    }
+    [[nodiscard]] Result<void> zero(u64 offset, u64 size) override {
+        if (::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                        static_cast<off_t>(size)) == 0) {
+            return {};
+        }
+        // Not every file system can punch holes.
+        const std::vector<u8> zeroes(static_cast<std::size_t>(std::min<u64>(size, 1 << 20)));
+        while (size != 0) {
+            const u64 part = std::min<u64>(size, zeroes.size());
+            if (auto done = write(offset, {zeroes.data(), static_cast<std::size_t>(part)}); !done) return done;
+            offset += part;
+            size -= part;
+        }
+        return {};
+    }
+    [[nodiscard]] Result<void> sync() override {
+        while (::fdatasync(fd_) != 0) {
+            if (errno != EINTR) return failed("flush", 0);
+        }
+        return {};
+    }
+    [[nodiscard]] Result<void> resize(u64 size) override {
+        if (::ftruncate(fd_, static_cast<off_t>(size)) != 0) return failed("resize", size);
+        size_ = size;
+        return {};
+    }
+
+  private:
+    [[nodiscard]] Unexpected<Error> failed(const char* what, u64 offset) const {
+        return fail(Error::Code::Host, fmt::format("{}: cannot {} at byte {}: {}; check free space and the disk below",
+                                                   name_, what, offset, std::strerror(errno)));
+    }
+
+    std::string name_;
+    int fd_;
+    u64 size_;
+    s64 modified_;
+    bool writable_;
+};
+
+Unexpected<Error> cannot_open(const std::string& path, int reason) {
+    switch (reason) {
+        case ENOENT:
+            return fail(
+                Error::Code::Usage,
+                fmt::format("{}: no such file; check the path, or create one with: qemu-img create -f vpc {} 4G", path,
+                            path));
+        case EEXIST:
+            return fail(Error::Code::Usage, fmt::format("{}: already exists; choose another name or remove it", path));
+        case EACCES:
+        case EPERM:
+        case EROFS:
+            return fail(Error::Code::Usage, fmt::format("{}: {}; check its permissions", path, std::strerror(reason)));
+        default:
+            return fail(Error::Code::Usage,
+                        fmt::format("{}: cannot be opened: {}; check the path", path, std::strerror(reason)));
+    }
+}
+
+struct Measure {
+    u64 size;
+    s64 modified;
+};
+
+Result<Measure> measure(const std::string& path, int fd) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) return cannot_open(path, errno);
+    const s64 modified = status.st_mtim.tv_sec;
+    if (S_ISREG(status.st_mode)) return Measure{static_cast<u64>(status.st_size), modified};
+    if (S_ISBLK(status.st_mode)) {
+        const off_t end = ::lseek(fd, 0, SEEK_END);
+        if (end < 0) return cannot_open(path, errno);
+        return Measure{static_cast<u64>(end), modified};
+    }
+    return fail(Error::Code::Usage, fmt::format("{}: is neither a file nor a block device; name a disk image", path));
+}
+
+Unexpected<Error> outside(const std::string& name, u64 offset, u64 size, u64 limit) {
+    return fail(Error::Code::Damaged, fmt::format("{}: the file ends at byte {}, {} bytes were expected at byte {}; it "
+                                                  "was truncated: restore it from a backup or recreate it",
+                                                  name, limit, size, offset));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, FileAccess access) {
+    const bool writable = access != FileAccess::ReadOnly;
+    const int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK |
+                      (access == FileAccess::CreateNew ? O_CREAT | O_EXCL : 0);
+    const int fd = ::open(path.c_str(), flags, 0644);
+    if (fd < 0) return cannot_open(path, errno);
+    const auto measured = measure(path, fd);
+    if (!measured) {
+        ::close(fd);
+        return Unexpected{measured.error()};
+    }
+    auto file = std::make_unique<HostFile>(path, fd, measured->size, measured->modified, writable);
+    if (::flock(fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        return fail(
+            Error::Code::Usage,
+            fmt::format("{}: is in use by another machine{}; stop that one first, or use a throw-away overlay on "
+                        "an image that nobody writes",
+                        path, writable ? "" : ", which writes to it"));
+    }
+    return std::unique_ptr<BlockFile>(std::move(file));
+}
+
+Result<std::unique_ptr<BlockFile>> open_unnamed_file(const std::string& label) {
+    const char* chosen = std::getenv("TMPDIR");
+    int fd = -1;
+    if (chosen != nullptr && *chosen != 0) fd = ::open(chosen, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0) fd = ::open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0) fd = ::memfd_create("verdigris-overlay", MFD_CLOEXEC);
+    if (fd < 0) {
+        return fail(Error::Code::Host, fmt::format("{}: no place for a temporary file: {}; set TMPDIR to a folder with "
+                                                   "free space",
+                                                   label, std::strerror(errno)));
+    }
+    return std::unique_ptr<BlockFile>(std::make_unique<HostFile>(label, fd, 0, 0, true));
+}
+
+Result<void> MemoryFile::read(u64 offset, std::span<u8> out) {
+    if (!fits(offset, out.size(), content_.size())) return outside(name_, offset, out.size(), content_.size());
+    if (!out.empty()) std::memcpy(out.data(), content_.data() + offset, out.size());
+    return {};
+}
+Result<void> MemoryFile::write(u64 offset, std::span<const u8> data) {
+    if (!writable_ || !fits(offset, data.size(), kMaxSize)) {
+        return fail(Error::Code::Host, fmt::format("{}: cannot write at byte {}", name_, offset));
+    }
+    if (content_.size() < offset + data.size()) content_.resize(offset + data.size());
+    std::copy(data.begin(), data.end(), content_.begin() + static_cast<std::ptrdiff_t>(offset));
+    return {};
+}
+Result<void> MemoryFile::zero(u64 offset, u64 size) {
+    if (!fits(offset, size, content_.size())) return outside(name_, offset, size, content_.size());
+    std::fill_n(content_.begin() + static_cast<std::ptrdiff_t>(offset), size, u8{0});
+    return {};
+}
+Result<void> MemoryFile::resize(u64 size) {
+    if (size > kMaxSize) return fail(Error::Code::Host, fmt::format("{}: cannot grow to {} bytes", name_, size));
+    content_.resize(size);
+    return {};
+}
+
+}  // namespace vg::devices

@@ -1,0 +1,68 @@
+#include "hv/cpuid.h"
+
+#include <algorithm>
+#include <array>
+
+#include "cpu/model.h"
+#include "hv/partition.h"
+#include "hv/spec/cpuid.h"
+
+namespace vg::hv {
+namespace {
+
+using Regs = std::array<u32, 4>;
+
+constexpr u32 text(const char (&four)[5]) {
+    u32 value = 0;
+    for (unsigned i = 0; i < 4; ++i) value |= static_cast<u32>(static_cast<u8>(four[i])) << (8 * i);
+    return value;
+}
+
+constexpr u32 kBuild = 27744;            ///< C-05: the oldest that Linux as a root partition knows
+constexpr u32 kVersion = 10u << 16 | 0;  ///< 10.0
+/// APIC overlay assist, MSR bitmaps, second-level translation (C-75).
+constexpr u32 kHardwareFeatures = 0xb;
+constexpr u32 kNeverNotifySpin = 0xffffffff;  ///< C-72
+
+Regs hypervisor_leaf(const Partition& partition, const cpu::CpuModel& model, u32 leaf) {
+    const PartitionConfig& config = partition.config();
+    switch (leaf) {
+        case leaf::kVendor:
+            return {leaf::kMax, text("Micr"), text("osof"), text("t Hv")};
+        case leaf::kInterface:
+            return {text("Hv#1"), 0, 0, 0};
+        case leaf::kVersion:
+            return {kBuild, kVersion, 0, 0};
+        case leaf::kFeatures:
+            return {static_cast<u32>(config.privileges), static_cast<u32>(config.privileges >> 32), 0,
+                    config.features_edx};
+        case leaf::kHints:
+            return {config.hints_eax, kNeverNotifySpin, model.physical_bits(), 0};
+        case leaf::kLimits:
+            return {config.max_vps, config.max_vps, 0, 0};
+        case leaf::kHardware:
+            return {kHardwareFeatures, 0, 0, 0};
+        case leaf::kStackVendor:
+            return {leaf::kStackMax, text("Micr"), text("osof"), text("t VS")};
+        case leaf::kStackInterface:
+            return {text("VS#1"), 0, 0, 0};
+        // C-06, C-82: everything else is zero, the stack's properties above all.
+        default:
+            return {};
+    }
+}
+
+}  // namespace
+
+void apply_cpuid(const Partition& partition, const cpu::CpuModel& model, u32 leaf, std::span<u32, 4> regs) {
+    if (leaf >= leaf::kFirst && leaf <= leaf::kLast) {
+        std::ranges::copy(hypervisor_leaf(partition, model, leaf), regs.begin());
+    } else if (leaf == leaf::kFeatureInfo) {
+        regs[2] |= kHypervisorPresent;
+    } else if (leaf == leaf::kPowerManagement && partition.allows(Gate::TscInvariant) &&
+               (partition.msrs.tsc_invariant & 1) == 0) {
+        regs[3] &= ~kInvariantTsc;  // C-08: until the guest asks for it
+    }
+}
+
+}  // namespace vg::hv

@@ -1,0 +1,214 @@
+#include "hv/parent/built_in_parent.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "base/state.h"
+#include "hv/hypervisor.h"
+#include "hv/vmbus/channel.h"
+#include "hv/vp.h"
+
+namespace vg::hv::parent {
+
+BuiltInParent::BuiltInParent(std::string name, EventQueue& events, Log& log, devices::IoBus& ports,
+                             ParentEvents parent_events, vmbus::ServerOptions options)
+    : events_(events),
+      log_(log),
+      ports_(ports),
+      parent_events_(std::move(parent_events)),
+      options_(options),
+      server_(static_cast<vmbus::Notifier&>(*this), log, options),
+      work_timer_(events.add(name + "/vmbus-work", [this](VTime) { run_work(); })),
+      retry_timer_(events.add(name + "/vmbus-retry", [this](VTime) { retry(); })) {}
+
+BuiltInParent::~BuiltInParent() {
+    events_.cancel(work_timer_);
+    events_.cancel(retry_timer_);
+}
+
+void BuiltInParent::attach(Partition& partition) {
+    VG_ASSERT(partition_ == nullptr);
+    partition_ = &partition;
+    const std::set<u32> ids = {vmbus::kMessageConnectionLegacy, vmbus::kMessageConnectionContact,
+                               options_.message_connection};
+    for (const u32 id : ids) {
+        const bool connected = partition.connections().connect(id, {PortKind::Message, static_cast<PortOwner*>(this)});
+        VG_ASSERT(connected);
+    }
+}
+
+void BuiltInParent::add_mmio(Gpa base, u64 size, mmu::MmioHandler& handler) { mmio_.push_back({base, size, &handler}); }
+
+StorageController& BuiltInParent::add_storage_controller(const std::string& name, const Guid& instance,
+                                                         u16 max_sub_channels) {
+    storage_.push_back(std::make_unique<StorageController>(name, instance, events_, log_, max_sub_channels));
+    vmbus::Offer offer;
+    offer.name = name;
+    offer.type = kScsiControllerClass;
+    offer.instance = instance;
+    offer.flags = vmbus::kOfferEnumerate;
+    const u16 relid = server_.offer(std::move(offer), *storage_.back());
+    VG_ASSERT(relid != 0);
+    return *storage_.back();
+}
+
+void BuiltInParent::reset() {
+    server_.reset();
+    work_.clear();
+    queued_signals_.clear();
+    queued_messages_ = 0;
+    retry_delay_ = kMinRetryDelay;
+    events_.cancel(work_timer_);
+    events_.cancel(retry_timer_);
+}
+
+// ---- from the guest: queue, never act
+
+HvStatus BuiltInParent::on_message(Partition&, u32, const PostedMessage& message) {
+    if (message.type != vmbus::kMessageTypeChannel) return HvStatus::Success;  // nobody here knows other types
+    if (queued_messages_ >= kMaxQueuedMessages) return HvStatus::InsufficientBuffers;
+    work_.push_back({0, {message.payload.begin(), message.payload.end()}});
+    ++queued_messages_;
+    schedule_work();
+    return HvStatus::Success;
+}
+
+HvStatus BuiltInParent::on_signal(Partition&, u32 connection_id, u16 flag) {
+    if (flag != 0) return HvStatus::InvalidParameter;  // an event port of one flag
+    if (!queued_signals_.insert(connection_id).second) return HvStatus::Success;
+    work_.push_back({connection_id, {}});
+    schedule_work();
+    return HvStatus::Success;
+}
+
+void BuiltInParent::schedule_work() {
+    if (!events_.armed(work_timer_)) events_.arm(work_timer_, events_.now() + kWorkDelay);
+}
+
+void BuiltInParent::run_work() {
+    // Only what was queued before: work that arrives meanwhile gets its own delay.
+    for (std::size_t left = work_.size(); left != 0 && !work_.empty(); --left) {
+        if (work_.front().signal == 0 && !server_.accepting()) return;  // retry() comes back
+        const Work work = std::move(work_.front());
+        work_.pop_front();
+        if (work.signal != 0) {
+            queued_signals_.erase(work.signal);
+            server_.on_signal(work.signal);
+        } else {
+            --queued_messages_;
+            server_.on_message(work.message);
+        }
+    }
+    if (!work_.empty()) schedule_work();
+}
+
+void BuiltInParent::retry() {
+    retry_delay_ = std::min(retry_delay_ * 2, kMaxRetryDelay);
+    server_.flush();
+    if (!server_.has_unsent()) retry_delay_ = kMinRetryDelay;
+    if (server_.accepting() && !work_.empty()) schedule_work();
+}
+
+// ---- to the guest
+
+bool BuiltInParent::send_message(u32 vp_index, u8 sint, std::span<const u8> message) {
+    const HvStatus status = partition_->post_message(vp_index, sint, vmbus::kMessageTypeChannel, message);
+    if (status == HvStatus::InsufficientBuffers) {
+        if (!events_.armed(retry_timer_)) events_.arm(retry_timer_, events_.now() + retry_delay_);
+        return false;
+    }
+    if (status != HvStatus::Success && complaints_.pass())
+        log_.warn(Area::Vmbus, "channel message to VP {} SINT {} dropped: status {:#x}", vp_index, sint,
+                  static_cast<u16>(status));
+    return true;
+}
+
+void BuiltInParent::signal_guest(u32 vp_index, u8 sint, u16 flag) {
+    if (partition_->signal_event(vp_index, sint, flag) != HvStatus::Success) ++lost_signals_;
+}
+
+bool BuiltInParent::connect_event(u32 connection_id) {
+    return partition_->connections().connect(connection_id, {PortKind::Event, static_cast<PortOwner*>(this)});
+}
+void BuiltInParent::disconnect_event(u32 connection_id) { partition_->connections().disconnect(connection_id); }
+
+bool BuiltInParent::read_guest(u64 gpa, void* out, u64 size) { return partition_->read_memory(Gpa(gpa), out, size); }
+bool BuiltInParent::write_guest(u64 gpa, const void* data, u64 size) {
+    return partition_->write_memory(Gpa(gpa), data, size);
+}
+
+// ---- intercepts
+
+u32 BuiltInParent::port_read(Vp&, u16 port, unsigned size) { return ports_.read(port, size); }
+void BuiltInParent::port_write(Vp&, u16 port, unsigned size, u32 value) { ports_.write(port, size, value); }
+
+const BuiltInParent::MmioRange* BuiltInParent::find_mmio(Gpa gpa, unsigned size) const {
+    for (const MmioRange& range : mmio_) {
+        if (gpa >= range.base && gpa - range.base < range.size && size <= range.size - (gpa - range.base))
+            return &range;
+    }
+    return nullptr;
+}
+
+bool BuiltInParent::mmio_read(Vp&, Gpa gpa, unsigned size, u64& value) {
+    const MmioRange* range = find_mmio(gpa, size);
+    if (range == nullptr) return false;
+    value = range->handler->mmio_read(gpa - range->base, size);
+    return true;
+}
+
+bool BuiltInParent::mmio_write(Vp&, Gpa gpa, unsigned size, u64 value) {
+    const MmioRange* range = find_mmio(gpa, size);
+    if (range == nullptr) return false;
+    range->handler->mmio_write(gpa - range->base, size, value);
+    return true;
+}
+
+void BuiltInParent::partition_reset(Vp&) {
+    if (parent_events_.reset) parent_events_.reset();
+}
+void BuiltInParent::partition_shutdown(Vp&) {
+    if (parent_events_.power_off) parent_events_.power_off();
+}
+void BuiltInParent::partition_crashed(Vp&) {
+    if (parent_events_.crashed) parent_events_.crashed(partition_->crash());
+}
+
+/// The timers are the event queue's.
+void BuiltInParent::work_fields(StateVisitor& v) {
+    const VisitScope scope(v, "work");
+    u32 count = static_cast<u32>(work_.size());
+    v("count", count, Fmt::Dec);
+    if (v.loading()) {
+        work_.assign(std::min<std::size_t>(count, kMaxQueuedMessages + vmbus::kMaxRelid), {});
+        queued_signals_.clear();
+        queued_messages_ = 0;
+    }
+    for (std::size_t i = 0; i < work_.size(); ++i) {
+        const VisitScope each(v, std::to_string(i));
+        v("signal", work_[i].signal);
+        v("message", work_[i].message, vmbus::kMaxMessageSize);
+        if (!v.loading()) continue;
+        if (work_[i].signal != 0) {
+            queued_signals_.insert(work_[i].signal);
+        } else {
+            ++queued_messages_;
+        }
+    }
+}
+
+void BuiltInParent::fields(StateVisitor& v) {
+    v("lost_signals", lost_signals_, Fmt::Dec);
+    v("retry_delay", retry_delay_, Fmt::Dec);
+    {
+        const VisitScope scope(v, "vmbus");
+        server_.fields(v);
+    }
+    work_fields(v);
+    for (const auto& controller : storage_) {
+        const VisitScope scope(v, controller->name());
+        controller->fields(v);
+    }
+}
+
+}  // namespace vg::hv::parent

@@ -1,0 +1,257 @@
+#include "hv/parent/storage_controller.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/state.h"
+
+namespace vg::hv::parent {
+
+namespace {
+
+/// Gives a block device to the core; what failed is said once in the log, the guest gets a medium error.
+class DeviceBackend final : public vsp::BlockBackend {
+  public:
+    DeviceBackend(devices::BlockDevice& device, Log& log) : device_(device), log_(log) {}
+    u64 size_bytes() const override { return device_.size_bytes(); }
+    bool read_only() const override { return device_.read_only(); }
+    u32 physical_sector_bytes() const override { return device_.physical_sector_bytes(); }
+    bool read(u64 offset, std::span<u8> out) override { return check("read", offset, device_.read(offset, out)); }
+    bool write(u64 offset, std::span<const u8> data) override {
+        return check("write", offset, device_.write(offset, data));
+    }
+    bool discard(u64 offset, u64 size) override { return check("discard", offset, device_.discard(offset, size)); }
+    bool flush() override { return check("flush", 0, device_.flush()); }
+
+  private:
+    bool check(const char* what, u64 offset, const Result<void>& result) {
+        if (result) return true;
+        if (complaints_.pass())
+            log_.error(Area::Storage, "{}: {} at {:#x}: {}", device_.describe(), what, offset, result.error().text);
+        return false;
+    }
+    devices::BlockDevice& device_;
+    Log& log_;
+    RateLimit complaints_;
+};
+
+/// The ranges of a GPA-direct packet as the data of a request.
+class RangeData final : public vsp::GuestData {
+  public:
+    RangeData(const vmbus::GpaRanges& ranges, vmbus::Notifier& memory) : ranges_(ranges), memory_(memory) {}
+    u64 size() const override { return ranges_.size(); }
+    bool read(u64 offset, std::span<u8> out) override {
+        return ranges_.for_each(offset, out.size(), [&](u64 gpa, u64 at, u64 size) {
+            return memory_.read_guest(gpa, out.data() + at, size);
+        });
+    }
+    bool write(u64 offset, std::span<const u8> data) override {
+        return ranges_.for_each(offset, data.size(), [&](u64 gpa, u64 at, u64 size) {
+            return memory_.write_guest(gpa, data.data() + at, size);
+        });
+    }
+
+  private:
+    const vmbus::GpaRanges& ranges_;
+    vmbus::Notifier& memory_;
+};
+
+/// The controller's GUID with the unit's address mixed in: stable from run to run, different for each disk.
+vsp::DiskIdentity identity_of(const Guid& controller, u8 path, u8 target, u8 lun) {
+    vsp::DiskIdentity identity;
+    std::copy(controller.begin(), controller.end(), identity.id.begin());
+    identity.id[1] = static_cast<u8>(identity.id[1] ^ path);
+    identity.id[2] = static_cast<u8>(identity.id[2] ^ target);
+    identity.id[3] = static_cast<u8>(identity.id[3] ^ lun);
+    return identity;
+}
+
+}  // namespace
+
+StorageController::StorageController(std::string name, const Guid& instance, EventQueue& events, Log& log,
+                                     u16 max_sub_channels)
+    : name_(std::move(name)),
+      instance_(instance),
+      events_(events),
+      log_(log),
+      core_(std::make_unique<vsp::Storage>(static_cast<vsp::StorageHost&>(*this), max_sub_channels)),
+      timer_(events.add(name_ + "/completions", [this](VTime due) { finish_due(due); })) {}
+
+StorageController::~StorageController() { events_.cancel(timer_); }
+
+Result<void> StorageController::attach(u8 path, u8 target, u8 lun, std::unique_ptr<devices::BlockDevice> device) {
+    if (device->size_bytes() < vsp::kSectorSize)
+        return fail(Error::Code::Usage, name_ + ": " + device->describe() + " is smaller than one sector");
+    Disk disk{path, target, lun, std::move(device), nullptr, nullptr};
+    disk.backend = std::make_unique<DeviceBackend>(*disk.device, log_);
+    disk.scsi =
+        std::make_unique<vsp::ScsiDisk>(*disk.backend, identity_of(instance_, path, target, lun), core_->scratch());
+    if (!core_->attach(path, target, lun, *disk.scsi)) {
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: path {} target {} LUN {} is taken or out of range (path 0..{}, target "
+                                "0..{}, at most {} disks)",
+                                name_, path, target, lun, vsp::Storage::kPaths - 1, vsp::Storage::kTargets - 1,
+                                vsp::Storage::kMaxUnits));
+    }
+    disks_.push_back(std::move(disk));
+    return {};
+}
+
+void StorageController::opened(vmbus::Channel& channel) {
+    if (channel.sub_channel() == 0) core_->reset();
+    open_[channel.relid()] = {&channel, false, {}};
+}
+
+void StorageController::closed(vmbus::Channel& channel) {
+    core_->channel_closed(channel.relid());
+    if (channel.sub_channel() == 0) core_->reset();
+    open_.erase(channel.relid());
+}
+
+void StorageController::signalled(vmbus::Channel& channel) {
+    const auto it = open_.find(channel.relid());
+    if (it != open_.end()) pump(it->second);
+}
+
+/// Takes packets until the ring is empty or the core is full. Completions without room hold further packets back, so
+/// that a guest that never reads its answers cannot make this grow.
+void StorageController::pump(OpenChannel& open) {
+    vmbus::Packet packet;
+    open.stalled = false;
+    if (!send_unsent(open)) return;
+    for (;;) {
+        if (!core_->can_accept()) {
+            open.stalled = true;
+            break;
+        }
+        if (!open.unsent.empty() || !open.channel->read_packet(packet)) break;
+        take(open, packet);
+    }
+    open.channel->commit();
+}
+
+void StorageController::take(OpenChannel& open, const vmbus::Packet& packet) {
+    // A completion or anything else that is not a request has nothing to say to a disk controller.
+    if (packet.type != vmbus::PacketType::InBand && packet.type != vmbus::PacketType::GpaDirect) return;
+    vsp::StoragePacket request;
+    request.channel = open.channel->relid();
+    request.sub_channel = open.channel->sub_channel() != 0;
+    request.transaction_id = packet.transaction_id;
+    request.completion_requested = packet.completion_requested();
+    request.payload = packet.payload;
+    RangeData data(ranges_, open.channel->server().notifier());
+    if (packet.type == vmbus::PacketType::GpaDirect) {
+        request.data_malformed = !ranges_.parse(packet.extension);
+        if (!request.data_malformed) request.data = &data;
+    }
+    core_->on_packet(request);
+}
+
+bool StorageController::send_unsent(OpenChannel& open) {
+    while (!open.unsent.empty()) {
+        const auto& [transaction_id, reply] = open.unsent.front();
+        if (!open.channel->write_completion(transaction_id, reply)) return false;
+        open.unsent.pop_front();
+    }
+    return true;
+}
+
+void StorageController::complete(u32 channel, u64 transaction_id, std::span<const u8> packet) {
+    const auto it = open_.find(channel);
+    if (it == open_.end()) return;
+    OpenChannel& open = it->second;
+    if (open.unsent.empty() && open.channel->write_completion(transaction_id, packet)) return;
+    Reply reply;
+    std::copy(packet.begin(), packet.end(), reply.begin());
+    open.unsent.emplace_back(transaction_id, reply);
+}
+
+void StorageController::schedule(u32 slot, u32 bytes) {
+    sequence_of_[slot] = next_sequence_;
+    due_.insert({events_.now() + storage_latency_ns(bytes), next_sequence_++, slot});
+    arm();
+}
+
+void StorageController::arm() {
+    if (due_.empty()) {
+        events_.cancel(timer_);
+    } else if (events_.due(timer_) != due_.begin()->when) {
+        events_.arm(timer_, due_.begin()->when);
+    }
+}
+
+void StorageController::finish_due(VTime now) {
+    while (!due_.empty() && due_.begin()->when <= now) {
+        const Due first = *due_.begin();
+        due_.erase(due_.begin());
+        // The slot may have been emptied by a reset and taken again since.
+        if (sequence_of_[first.slot] == first.sequence) core_->finish(first.slot);
+    }
+    for (auto& [relid, open] : open_) {
+        if (open.stalled) pump(open);
+    }
+    arm();
+}
+
+void StorageController::offer_sub_channels(u16 count) {
+    for (auto& [relid, open] : open_) {
+        if (open.channel->sub_channel() != 0) continue;
+        open.channel->offer_sub_channels(count);
+        return;
+    }
+}
+
+void StorageController::restored(vmbus::Channel& channel) { open_[channel.relid()] = {&channel, false, {}}; }
+
+void StorageController::fields(StateVisitor& v) {
+    {
+        const VisitScope scope(v, "core");
+        core_->fields(v);
+    }
+    channel_fields(v);
+    due_fields(v);
+    for (const Disk& disk : disks_) {
+        const VisitScope scope(v, fmt::format("disk{}.{}.{}", disk.path, disk.target, disk.lun));
+        v.note("image", disk.device->describe());
+        disk.scsi->fields(v);
+    }
+}
+
+void StorageController::channel_fields(StateVisitor& v) {
+    for (auto& [relid, open] : open_) {
+        const VisitScope scope(v, fmt::format("channel{}", relid));
+        v("stalled", open.stalled);
+        u32 count = static_cast<u32>(open.unsent.size());
+        v("unsent", count, Fmt::Dec);
+        if (v.loading()) open.unsent.resize(std::min(count, 2 * vsp::Storage::kMaxInFlight));
+        for (std::size_t i = 0; i < open.unsent.size(); ++i) {
+            const VisitScope each(v, std::to_string(i));
+            v("transaction_id", open.unsent[i].first);
+            v("reply", open.unsent[i].second);
+        }
+    }
+}
+
+/// The timer itself is the event queue's.
+void StorageController::due_fields(StateVisitor& v) {
+    v("next_sequence", next_sequence_, Fmt::Dec);
+    std::vector<Due> list(due_.begin(), due_.end());
+    u32 count = static_cast<u32>(list.size());
+    v("due", count, Fmt::Dec);
+    if (v.loading()) list.assign(std::min(count, vsp::Storage::kMaxInFlight), {});
+    for (std::size_t i = 0; i < list.size(); ++i) {
+        const VisitScope each(v, fmt::format("due{}", i));
+        v("when", list[i].when, Fmt::Dec);
+        v("sequence", list[i].sequence, Fmt::Dec);
+        v("slot", list[i].slot, Fmt::Dec);
+    }
+    if (!v.loading()) return;
+    due_.clear();
+    for (const Due& due : list) {
+        if (due.slot >= vsp::Storage::kMaxInFlight) continue;
+        due_.insert(due);
+        sequence_of_[due.slot] = std::max(sequence_of_[due.slot], due.sequence);
+    }
+}
+
+}  // namespace vg::hv::parent

@@ -1,0 +1,89 @@
+// The synthetic interrupt controller of one VP: SINTs, message page, event flags page. Rows S-01..S-10, M-15..M-21;
+// TLFS 6.0b "Virtual Interrupts".
+#pragma once
+
+#include <array>
+#include <deque>
+#include <span>
+
+#include "base/types.h"
+#include "hv/overlay.h"
+#include "hv/spec/status.h"
+#include "hv/spec/synic.h"
+
+namespace vg {
+class StateVisitor;
+}
+
+namespace vg::hv {
+
+class Vp;
+
+/// Called on the VP's thread (or, from the host side, between slices). Nothing here trusts the pages' content: the
+/// guest may write anything into them at any time.
+class Synic {
+  public:
+    /// Messages that wait for one SINT's slot (S-03 asks for at least 16).
+    static constexpr std::size_t kQueueLimit = 64;
+
+    /// What became of an attempt to write a message slot.
+    enum class Attempt : u8 {
+        Delivered,
+        Busy,  ///< slot occupied: its pending flag is set, so the guest will write EOM
+        Off    ///< SCONTROL or SIMP disabled
+    };
+
+    explicit Synic(Vp& vp);
+
+    /// Queues a message for a SINT and delivers what the slot allows, first in, first out.
+    /// InvalidSynicState if the SynIC is off, InsufficientBuffers if the queue is full, InvalidParameter for a
+    /// payload over 240 bytes or type 0. Nothing is queued unless Success is returned.
+    HvStatus post(u8 sint, u32 type, u64 origin, std::span<const u8> payload);
+    /// One attempt without queueing (synthetic timers keep their own pending state, S-85).
+    Attempt try_deliver(u8 sint, u32 type, u64 origin, std::span<const u8> payload);
+    /// Sets an event flag and interrupts if it was clear (S-06). InvalidSynicState, and nothing set, if SynIC or SIEFP
+    /// is off or the SINT masked (S-07); InvalidParameter for a flag beyond the SINT's.
+    HvStatus signal(u8 sint, u16 flag);
+    /// Delivers what waits, queued messages first, then timers' (M-19; also after anything that may free a slot).
+    void rescan();
+
+    // ---- registers; setters return false for #GP(0)
+    [[nodiscard]] u64 scontrol() const { return scontrol_; }
+    [[nodiscard]] u64 siefp() const { return siefp_; }
+    [[nodiscard]] u64 simp() const { return simp_; }
+    [[nodiscard]] u64 sint(unsigned index) const { return sint_[index]; }
+    void set_scontrol(u64 value);
+    void set_siefp(u64 value);
+    void set_simp(u64 value);
+    [[nodiscard]] bool set_sint(unsigned index, u64 value);
+
+    [[nodiscard]] std::size_t queued(u8 sint) const { return queue_[sint].size(); }
+    /// Reset values, pages removed, queues dropped (S-10).
+    void reset();
+    void fields(StateVisitor& v);
+
+  private:
+    struct Message {
+        u32 type = 0;
+        u8 size = 0;
+        u64 origin = 0;
+        std::array<u8, kMessagePayloadMax> payload{};
+    };
+
+    [[nodiscard]] bool messages_on() const;
+    [[nodiscard]] bool events_on() const;
+    void drain(u8 sint);
+    void interrupt(u8 sint);
+    /// True if the slot is occupied after its pending flag was set (S-03, S-04).
+    bool busy_with_pending(Spa slot);
+    void write_slot(Spa slot, u32 type, u64 origin, std::span<const u8> payload);
+    void update_auto_eoi(u8 vector);
+
+    Vp& vp_;
+    OverlayPage message_page_, event_page_;
+    u64 scontrol_ = 0, siefp_ = 0, simp_ = 0;
+    std::array<u64, kSintCount> sint_{};
+    std::array<std::deque<Message>, kSintCount> queue_;
+};
+
+}  // namespace vg::hv

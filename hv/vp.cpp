@@ -1,0 +1,234 @@
+#include "hv/vp.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <string>
+
+#include "base/bits.h"
+#include "base/state.h"
+#include "hv/cpuid.h"
+#include "hv/hypercall.h"
+#include "hv/hypervisor.h"
+#include "hv/msrs.h"
+#include "hv/spec/msr.h"
+#include "hv/stimer.h"
+#include "hv/synic.h"
+
+namespace vg::hv {
+namespace {
+
+using cpu::virt::Action;
+using cpu::virt::Exit;
+using cpu::virt::ExitReason;
+
+constexpr mmu::SlatPermissions kDataPage{.read = true, .write = true, .execute = false};
+
+constexpr u32 kIa32Tsc = 0x10, kIa32TscAdjust = 0x3b;
+/// The synthetic range, and the two registers whose writes make the reference TSC page wrong.
+constexpr cpu::virt::Controls::MsrRange kMsrRanges[] = {
+    {kIa32Tsc, kIa32Tsc}, {kIa32TscAdjust, kIa32TscAdjust}, {msr::kFirst, msr::kLast}};
+
+Action inject(Exit& exit, u8 vector, u32 error_code, u64 cr2 = 0) {
+    exit.fault = cpu::Fault{};
+    exit.fault.vector = vector;
+    exit.fault.has_error = true;
+    exit.fault.error_code = error_code;
+    exit.fault.cr2 = cr2;
+    return Action::Inject;
+}
+
+/// Largest naturally aligned power of two that starts at `gpa` and takes no more than `size` (at most 8).
+u32 piece(u64 gpa, u32 size) {
+    const u32 aligned = 1u << std::min(std::countr_zero(gpa | 8), 3);
+    return std::min(aligned, std::bit_floor(size));
+}
+
+}  // namespace
+
+Vp::Vp(Partition& partition, u32 index, const cpu::CpuModel& model, u32 apic_id)
+    : partition_(partition),
+      index_(index),
+      processor_(std::make_unique<cpu::Vp>(
+          cpu::VpEnvironment{partition.hypervisor().memory(), partition.hypervisor().events(),
+                             partition.hypervisor().log(), model, partition.apic_bus(), *this},
+          fmt::format("{}.vp{}", partition.config().name, index), index, apic_id)),
+      assist_page_(partition, kDataPage),
+      synic_(std::make_unique<Synic>(*this)),
+      timers_(std::make_unique<SyntheticTimers>(*this)) {
+    cpu::virt::Controls controls;
+    controls.cpuid = true;
+    controls.hypercall = true;
+    controls.io_all = true;
+    controls.msr_ranges = kMsrRanges;
+    controls.slat = partition.slat();
+    processor_->levels().push_back({controls, this});
+    processor_->update_context();
+    start_tsc();
+}
+
+Vp::~Vp() = default;
+
+Action Vp::on_exit(cpu::Vp&, Exit& exit) {
+    ++exit_counts_[static_cast<unsigned>(exit.reason) % exit_counts_.size()];
+    switch (exit.reason) {
+        case ExitReason::Cpuid:
+            apply_cpuid(partition_, processor_->model(), exit.leaf, exit.regs);
+            return Action::Complete;
+        case ExitReason::Msr:
+            return on_msr(exit);
+        case ExitReason::Hypercall:
+            return do_hypercall(*this, exit);
+        case ExitReason::Io:
+            return on_io(exit);
+        case ExitReason::Memory:
+            return on_memory(exit);
+        case ExitReason::None:
+        case ExitReason::Halt:
+        case ExitReason::Cr:
+        case ExitReason::Dr:
+        case ExitReason::DescriptorTable:
+        case ExitReason::Exception:
+        case ExitReason::Rdtsc:
+        case ExitReason::Rdpmc:
+        case ExitReason::Pause:
+        case ExitReason::Mwait:
+        case ExitReason::Monitor:
+        case ExitReason::Invlpg:
+        case ExitReason::Invpcid:
+        case ExitReason::Wbinvd:
+        case ExitReason::Xsetbv:
+        case ExitReason::InterruptWindow:
+        case ExitReason::NmiWindow:
+        case ExitReason::TripleFault:
+        case ExitReason::TaskSwitch:
+        case ExitReason::Vmx:
+        case ExitReason::Svm:
+            break;
+    }
+    return Action::Default;  // this level does not ask for the others
+}
+
+Action Vp::on_msr(Exit& exit) {
+    if (exit.msr < msr::kFirst || exit.msr > msr::kLast) {
+        if (exit.write) partition_.invalidate_reference_page();
+        return Action::Default;
+    }
+    const bool done = exit.write ? write_msr(*this, exit.msr, exit.value) : read_msr(*this, exit.msr, exit.value);
+    return done ? Action::Complete : inject(exit, cpu::kGeneralProtection, 0);
+}
+
+Action Vp::on_io(Exit& exit) {
+    if (exit.write)
+        partition_.sink().port_write(*this, exit.port, exit.size, static_cast<u32>(exit.value));
+    else
+        exit.value = partition_.sink().port_read(*this, exit.port, exit.size);
+    return Action::Complete;
+}
+
+Action Vp::on_memory(Exit& exit) {
+    const bool write = exit.write || exit.slat.access == mmu::Access::Write;
+    if (exit.slat.during_walk || exit.size == 0) {
+        // Paging structures in a hole read as all-ones: present, with reserved bits set. SDM 3A "Page-Fault
+        // Exceptions".
+        constexpr u32 kPresent = 1, kWrite = 2, kUser = 4, kReserved = 8;
+        const u32 code = kPresent | kReserved | (exit.write ? kWrite : 0) | (processor_->cpl() == 3 ? kUser : 0);
+        return inject(exit, cpu::kPageFault, code, exit.gva.value);
+    }
+    if (exit.slat.access == mmu::Access::Fetch) {
+        // All-ones are no instruction.
+        Action action = inject(exit, cpu::kInvalidOpcode, 0);
+        exit.fault.has_error = false;
+        return action;
+    }
+    if (write && partition_.is_hypercall_page(exit.gpa)) return inject(exit, cpu::kGeneralProtection, 0);
+    std::array<u8, sizeof exit.data> bytes{};
+    const u32 size = std::min<u32>(exit.size, static_cast<u32>(bytes.size()));
+    if (write) {
+        if (exit.size > sizeof exit.value)
+            std::memcpy(bytes.data(), exit.data, size);
+        else
+            std::memcpy(bytes.data(), &exit.value, size);
+        write_hole(exit.gpa, size, bytes.data());
+        return Action::Complete;
+    }
+    read_hole(exit.gpa, size, bytes.data());
+    std::memcpy(exit.data, bytes.data(), bytes.size());
+    std::memcpy(&exit.value, bytes.data(), sizeof exit.value);
+    return Action::Complete;
+}
+
+void Vp::read_hole(Gpa gpa, u32 size, u8* out) {
+    while (size != 0) {
+        const u32 part = piece(gpa.value, size);
+        u64 value = ~u64{0};
+        if (!partition_.sink().mmio_read(*this, gpa, part, value)) {
+            value = ~u64{0};
+            if (hole_log_.pass())
+                partition_.hypervisor().log().warn(Area::Hv, "{}: read of {} bytes at unmapped GPA {:#x}, rip {:#x}",
+                                                   processor_->name(), part, gpa.value, processor_->state().rip);
+        }
+        std::memcpy(out, &value, part);
+        out += part;
+        gpa = gpa + part;
+        size -= part;
+    }
+}
+
+void Vp::write_hole(Gpa gpa, u32 size, const u8* data) {
+    while (size != 0) {
+        const u32 part = piece(gpa.value, size);
+        u64 value = 0;
+        std::memcpy(&value, data, part);
+        if (!partition_.sink().mmio_write(*this, gpa, part, value) && hole_log_.pass())
+            partition_.hypervisor().log().warn(Area::Hv, "{}: write of {} bytes at unmapped GPA {:#x}, rip {:#x}",
+                                               processor_->name(), part, gpa.value, processor_->state().rip);
+        data += part;
+        gpa = gpa + part;
+        size -= part;
+    }
+}
+
+void Vp::set_vp_assist_msr(u64 value) {
+    vp_assist_msr_ = value;
+    // Zero also means "no lazy EOI": bit 0 is never set here (S-101).
+    assist_page_.place_zeroed(value);
+}
+
+void Vp::reset() {
+    set_vp_assist_msr(0);
+    timers_->reset();
+    synic_->reset();
+    processor_->reset();
+    start_tsc();
+}
+
+void Vp::start_tsc() {
+    // From the machine's clock, not the processor's: VPs that are reset together get equal TSCs, whatever slice each
+    // of them ran last. The reference TSC page needs that (S-93).
+    processor_->state().tsc_offset = u64{0} - partition_.hypervisor().events().now();
+}
+
+// Ports and shutdown of a processor without an intercepting level would come here: the same answers.
+u32 Vp::port_read(cpu::Vp&, u16 port, unsigned size) { return partition_.sink().port_read(*this, port, size); }
+void Vp::port_write(cpu::Vp&, u16 port, unsigned size, u32 value) {
+    partition_.sink().port_write(*this, port, size, value);
+}
+int Vp::acknowledge_external(cpu::Vp&) { return -1; }  // a partition has no 8259
+void Vp::shutdown(cpu::Vp&) { partition_.sink().partition_shutdown(*this); }
+
+void Vp::fields(StateVisitor& v) {
+    v("vp_assist_msr", vp_assist_msr_);
+    v("exit_counts", exit_counts_, Fmt::Dec);
+    const auto group = [&v](std::string_view name, auto& object) {
+        VisitScope scope(v, name);
+        object.fields(v);
+    };
+    group("assist_page", assist_page_);
+    group("synic", *synic_);
+    group("timers", *timers_);
+    group("processor", *processor_);
+}
+
+}  // namespace vg::hv

@@ -1,0 +1,50 @@
+// ACPI tables of a generation-2 partition and of the bare PC: RSDP, XSDT, FADT, FACS, MADT, DSDT. ACPI 6.5 §5.2.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/types.h"
+#include "machine/guest_memory.h"
+
+namespace vg::machine {
+
+/// Fixed addresses of the board that both the tables and the chips use.
+namespace board {
+inline constexpr u64 kAcpiBase = 0xe0000, kAcpiSize = 0x20000;
+inline constexpr u64 kIoApicBase = 0xfec00000;
+inline constexpr u64 kLowGapBase = 0xf8000000;        ///< RAM stops here; MMIO up to 4 GiB
+inline constexpr u64 kLowMmioSize = 0x06c00000;       ///< what VMBus may use of the low gap: below the IOAPIC
+inline constexpr u64 kHighMmioSize = u64{1} << 32;    ///< and above the end of RAM
+inline constexpr u16 kPmBase = 0x400;                 ///< ACPI fixed hardware: PM1a event, control, timer
+inline constexpr u16 kResetPort = 0xcf9;              ///< FADT reset register: devices::ResetControl
+inline constexpr u8 kResetValue = 0x06;
+inline constexpr u8 kSciIrq = 9;
+inline constexpr u8 kSleepTypeS5 = 5;
+inline constexpr u16 kCom1 = 0x3f8;
+inline constexpr u8 kCom1Irq = 4;
+inline constexpr u16 kRtcPort = 0x70;
+inline constexpr u8 kRtcIrq = 8;
+}  // namespace board
+
+struct AcpiOptions {
+    std::vector<u32> apic_ids;   ///< in VP index order
+    u64 memory_top = 0;          ///< end of RAM above 4 GiB, or 4 GiB
+    bool vmbus = false;          ///< the VMBus device and its MMIO windows (B-11..B-13)
+    std::vector<u8> dsdt;        ///< replaces the built-in DSDT when not empty: a complete table
+    std::string dsdt_name;       ///< for messages
+};
+
+/// One table as laid out, for tests and `inspect`.
+struct AcpiTable {
+    std::string signature;
+    Gpa address;
+    std::vector<u8> content;
+};
+
+/// All tables at their addresses within [board::kAcpiBase, +kAcpiSize); the RSDP is the first.
+/// Error (Usage): the DSDT given is malformed (position and remedy in the text).
+[[nodiscard]] Result<std::vector<AcpiTable>> build_acpi(const AcpiOptions& options);
+
+}  // namespace vg::machine

@@ -1,0 +1,157 @@
+#include "machine/child_machine.h"
+
+#include <fmt/format.h>
+
+#include "base/state.h"
+#include "devices/storage/block_device.h"
+#include "hv/vp.h"
+#include "machine/acpi_tables.h"
+#include "machine/layout.h"
+#include "machine/loader.h"
+
+namespace vg::machine {
+
+namespace {
+
+/// Instance GUID of the n-th SCSI controller of a partition: fixed, so that a guest's device names are too.
+hv::Guid controller_instance(u32 number) {
+    hv::Guid guid = {0x76, 0x65, 0x72, 0x64, 0x69, 0x67, 0x72, 0x49, 0x80, 0x73, 0x63, 0x73, 0x69, 0x00, 0x00, 0x00};
+    guid[15] = static_cast<u8>(number);
+    return guid;
+}
+
+}  // namespace
+
+ChildMachine::~ChildMachine() = default;
+
+Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config, const ChildSection& section,
+                                                           hv::Hypervisor& hypervisor, Spa ram, u64 start_unix_seconds,
+                                                           Events handlers) {
+    auto model = cpu::CpuModel::create(section.cpu.empty() ? config.machine.cpu : section.cpu);
+    if (!model) return Unexpected{model.error().in(section.cpu.empty() ? "machine.cpu" : section.at.text())};
+    std::unique_ptr<ChildMachine> child(new ChildMachine(section, std::move(*model), hypervisor));
+    if (auto ok = child->build(ram, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
+    return child;
+}
+
+Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handlers) {
+    hv::parent::ParentEvents parent_events;
+    parent_events.power_off = [this, off = handlers.shutdown] {
+        const cpu::VpState& s = partition_->vps().front()->processor().state();
+        off(fmt::format("triple fault; last instruction at 0x{:x}", s.rip));
+    };
+    parent_events.reset = [reset = handlers.reset] { reset("the guest asked for a reset"); };
+    parent_events.crashed = [crashed = handlers.crashed](const hv::CrashReport& report) {
+        crashed(fmt::format("the guest reported a crash: P0 0x{:x} P1 0x{:x} P2 0x{:x} P3 0x{:x} P4 0x{:x}{}{}", report.p[0],
+                            report.p[1], report.p[2], report.p[3], report.p[4], report.message.empty() ? "" : "\n",
+                            report.message));
+    };
+    parent_ = std::make_unique<hv::parent::BuiltInParent>(section_.name, hypervisor_.events(), hypervisor_.log(), io_,
+                                                          std::move(parent_events));
+    hv::PartitionConfig partition_config;
+    partition_config.name = section_.name;
+    partition_config.max_vps = section_.processors;
+    partition_ = &hypervisor_.create_partition(std::move(partition_config), *parent_);
+    parent_->attach(*partition_);
+
+    ChipsetEvents chipset_events;
+    chipset_events.console = handlers.console;
+    chipset_events.power_off = [off = handlers.powered_off] { off("the guest powered off"); };
+    chipset_events.reset = [reset = handlers.reset] { reset("the guest asked for a reset"); };
+    chipset_ = std::make_unique<Chipset>(hypervisor_.events(), io_, partition_->apic_bus(),
+                                         start_unix_seconds, std::move(chipset_events));
+    parent_->add_mmio(Gpa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic());
+
+    const RamLayout layout(section_.memory.bytes);
+    if (auto ok = partition_->map_memory(Gpa(0), ram, layout.low, {}); !ok) return ok;
+    if (layout.high != 0) {
+        if (auto ok = partition_->map_memory(Gpa(kFourGiB), ram + layout.low, layout.high, {}); !ok) return ok;
+    }
+    for (u32 i = 0; i < section_.processors; ++i) partition_->create_vp(model_, i);
+    if (auto ok = attach_disks(); !ok) return ok;
+    return load();
+}
+
+Result<void> ChildMachine::attach_disks() {
+    std::vector<hv::parent::StorageController*> controllers;
+    std::vector<std::vector<u32>> used;
+    for (const DiskSection& disk : section_.disks) {
+        while (controllers.size() <= disk.controller) {
+            const auto number = static_cast<u32>(controllers.size());
+            controllers.push_back(&parent_->add_storage_controller(fmt::format("{}.scsi{}", section_.name, number), controller_instance(number)));
+            used.emplace_back();
+        }
+        devices::ImageOptions options;
+        options.path = disk.image;
+        options.overlay = disk.overlay;
+        options.format = disk.format == "raw"   ? devices::ImageFormat::Raw
+                         : disk.format == "vhd" ? devices::ImageFormat::Vhd
+                                                : devices::ImageFormat::Auto;
+        options.mode = disk.write == "direct"    ? devices::WriteMode::Direct
+                       : disk.write == "none"    ? devices::WriteMode::ReadOnly
+                       : disk.overlay.empty()    ? devices::WriteMode::Throwaway
+                                                 : devices::WriteMode::Overlay;
+        auto device = devices::open_image(options);
+        if (!device) return Unexpected{device.error().in(disk.at.text())};
+        auto& taken = used[disk.controller];
+        u32 lun = disk.lun;
+        const auto slot = [&](u32 candidate) { return disk.target * 256 + candidate; };
+        const auto is_taken = [&](u32 candidate) {
+            return std::find(taken.begin(), taken.end(), slot(candidate)) != taken.end();
+        };
+        if (!disk.lun_given) {
+            while (is_taken(lun)) ++lun;
+        }
+        if (is_taken(lun)) {
+            return fail(Error::Code::Usage, fmt::format("{}: controller {} target {} already has a disk at lun {}",
+                                                        disk.at.text(), disk.controller, disk.target, lun));
+        }
+        taken.push_back(slot(lun));
+        disks_.push_back(device->get());
+        auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target), static_cast<u8>(lun),
+                                                             std::move(*device));
+        if (!attached) return Unexpected{attached.error().in(disk.at.text())};
+    }
+    return {};
+}
+
+Result<void> ChildMachine::load() {
+    const RamLayout layout(section_.memory.bytes);
+    AcpiOptions acpi;
+    for (u32 i = 0; i < section_.processors; ++i) acpi.apic_ids.push_back(i);
+    acpi.memory_top = layout.top();
+    acpi.vmbus = true;
+    if (!section_.acpi_dsdt.empty()) {
+        auto dsdt = read_file(section_.acpi_dsdt, board::kAcpiSize);
+        if (!dsdt) return Unexpected{dsdt.error()};
+        acpi.dsdt = std::move(*dsdt);
+        acpi.dsdt_name = section_.acpi_dsdt;
+    }
+    auto tables = build_acpi(acpi);
+    if (!tables) return Unexpected{tables.error()};
+    for (const AcpiTable& table : *tables) {
+        if (!write(table.address, table.content)) VG_UNREACHABLE();  // low memory is always RAM
+    }
+    const LoadRequest request{section_.kernel, section_.initrd, section_.cmdline, layout.map(), tables->front().address};
+    auto entry = load_kernel(*this, request);
+    if (!entry) return Unexpected{entry.error()};
+    kernel_kind_ = entry->kind;
+    if (!enter(*this, partition_->vps().front()->processor(), *entry)) VG_UNREACHABLE();
+    return {};
+}
+
+Result<void> ChildMachine::flush_disks() {
+    for (devices::BlockDevice* disk : disks_) {
+        if (disk->read_only()) continue;
+        if (auto ok = disk->flush(); !ok) return ok;
+    }
+    return {};
+}
+
+void ChildMachine::fields(StateVisitor& v) {
+    chipset_->fields(v);
+    VisitScope scope(v, "parent");
+    parent_->fields(v);
+}
+
+}  // namespace vg::machine

@@ -1,0 +1,61 @@
+// One child partition under the built-in parent: its partition, board, providers and disks.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cpu/model.h"
+#include "hv/hypervisor.h"
+#include "hv/parent/built_in_parent.h"
+#include "machine/chipset.h"
+#include "machine/config.h"
+#include "machine/guest_memory.h"
+
+namespace vg::machine {
+
+/// A generation-2 child. The machine owns it and hears how it ends through `Events`.
+class ChildMachine final : public GuestMemory {
+  public:
+    struct Events {
+        std::function<void(u8)> console;
+        std::function<void(std::string why)> powered_off, reset, crashed, shutdown;
+    };
+    /// @param ram  where its RAM lies in system-physical space: already added to `memory`
+    static Result<std::unique_ptr<ChildMachine>> create(const Config& config, const ChildSection& section,
+                                                        hv::Hypervisor& hypervisor, Spa ram, u64 start_unix_seconds,
+                                                        Events handlers);
+    ~ChildMachine() override;
+
+    [[nodiscard]] const std::string& name() const { return section_.name; }
+    [[nodiscard]] const std::string& kernel_kind() const { return kernel_kind_; }
+    [[nodiscard]] hv::Partition& partition() { return *partition_; }
+    [[nodiscard]] hv::parent::BuiltInParent& parent() { return *parent_; }
+    [[nodiscard]] Chipset& chipset() { return *chipset_; }
+    [[nodiscard]] const cpu::CpuModel& model() const { return model_; }
+    Result<void> flush_disks();
+    void fields(StateVisitor& v);
+
+    bool write(Gpa gpa, std::span<const u8> data) override { return partition_->write_memory(gpa, data.data(), data.size()); }
+    bool read(Gpa gpa, std::span<u8> out) override { return partition_->read_memory(gpa, out.data(), out.size()); }
+
+  private:
+    ChildMachine(const ChildSection& section, cpu::CpuModel model, hv::Hypervisor& hypervisor)
+        : section_(section), model_(std::move(model)), hypervisor_(hypervisor), io_(hypervisor.log()) {}
+    Result<void> build(Spa ram, u64 start_unix_seconds, Events handlers);
+    Result<void> attach_disks();
+    Result<void> load();
+
+    ChildSection section_;
+    cpu::CpuModel model_;
+    hv::Hypervisor& hypervisor_;
+    devices::IoBus io_;
+    std::unique_ptr<hv::parent::BuiltInParent> parent_;
+    hv::Partition* partition_ = nullptr;
+    std::unique_ptr<Chipset> chipset_;
+    std::vector<devices::BlockDevice*> disks_;
+    std::string kernel_kind_;
+};
+
+}  // namespace vg::machine

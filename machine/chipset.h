@@ -1,0 +1,53 @@
+// The chips that a generation-2 partition and the bare PC have in common, and their wiring.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/events.h"
+#include "base/log.h"
+#include "cpu/apic.h"
+#include "devices/acpi_pm.h"
+#include "devices/cmos_rtc.h"
+#include "devices/core/io.h"
+#include "devices/ioapic.h"
+#include "devices/reset_control.h"
+#include "devices/uart16550.h"
+
+namespace vg::machine {
+
+/// What the guest asks of the board.
+struct ChipsetEvents {
+    std::function<void()> power_off, reset;
+    std::function<void(u8)> console;  ///< a byte sent by COM1
+};
+
+/// IOAPIC, COM1, CMOS clock, ACPI fixed hardware, reset register, mapped on one port bus. The IOAPIC's MMIO range is
+/// the owner's to map (board::kIoApicBase).
+class Chipset final : private devices::MessageSink, private cpu::EoiListener {
+  public:
+    /// @param apics  where interrupt messages go; the IOAPIC listens to its EOIs
+    Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers);
+
+    [[nodiscard]] devices::Ioapic& ioapic() { return ioapic_; }
+    [[nodiscard]] devices::Uart16550& com1() { return com1_; }
+    [[nodiscard]] devices::AcpiPm& pm() { return pm_; }
+    void fields(StateVisitor& v);
+
+  private:
+    void send(u64 address, u32 data) override;
+    void eoi(u8 vector) override { ioapic_.eoi(vector); }
+
+    cpu::ApicBus& apics_;
+    devices::Ioapic ioapic_;
+    devices::Uart16550 com1_;
+    devices::CmosRtc rtc_;
+    devices::AcpiPm pm_;
+    devices::ResetControl reset_;
+};
+
+/// Address and data of a message-signalled interrupt as an APIC message. SDM 3A "Message Signalled Interrupts".
+[[nodiscard]] cpu::InterruptMessage decode_msi(u64 address, u32 data);
+
+}  // namespace vg::machine

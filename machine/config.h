@@ -1,0 +1,207 @@
+// The machine's configuration: what a TOML file says, with defaults filled in. cli.md §4.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "base/types.h"
+
+namespace vg::machine {
+
+/// Where a value was written, for messages: `file:line:column`, or "command line".
+struct Location {
+    std::string file;
+    u32 line = 0, column = 0;
+    [[nodiscard]] std::string text() const;
+};
+
+/// A size in bytes, written "512 MiB" (B, KiB, MiB, GiB, TiB).
+struct ByteSize {
+    u64 bytes = 0;
+    bool operator==(const ByteSize&) const = default;
+};
+/// A duration in virtual or wall nanoseconds, written "120 s" (ns, us, ms, s, min, h). 0: no limit.
+struct Duration {
+    u64 ns = 0;
+    bool operator==(const Duration&) const = default;
+};
+
+[[nodiscard]] Result<ByteSize> parse_byte_size(std::string_view text);
+[[nodiscard]] Result<Duration> parse_duration(std::string_view text);
+/// "2026-01-01T00:00:00Z" to seconds since 1970.
+[[nodiscard]] Result<u64> parse_clock(std::string_view text);
+[[nodiscard]] std::string to_string(ByteSize size);
+[[nodiscard]] std::string to_string(Duration duration);
+
+struct MachineSection {
+    std::string cpu = "verdigris-v2";
+    ByteSize memory{u64{1} << 30};
+    u32 processors = 1;
+    std::string clock = "2026-01-01T00:00:00Z";
+    std::string scheduler = "deterministic";
+    std::string pace = "auto";
+
+    template <class V>
+    void keys(V& v) {
+        v("cpu", cpu, "named CPU model with feature changes, e.g. \"verdigris-v2,-pcid\"");
+        v("memory", memory, "RAM of the bare PC or of the parent partition");
+        v("processors", processors, "virtual processors of the bare PC or of the parent partition", 1, 16);
+        v("clock", clock, "guest wall clock at start, ISO 8601 UTC; the host's is never read");
+        v.choice("scheduler", scheduler, {"deterministic", "parallel"}, "how virtual processors share the host");
+        v.choice("pace", pace, {"auto", "on", "off"},
+                 "wait for the wall clock when guest time is ahead of it (auto: only for an interactive console)");
+    }
+};
+
+struct HypervisorSection {
+    bool root_scheduler = false;
+    ByteSize memory{u64{64} << 20};
+
+    template <class V>
+    void keys(V& v) {
+        v("root_scheduler", root_scheduler, "the parent partition schedules its children's processors");
+        v("memory", memory, "memory that the hypervisor keeps for itself");
+    }
+};
+
+struct BootSection {
+    std::string kernel, initrd, cmdline, firmware;
+
+    template <class V>
+    void keys(V& v) {
+        v.path("kernel", kernel, "bzImage, PVH ELF or multiboot ELF");
+        v.path("initrd", initrd, "initial RAM disk, or the multiboot module");
+        v("cmdline", cmdline, "kernel command line");
+        v.path("firmware", firmware, "firmware image (SeaBIOS, OVMF)");
+    }
+};
+
+struct DiskSection {
+    std::string bus = "vmbus", image, overlay, format = "auto", write = "overlay";
+    u32 controller = 0, target = 0, lun = 0;
+    bool lun_given = false;
+    Location at;
+
+    template <class V>
+    void keys(V& v) {
+        v.choice("bus", bus, {"vmbus", "ahci", "nvme", "ide", "virtio"}, "how the guest sees it");
+        v.path("image", image, "disk image; never written unless write = \"direct\"");
+        v.path("overlay", overlay, "file that takes the writes, created if missing; left out: thrown away afterwards");
+        v.choice("format", format, {"auto", "raw", "vhd"}, "image format; auto goes by the file's name and signature");
+        v.choice("write", write, {"overlay", "direct", "none"}, "where writes go");
+        v("controller", controller, "SCSI controller", 0, 3);
+        v("target", target, "SCSI target", 0, 1);
+        lun_given = v("lun", lun, "SCSI logical unit; left out: the next free one", 0, 63);
+    }
+};
+
+struct NicSection {
+    std::string bus = "vmbus", backend = "none";
+
+    template <class V>
+    void keys(V& v) {
+        v.choice("bus", bus, {"vmbus", "virtio", "e1000e"}, "how the guest sees it");
+        v.choice("backend", backend, {"none", "slirp", "tap", "pcap"}, "what it is connected to");
+    }
+};
+
+struct ChildSection {
+    std::string name = "child";
+    u32 generation = 2, processors = 1;
+    ByteSize memory{u64{512} << 20};
+    std::string cpu, kernel, initrd, cmdline, acpi_dsdt;
+    std::vector<DiskSection> disks;
+    std::vector<NicSection> nics;
+    Location at;
+
+    template <class V>
+    void keys(V& v) {
+        v("name", name, "name of the partition");
+        v("generation", generation, "2: synthetic devices only; 1: legacy chipset too", 1, 2);
+        v("processors", processors, "virtual processors", 1, 16);
+        v("memory", memory, "RAM of the partition");
+        v("cpu", cpu, "CPU model; left out: the machine's");
+        v.path("kernel", kernel, "bzImage or PVH ELF");
+        v.path("initrd", initrd, "initial RAM disk");
+        v("cmdline", cmdline, "kernel command line");
+        v.path("acpi_dsdt", acpi_dsdt, "compiled DSDT that replaces the built-in one");
+        v.tables("disk", disks, "disks");
+        v.tables("nic", nics, "network adapters");
+    }
+};
+
+struct DevicesSection {
+    u32 isa_debug_exit = 0;
+    bool testdev = false, fw_cfg = true;
+
+    template <class V>
+    void keys(V& v) {
+        v("isa_debug_exit", isa_debug_exit, "I/O port of the exit device; 0: absent", 0, 0xffff);
+        v("testdev", testdev, "test device of kvm-unit-tests");
+        v("fw_cfg", fw_cfg, "firmware configuration interface at port 0x510 (bare PC)");
+    }
+};
+
+struct TestSection {
+    std::vector<std::string> expect, fail_on;
+    Duration guest_time, wall_time;
+    u32 pass_value = 0;
+
+    template <class V>
+    void keys(V& v) {
+        v("expect", expect, "regular expressions that must appear on the console, in order");
+        v("fail_on", fail_on, "regular expressions that fail the run");
+        v("guest_time", guest_time, "virtual time budget");
+        v("wall_time", wall_time, "wall clock limit");
+        v("pass_value", pass_value, "isa-debug-exit value that passes", 0, 0x7fffffff);
+    }
+};
+
+/// The whole configuration. Value type; paths are absolute or relative to the working directory after loading.
+struct Config {
+    std::string file;  ///< where it came from, for messages
+    MachineSection machine;
+    std::optional<HypervisorSection> hypervisor;
+    std::optional<BootSection> boot;
+    std::vector<DiskSection> disks;
+    std::vector<NicSection> nics;
+    std::vector<ChildSection> children;
+    DevicesSection devices;
+    std::optional<TestSection> test;
+
+    template <class V>
+    void keys(V& v) {
+        v.table("machine", machine, "the machine");
+        v.table("hypervisor", hypervisor, "puts the hypervisor under the machine");
+        v.table("boot", boot, "what the bare PC or the parent partition boots");
+        v.tables("disk", disks, "the machine's own disks");
+        v.tables("nic", nics, "the machine's own network adapters");
+        v.tables("child", children, "partitions created at start by the built-in parent");
+        v.table("devices", devices, "test devices");
+        v.table("test", test, "verdict of `verdigris test` and of `run`");
+    }
+};
+
+/// One `-s KEY=VALUE`.
+using Override = std::pair<std::string, std::string>;
+
+/// Loads a file and applies overrides. Errors (Usage) have the form `file:line:column: what; remedy`.
+[[nodiscard]] Result<Config> load_config(const std::string& path, const std::vector<Override>& overrides);
+/// The same from text; `name` stands for the file in messages, `directory` is what relative paths are relative to.
+[[nodiscard]] Result<Config> parse_config(std::string_view text, const std::string& name, const std::string& directory,
+                                          const std::vector<Override>& overrides);
+/// Rules that concern several keys: what this version can build. Errors as above.
+[[nodiscard]] Result<void> check_config(const Config& config);
+/// The effective configuration as TOML that loads to the same value.
+[[nodiscard]] std::string show_config(const Config& config);
+/// JSON Schema of the configuration file.
+[[nodiscard]] std::string config_schema();
+
+/// The known name nearest to a mistyped one, or "" if none is near.
+[[nodiscard]] std::string nearest_name(std::string_view name, const std::vector<std::string>& known);
+
+}  // namespace vg::machine

@@ -1,0 +1,130 @@
+#include "machine/console_script.h"
+
+#include <fmt/format.h>
+
+#include <cctype>
+
+namespace vg::machine {
+
+namespace {
+
+constexpr std::size_t kMaxLine = 4096;
+
+int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    const char lower = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+}  // namespace
+
+Result<SendRule> parse_send_rule(std::string_view text) {
+    const std::size_t arrow = text.find("=>");
+    const auto bad = [&](std::string_view why) {
+        return fail(Error::Code::Usage,
+                    fmt::format("--send \"{}\": {}; write for example --send \"login:=>root\\n\"", text, why));
+    };
+    if (arrow == std::string_view::npos) return bad("no \"=>\" between expression and text");
+    SendRule rule{std::string(text.substr(0, arrow)), ""};
+    const std::string_view raw = text.substr(arrow + 2);
+    for (std::size_t i = 0; i < raw.size(); ++i) {
+        if (raw[i] != '\\') {
+            rule.text += raw[i];
+            continue;
+        }
+        const char next = i + 1 < raw.size() ? raw[i + 1] : '\0';
+        ++i;
+        if (next == 'n') rule.text += '\n';
+        else if (next == 'r') rule.text += '\r';
+        else if (next == 't') rule.text += '\t';
+        else if (next == '\\') rule.text += '\\';
+        else if (next == 'x' && i + 2 < raw.size() && hex_digit(raw[i + 1]) >= 0 && hex_digit(raw[i + 2]) >= 0) {
+            rule.text += static_cast<char>(hex_digit(raw[i + 1]) * 16 + hex_digit(raw[i + 2]));
+            i += 2;
+        } else {
+            return bad("unknown escape; known are \\n \\r \\t \\\\ \\xHH");
+        }
+    }
+    return rule;
+}
+
+Result<ConsoleScript::Pattern> ConsoleScript::compile(const std::string& source, std::string_view what) {
+    try {
+        return Pattern{source, std::regex(source, std::regex::ECMAScript | std::regex::optimize)};
+    } catch (const std::regex_error& error) {
+        return fail(Error::Code::Usage, fmt::format("{} \"{}\" is not a regular expression: {}", what, source, error.what()));
+    }
+}
+
+Result<ConsoleScript> ConsoleScript::create(const std::vector<std::string>& expect, const std::vector<std::string>& fail_on,
+                                            const std::vector<SendRule>& sends) {
+    ConsoleScript script;
+    for (const std::string& source : expect) {
+        auto pattern = compile(source, "--expect");
+        if (!pattern) return Unexpected{pattern.error()};
+        script.expect_.push_back(std::move(*pattern));
+    }
+    for (const std::string& source : fail_on) {
+        auto pattern = compile(source, "--fail-on");
+        if (!pattern) return Unexpected{pattern.error()};
+        script.fail_on_.push_back(std::move(*pattern));
+    }
+    for (const SendRule& rule : sends) {
+        auto pattern = compile(rule.after, "--send");
+        if (!pattern) return Unexpected{pattern.error()};
+        script.sends_.push_back({std::move(*pattern), rule.text});
+    }
+    return script;
+}
+
+void ConsoleScript::match(const Send& send) {
+    if (failed_.empty()) {
+        for (const Pattern& pattern : fail_on_) {
+            if (std::regex_search(line_, pattern.regex)) {
+                failed_ = pattern.source;
+                break;
+            }
+        }
+    }
+    std::smatch found;
+    while (next_expect_ < expect_.size()) {
+        const auto from = line_.cbegin() + static_cast<std::ptrdiff_t>(expect_from_);
+        if (!std::regex_search(from, line_.cend(), found, expect_[next_expect_].regex)) break;
+        expect_from_ = static_cast<std::size_t>(found[0].second - line_.cbegin());
+        ++next_expect_;
+    }
+    while (next_send_ < sends_.size()) {
+        const auto from = line_.cbegin() + static_cast<std::ptrdiff_t>(send_from_);
+        if (!std::regex_search(from, line_.cend(), found, sends_[next_send_].after.regex)) break;
+        send_from_ = static_cast<std::size_t>(found[0].second - line_.cbegin());
+        send(sends_[next_send_++].text);
+    }
+}
+
+void ConsoleScript::feed(u8 byte, const Send& send) {
+    if (expect_.empty() && fail_on_.empty() && sends_.empty()) return;
+    if (escape_ == Escape::Started) {
+        escape_ = byte == '[' ? Escape::Csi : Escape::None;
+        return;
+    }
+    if (escape_ == Escape::Csi) {
+        if (byte >= 0x40 && byte <= 0x7e) escape_ = Escape::None;
+        return;
+    }
+    if (byte == 0x1b) {
+        escape_ = Escape::Started;
+        return;
+    }
+    if (byte == '\n') {
+        match(send);
+        line_.clear();
+        expect_from_ = send_from_ = 0;
+        return;
+    }
+    if (byte == '\r') return;
+    if (line_.size() < kMaxLine) line_ += static_cast<char>(byte);
+    // Prompts end without a newline: look after the characters that end them.
+    if (byte == ' ' || byte == ':' || byte == '#' || byte == '$' || byte == '>') match(send);
+}
+
+}  // namespace vg::machine

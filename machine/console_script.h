@@ -1,0 +1,64 @@
+// Watches a console's output: expectations in order, failure patterns, and answers to send.
+#pragma once
+
+#include <functional>
+#include <regex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/types.h"
+
+namespace vg::machine {
+
+/// `--send "AFTER-REGEX=>TEXT"`: TEXT may hold \n, \r, \t, \\ and \xHH.
+struct SendRule {
+    std::string after, text;
+};
+
+/// Matches line by line as text arrives; an unfinished line (a prompt) is matched too. Escape sequences of terminals
+/// are removed before matching. Memory is bounded: a line is cut at 4096 bytes.
+class ConsoleScript {
+  public:
+    using Send = std::function<void(std::string_view)>;
+
+    /// Error (Usage): an expression is not a valid ECMAScript regular expression; says which and why.
+    static Result<ConsoleScript> create(const std::vector<std::string>& expect, const std::vector<std::string>& fail_on,
+                                        const std::vector<SendRule>& sends);
+
+    /// Feeds one byte of output. Sends go through `send`.
+    void feed(u8 byte, const Send& send);
+
+    [[nodiscard]] bool has_expectations() const { return !expect_.empty(); }
+    [[nodiscard]] bool all_seen() const { return next_expect_ == expect_.size(); }
+    /// The failure expression that matched, or "".
+    [[nodiscard]] const std::string& failed() const { return failed_; }
+    /// The expression still waited for, or "".
+    [[nodiscard]] std::string waiting_for() const { return all_seen() ? "" : expect_[next_expect_].source; }
+
+  private:
+    struct Pattern {
+        std::string source;
+        std::regex regex;
+    };
+    struct Rule {
+        Pattern after;
+        std::string text;
+    };
+    static Result<Pattern> compile(const std::string& source, std::string_view what);
+    void match(const Send& send);
+
+    std::vector<Pattern> expect_, fail_on_;
+    std::vector<Rule> sends_;
+    std::size_t next_expect_ = 0, next_send_ = 0;
+    std::string line_, failed_;
+    /// A line satisfies each of expect, send at most once per position: matching restarts behind the last match.
+    std::size_t expect_from_ = 0, send_from_ = 0;
+    enum class Escape : u8 { None, Started, Csi } escape_ = Escape::None;
+};
+
+/// Parses "AFTER=>TEXT". Error (Usage) if there is no "=>" or an escape is wrong.
+[[nodiscard]] Result<SendRule> parse_send_rule(std::string_view text);
+
+}  // namespace vg::machine

@@ -1,0 +1,354 @@
+#include "machine/loader.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include "base/bits.h"
+#include "machine/loader_spec.h"
+
+namespace vg::machine {
+
+namespace {
+
+template <class T>
+T get(std::span<const u8> data, u64 offset) {
+    T value{};
+    if (fits(offset, sizeof(T), data.size())) std::memcpy(&value, data.data() + offset, sizeof(T));
+    return value;
+}
+template <class T>
+void put(std::span<u8> data, u64 offset, T value) {
+    VG_ASSERT(fits(offset, sizeof(T), data.size()));
+    std::memcpy(data.data() + offset, &value, sizeof(T));
+}
+template <class T>
+std::span<const u8> as_bytes(const T& value) {
+    return {reinterpret_cast<const u8*>(&value), sizeof(T)};
+}
+
+Unexpected<Error> bad(const std::string& file, std::string text) {
+    return fail(Error::Code::Usage, fmt::format("{}: {}", file, text));
+}
+
+/// End of the RAM range that holds `base`, or 0.
+u64 ram_end(const LoadRequest& request, u64 base) {
+    for (const MemoryRange& range : request.memory_map) {
+        if (range.type == MemoryRange::kRam && base >= range.base && base - range.base < range.size) {
+            return range.base + range.size;
+        }
+    }
+    return 0;
+}
+
+Result<void> store(GuestMemory& memory, const std::string& file, u64 at, std::span<const u8> data, std::string_view what) {
+    if (memory.write(Gpa(at), data)) return {};
+    return bad(file, fmt::format("{} ({} bytes) does not fit into RAM at 0x{:x}; give the guest more memory", what,
+                                 data.size(), at));
+}
+
+Result<void> store_cmdline(GuestMemory& memory, const LoadRequest& request) {
+    if (request.cmdline.size() + 1 > boot::kCommandLineMax) {
+        return bad(request.kernel, fmt::format("the command line has {} characters, at most {} fit",
+                                               request.cmdline.size(), boot::kCommandLineMax - 1));
+    }
+    return store(memory, request.kernel, boot::kCommandLine,
+                 {reinterpret_cast<const u8*>(request.cmdline.c_str()), request.cmdline.size() + 1}, "the command line");
+}
+
+/// Loads the initrd as high as allowed below 4 GiB. Returns its base and size (0, 0 without one).
+struct Blob {
+    u64 base = 0, size = 0;
+};
+Result<Blob> load_initrd(GuestMemory& memory, const LoadRequest& request, u64 kernel_end, u64 highest) {
+    if (request.initrd.empty()) return Blob{};
+    auto content = read_file(request.initrd, u64{2} << 30);
+    if (!content) return Unexpected{content.error()};
+    const u64 top = std::min(ram_end(request, kernel_end - 1), highest + 1);
+    if (content->size() > top || align_down(top - content->size(), kPageSize) < kernel_end) {
+        return bad(request.initrd, fmt::format("the initrd ({} MiB) does not fit between the kernel's end 0x{:x} and "
+                                               "0x{:x}; give the guest more memory",
+                                               content->size() >> 20, kernel_end, top));
+    }
+    const Blob blob{align_down(top - content->size(), kPageSize), content->size()};
+    if (auto ok = store(memory, request.initrd, blob.base, *content, "the initrd"); !ok) return Unexpected{ok.error()};
+    return blob;
+}
+
+Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image) {
+    using namespace boot;
+    const u16 version = get<u16>(image, kVersion);
+    if (version < 0x20c || (get<u16>(image, kXLoadFlags) & 1) == 0) {
+        return bad(request.kernel, fmt::format("boot protocol {}.{:02} without a 64-bit entry point; use a 64-bit Linux "
+                                               "kernel from 3.8 on", version >> 8, version & 0xff));
+    }
+    const u32 setup_sects = get<u8>(image, kSetupSects) != 0 ? get<u8>(image, kSetupSects) : 4;
+    const u64 code = (u64{setup_sects} + 1) * 512;
+    if (code >= image.size()) {
+        return bad(request.kernel, fmt::format("truncated: {} setup sectors announced, the file has only {} bytes",
+                                               setup_sects, image.size()));
+    }
+    const u64 load = get<u64>(image, kPrefAddress);
+    const u64 init_size = get<u32>(image, kInitSize);
+    const u64 end = load + std::max<u64>(init_size, image.size() - code);
+    if (end > ram_end(request, load)) {
+        return bad(request.kernel, fmt::format("the kernel needs RAM from 0x{:x} to 0x{:x}; give the guest more memory",
+                                               load, end));
+    }
+    if (auto ok = store(memory, request.kernel, load, image.subspan(code), "the kernel"); !ok) return Unexpected{ok.error()};
+    if (request.cmdline.size() > get<u32>(image, kCmdlineSize)) {
+        return bad(request.kernel, fmt::format("the command line has {} characters, this kernel takes {}",
+                                               request.cmdline.size(), get<u32>(image, kCmdlineSize)));
+    }
+    if (auto ok = store_cmdline(memory, request); !ok) return Unexpected{ok.error()};
+    auto initrd = load_initrd(memory, request, align_up(end, kPageSize), get<u32>(image, kInitrdAddrMax));
+    if (!initrd) return Unexpected{initrd.error()};
+
+    std::vector<u8> zero(kPageSize);
+    const u32 header_end = std::min<u32>(kJump + 2 + get<u8>(image, kJump + 1), kHeaderEnd);
+    std::memcpy(zero.data() + kSetupSects, image.data() + kSetupSects, header_end - kSetupSects);
+    put<u8>(zero, kTypeOfLoader, 0xff);
+    put<u32>(zero, kRamdiskImage, static_cast<u32>(initrd->base));
+    put<u32>(zero, kRamdiskSize, static_cast<u32>(initrd->size));
+    put<u32>(zero, kCmdLinePtr, static_cast<u32>(kCommandLine));
+    put<u64>(zero, kZeroRsdp, request.rsdp.value);
+    u8 entries = 0;
+    for (const MemoryRange& range : request.memory_map) {
+        if (entries == kE820Max) break;
+        const u64 at = kZeroE820Table + u64{entries} * kE820EntryBytes;
+        put<u64>(zero, at, range.base);
+        put<u64>(zero, at + 8, range.size);
+        put<u32>(zero, at + 16, range.type);
+        ++entries;
+    }
+    put<u8>(zero, kZeroE820Entries, entries);
+    if (auto ok = store(memory, request.kernel, kZeroPage, zero, "boot parameters"); !ok) return Unexpected{ok.error()};
+
+    EntryState entry;
+    entry.mode = EntryState::Mode::Long64;
+    entry.kind = "bzImage";
+    const u64 name = u64{get<u16>(image, kKernelVersion)} + 0x200;
+    if (get<u16>(image, kKernelVersion) != 0 && name < image.size()) {
+        const auto* text = reinterpret_cast<const char*>(image.data() + name);
+        std::string_view line(text, ::strnlen(text, std::min<u64>(128, image.size() - name)));
+        entry.kind = fmt::format("bzImage {}", line.substr(0, line.find(' ')));
+    }
+    entry.rip = load + 0x200;
+    entry.rsi = kZeroPage;
+    entry.rsp = kStackTop;
+    return entry;
+}
+
+/// One loadable segment, from either ELF class.
+struct Segment {
+    u64 offset, physical, file_size, memory_size;
+};
+struct ElfImage {
+    std::vector<Segment> segments;
+    u64 entry = 0;                 ///< e_entry
+    std::optional<u32> pvh_entry;  ///< from the note
+};
+
+std::optional<u32> find_pvh_note(std::span<const u8> notes) {
+    u64 at = 0;
+    while (fits(at, 12, notes.size())) {
+        const u32 name_size = get<u32>(notes, at), size = get<u32>(notes, at + 4), type = get<u32>(notes, at + 8);
+        const u64 name = at + 12, content = name + align_up(name_size, 4);
+        if (!fits(name, name_size, notes.size()) || !fits(content, size, notes.size())) return std::nullopt;
+        if (type == boot::kPvhNoteType && name_size == 4 && std::memcmp(notes.data() + name, "Xen", 4) == 0 && size >= 4) {
+            return get<u32>(notes, content);
+        }
+        at = content + align_up(size, 4);
+    }
+    return std::nullopt;
+}
+
+template <class Header, class ProgramHeader>
+Result<ElfImage> parse_elf(const std::string& file, std::span<const u8> image) {
+    const auto header = get<Header>(image, 0);
+    ElfImage elf;
+    elf.entry = header.e_entry;
+    if (header.e_phentsize != sizeof(ProgramHeader) ||
+        !fits(header.e_phoff, u64{header.e_phnum} * sizeof(ProgramHeader), image.size())) {
+        return bad(file, fmt::format("the ELF program headers ({} at 0x{:x}) lie outside the file", header.e_phnum,
+                                     u64{header.e_phoff}));
+    }
+    for (u32 i = 0; i < header.e_phnum; ++i) {
+        const auto ph = get<ProgramHeader>(image, header.e_phoff + u64{i} * sizeof(ProgramHeader));
+        if (ph.p_type != PT_LOAD && ph.p_type != PT_NOTE) continue;
+        if (!fits(ph.p_offset, ph.p_filesz, image.size()) || (ph.p_type == PT_LOAD && ph.p_memsz < ph.p_filesz)) {
+            return bad(file, fmt::format("ELF segment {} (offset 0x{:x}, {} bytes) lies outside the file", i,
+                                         u64{ph.p_offset}, u64{ph.p_filesz}));
+        }
+        if (ph.p_type == PT_NOTE) {
+            if (auto entry = find_pvh_note(image.subspan(ph.p_offset, ph.p_filesz))) elf.pvh_entry = entry;
+        } else {
+            elf.segments.push_back({ph.p_offset, ph.p_paddr, ph.p_filesz, ph.p_memsz});
+        }
+    }
+    if (elf.segments.empty()) return bad(file, "the ELF file has nothing to load; name a kernel image");
+    return elf;
+}
+
+/// Copies segments, zeroes the rest; returns the highest address used.
+Result<u64> load_segments(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image, const ElfImage& elf) {
+    u64 end = 0;
+    for (const Segment& segment : elf.segments) {
+        if (segment.memory_size == 0) continue;
+        const u64 top = ram_end(request, segment.physical);
+        if (top == 0 || segment.memory_size > top - segment.physical) {
+            return bad(request.kernel, fmt::format("a segment needs RAM at 0x{:x} ({} bytes); give the guest more memory",
+                                                   segment.physical, segment.memory_size));
+        }
+        if (auto ok = store(memory, request.kernel, segment.physical, image.subspan(segment.offset, segment.file_size),
+                            "a segment"); !ok) {
+            return Unexpected{ok.error()};
+        }
+        end = std::max(end, segment.physical + segment.memory_size);  // fresh RAM is already zero
+    }
+    return align_up(end, kPageSize);
+}
+
+Result<EntryState> load_pvh(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image, const ElfImage& elf) {
+    auto end = load_segments(memory, request, image, elf);
+    if (!end) return Unexpected{end.error()};
+    if (auto ok = store_cmdline(memory, request); !ok) return Unexpected{ok.error()};
+    auto initrd = load_initrd(memory, request, *end, 0xffffffff);
+    if (!initrd) return Unexpected{initrd.error()};
+
+    constexpr u64 kModules = boot::kInfo + 0x100, kMemmap = boot::kInfo + 0x200;
+    boot::HvmStartInfo info{};
+    info.magic = boot::kHvmStartMagic;
+    info.version = 1;
+    info.nr_modules = initrd->size != 0 ? 1 : 0;
+    info.modlist_paddr = info.nr_modules != 0 ? kModules : 0;
+    info.cmdline_paddr = boot::kCommandLine;
+    info.rsdp_paddr = request.rsdp.value;
+    info.memmap_paddr = kMemmap;
+    bool ok = memory.write(Gpa(kModules), as_bytes(boot::HvmModule{initrd->base, initrd->size, 0, 0}));
+    for (const MemoryRange& range : request.memory_map) {
+        if (info.memmap_entries == 100) break;
+        ok = ok && memory.write(Gpa(kMemmap + info.memmap_entries * sizeof(boot::HvmMemmapEntry)),
+                                as_bytes(boot::HvmMemmapEntry{range.base, range.size, range.type, 0}));
+        ++info.memmap_entries;
+    }
+    if (!ok || !memory.write(Gpa(boot::kInfo), as_bytes(info))) {
+        return bad(request.kernel, "low memory for boot information is missing; give the guest more memory");
+    }
+    EntryState entry;
+    entry.mode = EntryState::Mode::Protected32;
+    entry.kind = "PVH ELF";
+    entry.rip = *elf.pvh_entry;
+    entry.rbx = boot::kInfo;
+    return entry;
+}
+
+Result<EntryState> load_multiboot(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image, const ElfImage& elf) {
+    auto end = load_segments(memory, request, image, elf);
+    if (!end) return Unexpected{end.error()};
+    // argv[0] is the image's name, as boot loaders pass it.
+    const std::string name = request.kernel.substr(request.kernel.rfind('/') + 1);
+    LoadRequest with_name = request;
+    with_name.cmdline = request.cmdline.empty() ? name : name + " " + request.cmdline;
+    if (auto ok = store_cmdline(memory, with_name); !ok) return Unexpected{ok.error()};
+    auto module = load_initrd(memory, request, *end, 0xffffffff);
+    if (!module) return Unexpected{module.error()};
+
+    constexpr u64 kModules = boot::kInfo + 0x100, kMemmap = boot::kInfo + 0x200;
+    boot::MultibootInfo info{};
+    info.flags = 1 | (1 << 2) | (1 << 3) | (1 << 6);  // memory, command line, modules, memory map
+    info.mem_lower = 639;
+    info.mem_upper = static_cast<u32>((std::min<u64>(ram_end(request, 0x100000), u64{4} << 30) - 0x100000) >> 10);
+    info.cmdline = static_cast<u32>(boot::kCommandLine);
+    info.mods_count = module->size != 0 ? 1 : 0;
+    info.mods_addr = static_cast<u32>(kModules);
+    info.mmap_addr = static_cast<u32>(kMemmap);
+    const boot::MultibootModule entry_module{static_cast<u32>(module->base), static_cast<u32>(module->base + module->size), 0, 0};
+    bool ok = memory.write(Gpa(kModules), as_bytes(entry_module));
+    for (const MemoryRange& range : request.memory_map) {
+        struct [[gnu::packed]] {
+            u32 size;
+            u64 base, length;
+            u32 type;
+        } const record{20, range.base, range.size, range.type};
+        if (info.mmap_length + sizeof record > 0x800) break;
+        ok = ok && memory.write(Gpa(kMemmap + info.mmap_length), as_bytes(record));
+        info.mmap_length += static_cast<u32>(sizeof record);
+    }
+    if (!ok || !memory.write(Gpa(boot::kInfo), as_bytes(info))) {
+        return bad(request.kernel, "low memory for boot information is missing; give the guest more memory");
+    }
+    EntryState entry;
+    entry.mode = EntryState::Mode::Protected32;
+    entry.kind = "multiboot ELF";
+    entry.rip = elf.entry;
+    entry.rax = boot::kMultibootBootMagic;
+    entry.rbx = boot::kInfo;
+    return entry;
+}
+
+bool has_multiboot_header(std::span<const u8> image) {
+    for (u64 at = 0; at + 12 <= std::min<u64>(image.size(), 8192); at += 4) {
+        const u32 magic = get<u32>(image, at), flags = get<u32>(image, at + 4), checksum = get<u32>(image, at + 8);
+        if (magic == boot::kMultibootMagic && static_cast<u32>(magic + flags + checksum) == 0) return true;
+    }
+    return false;
+}
+
+}  // namespace
+
+Result<std::vector<u8>> read_file(const std::string& path, u64 limit) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    struct stat info {};
+    if (fd < 0 || ::fstat(fd, &info) != 0) {
+        const int code = errno;
+        if (fd >= 0) ::close(fd);
+        return bad(path, fmt::format("cannot be read: {}", std::strerror(code)));
+    }
+    if (static_cast<u64>(info.st_size) > limit) {
+        ::close(fd);
+        return bad(path, fmt::format("has {} bytes, more than the {} allowed here", info.st_size, limit));
+    }
+    std::vector<u8> content(static_cast<std::size_t>(info.st_size));
+    u64 done = 0;
+    while (done < content.size()) {
+        const ssize_t count = ::read(fd, content.data() + done, content.size() - done);
+        if (count <= 0) break;
+        done += static_cast<u64>(count);
+    }
+    ::close(fd);
+    if (done != content.size()) return bad(path, "became shorter while it was read; try again");
+    return content;
+}
+
+Result<EntryState> load_kernel(GuestMemory& memory, const LoadRequest& request) {
+    auto content = read_file(request.kernel, u64{1} << 30);
+    if (!content) return Unexpected{content.error()};
+    const std::span<const u8> image(*content);
+    if (get<u16>(image, boot::kBootFlag) == 0xaa55 && get<u32>(image, boot::kHeaderMagic) == 0x53726448) {
+        return load_bzimage(memory, request, image);
+    }
+    if (image.size() >= 64 && std::memcmp(image.data(), ELFMAG, SELFMAG) == 0) {
+        auto elf = get<u8>(image, EI_CLASS) == ELFCLASS64 ? parse_elf<Elf64_Ehdr, Elf64_Phdr>(request.kernel, image)
+                                                          : parse_elf<Elf32_Ehdr, Elf32_Phdr>(request.kernel, image);
+        if (!elf) return Unexpected{elf.error()};
+        if (elf->pvh_entry) return load_pvh(memory, request, image, *elf);
+        if (has_multiboot_header(image)) return load_multiboot(memory, request, image, *elf);
+        return bad(request.kernel, "an ELF file without PVH note (XEN_ELFNOTE_PHYS32_ENTRY) and without multiboot header; "
+                                   "use the bzImage, or a kernel built with CONFIG_PVH");
+    }
+    return bad(request.kernel, fmt::format("not a kernel: no bzImage signature \"HdrS\" at 0x202 and no ELF magic ({} bytes, "
+                                           "first bytes {:02x} {:02x} {:02x} {:02x}); name a vmlinuz, a PVH ELF or a "
+                                           "multiboot ELF",
+                                           image.size(), get<u8>(image, 0), get<u8>(image, 1), get<u8>(image, 2),
+                                           get<u8>(image, 3)));
+}
+
+}  // namespace vg::machine

@@ -1,0 +1,170 @@
+#include "machine/machine.h"
+
+#include <fmt/format.h>
+
+#include "base/bits.h"
+#include "base/state.h"
+#include "cpu/interp.h"
+#include "hv/hypervisor.h"
+#include "hv/vp.h"
+#include "jit/engine.h"
+#include "machine/child_machine.h"
+#include "machine/pc_machine.h"
+
+namespace vg::machine {
+
+namespace {
+
+/// System-physical layout under the hypervisor: its own memory, then each child's RAM on a 1 GiB boundary, so that
+/// second-level tables can use the largest pages.
+constexpr Spa kHypervisorMemory{u64{1} << 32};
+constexpr Spa kFirstChildMemory{u64{1} << 33};
+
+}  // namespace
+
+Machine::Machine(const Config& config, MachineOptions options)
+    : config_(config), options_(std::move(options)), log_(options_.log_sink) {
+    log_.set_level(options_.log_level);
+    for (const auto& [area, level] : options_.log_areas) log_.set_level(area, level);
+}
+
+Machine::~Machine() {
+    // Processors hold references into memory and engine: they go first.
+    children_.clear();
+    pc_.reset();
+    hypervisor_.reset();
+    scheduler_.reset();
+    engine_.reset();
+}
+
+Result<std::unique_ptr<Machine>> Machine::create(const Config& config, MachineOptions options) {
+    if (auto ok = check_config(config); !ok) return Unexpected{ok.error()};
+    std::unique_ptr<Machine> machine(new Machine(config, std::move(options)));
+    if (auto ok = machine->build(); !ok) return Unexpected{ok.error()};
+    return machine;
+}
+
+Result<void> Machine::build() {
+    if (options_.engine == MachineOptions::EngineKind::Jit) {
+        jit::Options jit_options;
+        jit_options.perf_map = options_.perf_map;
+        auto engine = jit::JitEngine::create(memory_, jit_options);
+        if (!engine) return Unexpected{engine.error()};
+        engine_ = std::move(*engine);
+    } else {
+        engine_ = std::make_unique<cpu::StepEngine>();
+    }
+    scheduler_ = std::make_unique<Scheduler>(events_, clock_, *engine_);
+    return config_.hypervisor ? build_children() : build_pc();
+}
+
+void Machine::end(Outcome::Kind kind, const std::string& who, std::string why, u32 raw) {
+    if (outcome_.kind != Outcome::Kind::None) return;
+    outcome_ = {kind, who.empty() ? std::move(why) : fmt::format("{}: {}", who, why), raw};
+    scheduler_->stop();
+}
+
+/// The machine ends when its last child has powered off, or at the first that ends any other way.
+void Machine::child_ended(const std::string& name, Outcome::Kind kind, std::string why) {
+    if (kind == Outcome::Kind::PoweredOff && --children_running_ != 0) return;
+    end(kind, name, std::move(why));
+}
+
+Result<void> Machine::build_children() {
+    auto start = parse_clock(config_.machine.clock);
+    if (!start) return Unexpected{start.error()};
+    const u64 private_size = align_up(config_.hypervisor->memory.bytes, kPageSize);
+    if (auto ok = memory_.add_ram("hypervisor", kHypervisorMemory, private_size); !ok) return ok;
+    hypervisor_ = std::make_unique<hv::Hypervisor>(memory_, events_, log_, kHypervisorMemory, private_size);
+    Spa next = kFirstChildMemory;
+    for (const ChildSection& section : config_.children) {
+        if (auto ok = memory_.add_ram(section.name, next, section.memory.bytes); !ok) return ok;
+        const std::string name = section.name;
+        ChildMachine::Events handlers;
+        handlers.console = [this, name](u8 byte) {
+            if (options_.console) options_.console(name, byte);
+        };
+        const auto ended = [this, name](Outcome::Kind kind) {
+            return [this, name, kind](std::string why) { child_ended(name, kind, std::move(why)); };
+        };
+        handlers.powered_off = ended(Outcome::Kind::PoweredOff);
+        handlers.reset = ended(Outcome::Kind::Reset);
+        handlers.crashed = ended(Outcome::Kind::Crashed);
+        handlers.shutdown = ended(Outcome::Kind::Shutdown);
+        auto child = ChildMachine::create(config_, section, *hypervisor_, next, *start, std::move(handlers));
+        if (!child) return Unexpected{child.error()};
+        for (const auto& vp : (*child)->partition().vps()) scheduler_->add(vp->processor());
+        children_.push_back(std::move(*child));
+        ++children_running_;
+        next = Spa(align_up(next.value + section.memory.bytes, u64{1} << 30));
+    }
+    return {};
+}
+
+Result<void> Machine::build_pc() {
+    PcMachine::Events handlers;
+    handlers.chipset.console = [this](u8 byte) {
+        if (options_.console) options_.console("", byte);
+    };
+    handlers.chipset.power_off = [this] { end(Outcome::Kind::PoweredOff, "", "the guest powered off"); };
+    handlers.chipset.reset = [this] { end(Outcome::Kind::Reset, "", "the guest asked for a reset"); };
+    handlers.shutdown = [this] { end(Outcome::Kind::Shutdown, "", "triple fault"); };
+    handlers.debug_exit = [this](u32 raw) {
+        end(Outcome::Kind::DebugExit, "", fmt::format("isa-debug-exit with value {}", raw), raw);
+    };
+    auto pc = PcMachine::create(config_, memory_, events_, log_, std::move(handlers));
+    if (!pc) return Unexpected{pc.error()};
+    pc_ = std::move(*pc);
+    for (const auto& vp : pc_->vps()) scheduler_->add(*vp);
+    return {};
+}
+
+std::size_t Machine::console_input(const std::string& partition, std::string_view text) {
+    const std::span<const u8> bytes(reinterpret_cast<const u8*>(text.data()), text.size());
+    if (pc_ != nullptr) return pc_->chipset().com1().receive(bytes);
+    for (const auto& child : children_) {
+        if (partition.empty() || child->name() == partition) return child->chipset().com1().receive(bytes);
+    }
+    return 0;
+}
+
+Result<void> Machine::flush_disks() {
+    for (const auto& child : children_) {
+        if (auto ok = child->flush_disks(); !ok) return ok;
+    }
+    return {};
+}
+
+void Machine::fields(StateVisitor& v) {
+    {
+        VisitScope scope(v, "time");
+        VTime now = clock_.now();
+        v("now", now, Fmt::Dec);
+    }
+    {
+        VisitScope scope(v, "events");
+        events_.fields(v);
+    }
+    if (hypervisor_ != nullptr) {
+        VisitScope scope(v, "hypervisor");
+        hypervisor_->fields(v);
+    }
+    for (const auto& child : children_) {
+        VisitScope scope(v, "child");
+        VisitScope name(v, child->name());
+        child->fields(v);
+    }
+    if (pc_ != nullptr) {
+        VisitScope scope(v, "pc");
+        pc_->fields(v);
+    }
+}
+
+u64 Machine::state_hash() {
+    StateHasher hasher;
+    fields(hasher);
+    memory_.hash(hasher);
+    return hasher.digest();
+}
+
+}  // namespace vg::machine

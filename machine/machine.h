@@ -1,0 +1,107 @@
+// The machine: builds everything from a configuration and owns it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "cpu/engine.h"
+#include "machine/config.h"
+#include "machine/scheduler.h"
+#include "mmu/physical_memory.h"
+
+namespace vg::hv {
+class Hypervisor;
+class Partition;
+}  // namespace vg::hv
+
+namespace vg::machine {
+
+class ChildMachine;
+class PcMachine;
+
+/// Why a machine's run is over, as far as its guests are concerned.
+struct Outcome {
+    enum class Kind : u8 { None, PoweredOff, Reset, Crashed, Shutdown, DebugExit };
+    Kind kind = Kind::None;
+    std::string text;        ///< for people: who and why
+    u32 raw = 0;             ///< DebugExit: the value written
+};
+
+/// What is not part of the machine's meaning: where output goes, which engine runs.
+struct MachineOptions {
+    enum class EngineKind : u8 { Jit, Step };
+    EngineKind engine = EngineKind::Jit;
+    Log::Sink log_sink;
+    Level log_level = Level::Warn;
+    std::vector<std::pair<Area, Level>> log_areas;
+    /// A byte from the console of a partition ("" for the bare PC).
+    std::function<void(const std::string& partition, u8 byte)> console;
+    bool perf_map = false;   ///< name translated code for host perf
+};
+
+/// One whole computer. Everything happens on the thread that calls it; two machines in one process do not know of
+/// each other.
+class Machine {
+  public:
+    /// Builds, loads the kernels and opens the disks. Nothing has been written when it fails.
+    static Result<std::unique_ptr<Machine>> create(const Config& config, MachineOptions options);
+    ~Machine();
+    Machine(const Machine&) = delete;
+    Machine& operator=(const Machine&) = delete;
+
+    /// Runs until virtual time `limit`, the machine's end, or stop().
+    Pause run_until(VTime limit) { return scheduler_->run_until(limit); }
+    void stop() { scheduler_->stop(); }
+    [[nodiscard]] const Outcome& outcome() const { return outcome_; }
+    [[nodiscard]] VTime now() const { return clock_.now(); }
+    [[nodiscard]] u64 instructions() const { return scheduler_->instructions(); }
+
+    /// Console input for a partition ("" or its name). Returns how many bytes were taken. This is a door: what enters
+    /// here is the only thing that makes two runs of one configuration differ.
+    std::size_t console_input(const std::string& partition, std::string_view text);
+
+    /// Flushes every disk to its file.
+    Result<void> flush_disks();
+
+    void fields(StateVisitor& v);
+    /// Hash of all state and touched memory: equal for equal machines.
+    [[nodiscard]] u64 state_hash();
+
+    [[nodiscard]] const Config& config() const { return config_; }
+    [[nodiscard]] Log& log() { return log_; }
+    [[nodiscard]] mmu::PhysicalMemory& memory() { return memory_; }
+    [[nodiscard]] hv::Hypervisor* hypervisor() { return hypervisor_.get(); }
+    [[nodiscard]] const std::vector<std::unique_ptr<ChildMachine>>& children() const { return children_; }
+    [[nodiscard]] cpu::Engine& engine() { return *engine_; }
+    [[nodiscard]] const Scheduler& scheduler() const { return *scheduler_; }
+
+  private:
+    Machine(const Config& config, MachineOptions options);
+    Result<void> build();
+    Result<void> build_children();
+    Result<void> build_pc();
+    void end(Outcome::Kind kind, const std::string& who, std::string why, u32 raw = 0);
+    void child_ended(const std::string& name, Outcome::Kind kind, std::string why);
+
+    Config config_;
+    MachineOptions options_;
+    Log log_;
+    MachineClock clock_;
+    EventQueue events_{clock_};
+    mmu::PhysicalMemory memory_;
+    std::unique_ptr<cpu::Engine> engine_;
+    std::unique_ptr<Scheduler> scheduler_;
+    std::unique_ptr<hv::Hypervisor> hypervisor_;
+    std::vector<std::unique_ptr<ChildMachine>> children_;
+    std::unique_ptr<PcMachine> pc_;
+    Outcome outcome_;
+    std::size_t children_running_ = 0;
+};
+
+}  // namespace vg::machine

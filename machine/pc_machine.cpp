@@ -1,0 +1,122 @@
+#include "machine/pc_machine.h"
+
+#include <fmt/format.h>
+
+#include "base/state.h"
+#include "machine/acpi_tables.h"
+#include "machine/layout.h"
+#include "machine/loader.h"
+
+namespace vg::machine {
+
+namespace {
+
+constexpr u64 kMiB = u64{1} << 20;
+
+}  // namespace
+
+Result<std::unique_ptr<PcMachine>> PcMachine::create(const Config& config, mmu::PhysicalMemory& memory,
+                                                     EventQueue& events, Log& log, Events handlers) {
+    auto model = cpu::CpuModel::create(config.machine.cpu);
+    if (!model) return Unexpected{model.error().in("machine.cpu")};
+    std::unique_ptr<PcMachine> pc(new PcMachine(memory, log, std::move(*model)));
+    if (auto ok = pc->build(config, events, log, std::move(handlers)); !ok) return Unexpected{ok.error()};
+    return pc;
+}
+
+Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log, Events handlers) {
+    handlers_ = std::move(handlers);
+    const u64 bytes = config.machine.memory.bytes;
+    if (bytes < 16 * kMiB || bytes % kPageSize != 0) {
+        return fail(Error::Code::Usage, fmt::format("machine.memory = \"{}\" must be at least 16 MiB in whole pages",
+                                                    to_string(config.machine.memory)));
+    }
+    auto start = parse_clock(config.machine.clock);
+    if (!start) return Unexpected{start.error()};
+    const RamLayout layout(bytes);
+    if (auto ok = memory_.add_ram("ram", Spa(0), layout.low); !ok) return ok;
+    if (layout.high != 0) {
+        if (auto ok = memory_.add_ram("ram-high", Spa(kFourGiB), layout.high); !ok) return ok;
+    }
+    chipset_ = std::make_unique<Chipset>(events, io_, apics_, *start, std::move(handlers_.chipset));
+    if (auto ok = memory_.add_mmio("ioapic", Spa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic()); !ok) {
+        return ok;
+    }
+    if (auto ok = add_test_devices(config); !ok) return ok;
+
+    AcpiOptions acpi;
+    for (u32 i = 0; i < config.machine.processors; ++i) {
+        acpi.apic_ids.push_back(i);
+        vps_.push_back(std::make_unique<cpu::Vp>(
+            cpu::VpEnvironment{memory_, events, log, model_, apics_, *this}, fmt::format("vp{}", i), i, i));
+        vps_.back()->reset();
+    }
+    acpi.memory_top = layout.top();
+    auto tables = build_acpi(acpi);
+    if (!tables) return Unexpected{tables.error()};
+    for (const AcpiTable& table : *tables) {
+        if (!write(table.address, table.content)) VG_UNREACHABLE();
+    }
+    LoadRequest request{config.boot->kernel, config.boot->initrd, config.boot->cmdline, layout.map(),
+                        tables->front().address};
+    auto entry = load_kernel(*this, request);
+    if (!entry) return Unexpected{entry.error()};
+    if (!enter(*this, *vps_.front(), *entry)) VG_UNREACHABLE();
+    return {};
+}
+
+Result<void> PcMachine::add_test_devices(const Config& config) {
+    if (config.devices.isa_debug_exit != 0) {
+        debug_exit_ = std::make_unique<devices::DebugExit>(handlers_.debug_exit);
+        io_.map("debug_exit", static_cast<u16>(config.devices.isa_debug_exit), devices::DebugExit::kPortCount, *debug_exit_);
+    }
+    if (config.devices.fw_cfg) {
+        fw_cfg_ = std::make_unique<devices::FwCfg>();
+        fw_cfg_->set_number(devices::FwCfg::kRamSize, config.machine.memory.bytes, 8);
+        fw_cfg_->set_number(devices::FwCfg::kCpuCount, config.machine.processors, 2);
+        io_.map("fw_cfg", devices::FwCfg::kPort, devices::FwCfg::kPortCount, *fw_cfg_);
+    }
+    if (!config.devices.testdev) return {};
+    std::vector<devices::IrqLine*> lines;
+    for (u32 i = 0; i < chipset_->ioapic().pin_count(); ++i) lines.push_back(&chipset_->ioapic().line(i));
+    test_device_ = std::make_unique<devices::TestDevice>(std::move(lines), [this](u32 address) {
+        for (const auto& vp : vps_) vp->tlb().flush_page(address);
+    });
+    io_.map("test_latch", devices::TestDevice::kLatchPort, devices::TestDevice::kLatchPortCount, test_device_->latch_ports());
+    io_.map("test_lines", devices::TestDevice::kLinePort, test_device_->line_port_count(), test_device_->line_ports());
+    return memory_.add_mmio("test_device", Spa(devices::TestDevice::kMmioBase), devices::TestDevice::kMmioSize, *test_device_);
+}
+
+bool PcMachine::write(Gpa gpa, std::span<const u8> data) {
+    const mmu::Region* region = memory_.find(Spa(gpa.value));
+    if (region == nullptr || region->kind != mmu::RegionKind::Ram ||
+        data.size() > region->size - (gpa.value - region->base.value)) {
+        return false;
+    }
+    memory_.write(Spa(gpa.value), data.data(), data.size());
+    return true;
+}
+
+bool PcMachine::read(Gpa gpa, std::span<u8> out) {
+    memory_.read(Spa(gpa.value), out.data(), out.size());
+    return true;
+}
+
+u32 PcMachine::port_read(cpu::Vp&, u16 port, unsigned size) { return io_.read(port, size); }
+void PcMachine::port_write(cpu::Vp&, u16 port, unsigned size, u32 value) { io_.write(port, size, value); }
+
+void PcMachine::fields(StateVisitor& v) {
+    chipset_->fields(v);
+    for (devices::Device* device :
+         std::initializer_list<devices::Device*>{debug_exit_.get(), fw_cfg_.get(), test_device_.get()}) {
+        if (device == nullptr) continue;
+        VisitScope scope(v, device->name());
+        device->fields(v);
+    }
+    for (const auto& vp : vps_) {
+        VisitScope scope(v, vp->name());
+        vp->fields(v);
+    }
+}
+
+}  // namespace vg::machine

@@ -1,0 +1,58 @@
+// The bare PC: one partition without hypervisor, booted directly by a kernel image.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cpu/vp.h"
+#include "devices/debug_exit.h"
+#include "devices/fw_cfg.h"
+#include "devices/test_device.h"
+#include "machine/chipset.h"
+#include "machine/config.h"
+#include "machine/guest_memory.h"
+
+namespace vg::machine {
+
+/// Processors, RAM and chips of a PC without firmware. Owns them; the machine owns it.
+class PcMachine final : private cpu::Platform, public GuestMemory {
+  public:
+    struct Events {
+        ChipsetEvents chipset;
+        std::function<void(u32 raw)> debug_exit;
+        std::function<void()> shutdown;  ///< triple fault
+    };
+    static Result<std::unique_ptr<PcMachine>> create(const Config& config, mmu::PhysicalMemory& memory,
+                                                     EventQueue& events, Log& log, Events handlers);
+
+    [[nodiscard]] const std::vector<std::unique_ptr<cpu::Vp>>& vps() const { return vps_; }
+    [[nodiscard]] Chipset& chipset() { return *chipset_; }
+    void fields(StateVisitor& v);
+
+    bool write(Gpa gpa, std::span<const u8> data) override;
+    bool read(Gpa gpa, std::span<u8> out) override;
+
+  private:
+    PcMachine(mmu::PhysicalMemory& memory, Log& log, cpu::CpuModel model)
+        : memory_(memory), io_(log), model_(std::move(model)) {}
+    Result<void> build(const Config& config, EventQueue& events, Log& log, Events handlers);
+    Result<void> add_test_devices(const Config& config);
+
+    u32 port_read(cpu::Vp& vp, u16 port, unsigned size) override;
+    void port_write(cpu::Vp& vp, u16 port, unsigned size, u32 value) override;
+    int acknowledge_external(cpu::Vp&) override { return -1; }
+    void shutdown(cpu::Vp&) override { handlers_.shutdown(); }
+
+    mmu::PhysicalMemory& memory_;
+    devices::IoBus io_;
+    cpu::CpuModel model_;
+    cpu::ApicBus apics_;
+    Events handlers_;
+    std::unique_ptr<Chipset> chipset_;
+    std::unique_ptr<devices::DebugExit> debug_exit_;
+    std::unique_ptr<devices::FwCfg> fw_cfg_;
+    std::unique_ptr<devices::TestDevice> test_device_;
+    std::vector<std::unique_ptr<cpu::Vp>> vps_;
+};
+
+}  // namespace vg::machine

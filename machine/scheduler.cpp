@@ -1,0 +1,75 @@
+#include "machine/scheduler.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+
+namespace vg::machine {
+
+namespace {
+
+bool runnable(const cpu::Vp& vp) { return vp.activity() == cpu::Activity::Active || vp.event_pending(); }
+
+}  // namespace
+
+Scheduler::Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engine)
+    : events_(events), clock_(clock), engine_(engine) {
+    events_.on_arm([this](VTime when) {
+        if (running_ == nullptr) return;
+        // The event is handled between rounds: the round ends no later than it is due.
+        round_end_ = std::min(round_end_, std::max(when, running_->now()));
+        running_->shorten_slice(round_end_);
+    });
+}
+
+void Scheduler::stop() {
+    stopping_ = true;
+    if (running_ != nullptr) running_->request_stop();
+}
+
+/// Runs every runnable VP from `from` to the round's end. Returns the virtual time reached.
+VTime Scheduler::run_round(VTime from, VTime until) {
+    round_end_ = until;
+    VTime reached = from;
+    for (cpu::Vp* vp : vps_) {
+        if (!runnable(*vp)) continue;
+        VTime at = from;
+        while (at < round_end_ && runnable(*vp) && !stopping_) {
+            vp->begin_slice(at, round_end_);
+            running_ = vp;
+            clock_.set_running(vp);
+            const cpu::Stop stop = engine_.run(*vp);
+            running_ = nullptr;
+            const VTime now = vp->now();
+            clock_.set_running(nullptr);
+            instructions_ += now - at;
+            at = now;
+            if (stop == cpu::Stop::Leave) VG_UNREACHABLE();  // every level of this machine completes its exits at once
+        }
+        reached = std::max(reached, at);
+    }
+    return reached;
+}
+
+Pause Scheduler::run_until(VTime limit) {
+    stopping_ = false;
+    while (true) {
+        events_.run_due(clock_.now());
+        if (stopping_) return Pause::Asked;
+        const VTime now = clock_.now();
+        if (now >= limit) return Pause::Reached;
+        const VTime next = events_.next();
+        const bool any = std::any_of(vps_.begin(), vps_.end(), [](const cpu::Vp* vp) { return runnable(*vp); });
+        if (!any) {
+            if (next == kNever) return Pause::Hang;
+            clock_.set(std::min(next, limit));
+            if (next > limit) return Pause::Idle;
+            continue;
+        }
+        VTime until = std::min(limit, next);
+        if (vps_.size() > 1) until = std::min(until, now + kQuantum);
+        clock_.set(run_round(now, until));
+    }
+}
+
+}  // namespace vg::machine

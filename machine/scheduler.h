@@ -1,0 +1,70 @@
+// The deterministic scheduler: one thread, VPs in turn by virtual-time slices, events at their exact instruction.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/events.h"
+#include "cpu/engine.h"
+#include "cpu/vp.h"
+
+namespace vg::machine {
+
+/// Virtual time of a machine: that of the running VP while one runs, else the scheduler's.
+class MachineClock final : public Clock {
+  public:
+    [[nodiscard]] VTime now() const override { return running_ != nullptr ? running_->now() : now_; }
+    void set(VTime now) { now_ = now; }
+    void set_running(const cpu::Vp* vp) { running_ = vp; }
+    [[nodiscard]] const cpu::Vp* running() const { return running_; }
+
+  private:
+    VTime now_ = 0;
+    const cpu::Vp* running_ = nullptr;
+};
+
+/// Why a call of run_until came back.
+enum class Pause : u8 {
+    Reached,  ///< virtual time is the limit
+    Idle,     ///< every VP waits and the next event lies beyond the limit: time has been moved to the limit
+    Hang,     ///< every VP waits and nothing will ever happen
+    Asked     ///< stop() was called
+};
+
+/// All VPs of a machine in one round-robin, whichever partition they belong to. In a round each runnable VP executes
+/// the same span of virtual time, so N VPs behave like N processors side by side. A round never goes past the next
+/// event; an event that a VP arms during its slice ends the round there.
+class Scheduler {
+  public:
+    /// Longest span of a round with more than one VP, in virtual nanoseconds (instructions).
+    static constexpr VTime kQuantum = 50'000;
+
+    Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engine);
+
+    void add(cpu::Vp& vp) { vps_.push_back(&vp); }
+    /// Runs until virtual time `limit` (exactly) or an earlier pause.
+    Pause run_until(VTime limit);
+    /// Makes run_until return at the next instruction boundary. From the machine's thread only.
+    void stop();
+
+    [[nodiscard]] VTime now() const { return clock_.now(); }
+    [[nodiscard]] const std::vector<cpu::Vp*>& vps() const { return vps_; }
+    /// Instructions executed by all VPs (virtual time that they did not sleep).
+    [[nodiscard]] u64 instructions() const { return instructions_; }
+    void set_time(VTime now) { clock_.set(now); }
+
+  private:
+    VTime run_round(VTime from, VTime until);
+
+    EventQueue& events_;
+    MachineClock& clock_;
+    cpu::Engine& engine_;
+    std::vector<cpu::Vp*> vps_;
+    cpu::Vp* running_ = nullptr;
+    VTime round_end_ = 0;
+    bool stopping_ = false;
+    u64 instructions_ = 0;
+};
+
+}  // namespace vg::machine

@@ -1,0 +1,154 @@
+#include <catch2/catch.hpp>
+
+#include "machine/config.h"
+
+using namespace vg;
+using namespace vg::machine;
+
+namespace {
+
+Result<Config> parse(const std::string& text, const std::vector<Override>& overrides = {}) {
+    return parse_config(text, "m.toml", "/dir", overrides);
+}
+
+std::string error_of(const std::string& text, const std::vector<Override>& overrides = {}) {
+    auto config = parse(text, overrides);
+    REQUIRE(!config);
+    CHECK(config.error().code == Error::Code::Usage);
+    return config.error().text;
+}
+
+}  // namespace
+
+TEST_CASE("config: a full description loads with its values and relative paths", "[machine][config]") {
+    auto config = parse(R"(
+[machine]
+cpu = "verdigris-v3"
+memory = "2 GiB"
+processors = 2
+[hypervisor]
+[[child]]
+name = "a"
+memory = "256 MiB"
+kernel = "k/vmlinuz"
+cmdline = "console=ttyS0"
+  [[child.disk]]
+  image = "/abs/root.vhd"
+  overlay = "root.ovl"
+  [[child.disk]]
+  image = "b.vhd"
+  lun = 7
+[[child]]
+name = "b"
+[devices]
+isa_debug_exit = 0xf4
+[test]
+expect = ["login:", "done"]
+guest_time = "120 s"
+)");
+    REQUIRE(config);
+    CHECK(config->machine.memory.bytes == u64{2} << 30);
+    CHECK(config->hypervisor);
+    CHECK(!config->boot);
+    REQUIRE(config->children.size() == 2);
+    CHECK(config->children[0].kernel == "/dir/k/vmlinuz");
+    CHECK(config->children[1].name == "b");
+    REQUIRE(config->children[0].disks.size() == 2);
+    CHECK(config->children[0].disks[0].image == "/abs/root.vhd");
+    CHECK(config->children[0].disks[0].overlay == "/dir/root.ovl");
+    CHECK(!config->children[0].disks[0].lun_given);
+    CHECK(config->children[0].disks[1].lun == 7);
+    CHECK(config->children[0].disks[1].at.line == 15);
+    CHECK(config->devices.isa_debug_exit == 0xf4);
+    REQUIRE(config->test);
+    CHECK(config->test->expect == std::vector<std::string>{"login:", "done"});
+    CHECK(config->test->guest_time.ns == 120'000'000'000);
+}
+
+TEST_CASE("config: mistakes say file, line, column, and what would do", "[machine][config]") {
+    CHECK(error_of("[machine]\nmemmory = \"1 GiB\"\n") == "m.toml:2:1: unknown key 'memmory' in [machine]; did you mean 'memory'?");
+    CHECK(error_of("[machin]\n") == "m.toml:1:2: unknown key 'machin' at the top level; did you mean 'machine'?");
+    CHECK(error_of("[machine]\nmemory = \"1 gib\"\n").find("m.toml:2:10: memory: \"1 gib\" is not a number with a unit") == 0);
+    CHECK(error_of("[machine]\nmemory = 12\n") == "m.toml:2:10: memory must be a string in quotes");
+    CHECK(error_of("[machine]\nprocessors = 17\n") == "m.toml:2:14: processors must be a whole number from 1 to 16");
+    CHECK(error_of("[machine]\nprocessors = 0\n").find("from 1 to 16") != std::string::npos);
+    CHECK(error_of("[machine]\nscheduler = \"fast\"\n") == "m.toml:2:13: scheduler must be one of \"deterministic\", \"parallel\"");
+    CHECK(error_of("[child]\n").find("[[child]]") != std::string::npos);
+    CHECK(error_of("[machine\n").find("m.toml:1:") == 0);
+    CHECK(error_of("[[child]]\n[[child.disk]]\nimgae = \"x\"\n") == "m.toml:3:1: unknown key 'imgae' in [child.disk]; did you mean 'image'?");
+}
+
+TEST_CASE("config: settings on the command line change any key", "[machine][config]") {
+    const std::string text = "[machine]\nprocessors = 2\n[hypervisor]\n[[child]]\nname = \"a\"\n";
+    auto config = parse(text, {{"machine.processors", "4"}, {"machine.memory", "64 MiB"}, {"child.memory", "\"1 GiB\""},
+                               {"child.0.disk.0.image", "x.vhd"}, {"test.expect", "[\"ok\"]"}, {"devices.testdev", "true"}});
+    REQUIRE(config);
+    CHECK(config->machine.processors == 4);
+    CHECK(config->machine.memory.bytes == u64{64} << 20);
+    CHECK(config->children[0].memory.bytes == u64{1} << 30);
+    REQUIRE(config->children[0].disks.size() == 1);
+    CHECK(config->children[0].disks[0].image == "/dir/x.vhd");
+    CHECK(config->test->expect.size() == 1);
+    CHECK(config->devices.testdev);
+    CHECK(error_of(text, {{"machine.procesors", "4"}}).find("did you mean 'processors'?") != std::string::npos);
+    CHECK(error_of(text, {{"child.5.name", "x"}}).find("not that many") != std::string::npos);
+    CHECK(error_of(text, {{"machine..x", "1"}}).find("empty part") != std::string::npos);
+    CHECK(error_of(text, {{"machine.processors.x", "1"}}).find("not a table") != std::string::npos);
+}
+
+TEST_CASE("config: what is shown loads to the same description", "[machine][config]") {
+    auto config = parse("[machine]\nmemory = \"3 MiB\"\n[hypervisor]\n[[child]]\nname = \"q\\\"x\"\nkernel = \"/k\"\n[[child.disk]]\nimage = "
+                        "\"/i\"\n[test]\nexpect = [\"a\\\\d+\"]\nwall_time = \"90 s\"\n");
+    REQUIRE(config);
+    const std::string shown = show_config(*config);
+    auto again = parse(shown);
+    REQUIRE(again);
+    CHECK(show_config(*again) == shown);
+    CHECK(again->children[0].name == "q\"x");
+    CHECK(again->test->expect[0] == "a\\d+");
+    CHECK(again->test->wall_time.ns == 90'000'000'000);
+}
+
+TEST_CASE("config: the schema describes every section", "[machine][config]") {
+    const std::string schema = config_schema();
+    for (const char* word : {"\"machine\"", "\"child\"", "\"overlay\"", "\"isa_debug_exit\"", "\"fail_on\"", "additionalProperties"}) {
+        CHECK(schema.find(word) != std::string::npos);
+    }
+}
+
+TEST_CASE("config: units, durations and clocks", "[machine][config]") {
+    CHECK(parse_byte_size("512 MiB")->bytes == u64{512} << 20);
+    CHECK(parse_byte_size("512MiB")->bytes == u64{512} << 20);
+    CHECK(!parse_byte_size("512"));
+    CHECK(!parse_byte_size("-1 MiB"));
+    CHECK(!parse_byte_size("99999999999999 TiB"));
+    CHECK(parse_duration("5 min")->ns == u64{300} * 1000 * 1000 * 1000);
+    CHECK(!parse_duration("5 minutes"));
+    CHECK(*parse_clock("1970-01-01T00:00:00Z") == 0);
+    CHECK(*parse_clock("2026-01-01T00:00:00Z") == 1767225600);
+    CHECK(*parse_clock("2024-02-29T12:34:56Z") == 1709210096);
+    CHECK(!parse_clock("2025-02-29T00:00:00Z"));
+    CHECK(!parse_clock("2026-01-01 00:00:00Z"));
+    CHECK(!parse_clock("2026-13-01T00:00:00Z"));
+    CHECK(to_string(ByteSize{u64{512} << 20}) == "512 MiB");
+    CHECK(to_string(Duration{90'000'000'000}) == "90 s");
+}
+
+TEST_CASE("config: what cannot be built is said before anything is built", "[machine][config]") {
+    const auto check = [](const std::string& text) {
+        auto config = parse(text);
+        REQUIRE(config);
+        auto ok = check_config(*config);
+        REQUIRE(!ok);
+        return ok.error().text;
+    };
+    CHECK(check("").find("nothing to boot") != std::string::npos);
+    CHECK(check("[[child]]\n").find("[hypervisor]") != std::string::npos);
+    CHECK(check("[hypervisor]\n").find("[[child]]") != std::string::npos);
+    CHECK(check("[hypervisor]\n[[child]]\n").find("m.toml:2:1: child \"child\" has no kernel") == 0);
+    CHECK(check("[hypervisor]\n[[child]]\nkernel = \"/no/such/vmlinuz\"\n").find("does not exist (looked in /no/such)") != std::string::npos);
+    CHECK(check("[hypervisor]\n[[child]]\nkernel = \"/bin/sh\"\n[[child.disk]]\nimage = \"/no/d.vhd\"\n").find("qemu-img create") != std::string::npos);
+    CHECK(check("[hypervisor]\n[[child]]\nkernel = \"/bin/sh\"\nmemory = \"1 MiB\"\n").find("64 MiB") != std::string::npos);
+    CHECK(check("[machine]\nscheduler = \"parallel\"\n[boot]\nkernel = \"/bin/sh\"\n").find("not available yet") != std::string::npos);
+    CHECK(check("[machine]\nclock = \"soon\"\n[boot]\nkernel = \"/bin/sh\"\n").find("not a time") != std::string::npos);
+}

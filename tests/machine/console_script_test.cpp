@@ -1,0 +1,82 @@
+#include <catch2/catch.hpp>
+
+#include "machine/console_script.h"
+
+using namespace vg;
+using namespace vg::machine;
+
+namespace {
+
+struct Console {
+    ConsoleScript script;
+    std::string sent;
+    explicit Console(ConsoleScript s) : script(std::move(s)) {}
+    void feed(const std::string& text) {
+        for (const char c : text) script.feed(static_cast<u8>(c), [this](std::string_view more) { sent += more; });
+    }
+};
+
+Console make(std::vector<std::string> expect, std::vector<std::string> fail_on = {}, std::vector<SendRule> sends = {}) {
+    auto script = ConsoleScript::create(expect, fail_on, sends);
+    REQUIRE(script);
+    return Console(std::move(*script));
+}
+
+}  // namespace
+
+TEST_CASE("console: expectations are met in order only", "[machine][console]") {
+    Console console = make({"first", "second"});
+    console.feed("second\n");
+    CHECK(!console.script.all_seen());
+    console.feed("first\n");
+    CHECK(console.script.waiting_for() == "second");
+    console.feed("a second time\n");
+    CHECK(console.script.all_seen());
+}
+
+TEST_CASE("console: one line can meet several expectations, but not with the same text twice", "[machine][console]") {
+    Console both = make({"a+", "b"});
+    both.feed("aaab\n");
+    CHECK(both.script.all_seen());
+    Console twice = make({"login", "login"});
+    twice.feed("login\n");
+    CHECK(!twice.script.all_seen());
+    twice.feed("login\n");
+    CHECK(twice.script.all_seen());
+}
+
+TEST_CASE("console: a prompt without newline is seen, terminal escapes are not", "[machine][console]") {
+    Console console = make({"login: "});
+    console.feed("\x1b[1;32mdebian log\x1b[0min: ");
+    CHECK(console.script.all_seen());
+}
+
+TEST_CASE("console: answers are sent once each, in order", "[machine][console]") {
+    auto user = parse_send_rule("login:=>root\\n"), password = parse_send_rule("word:=>s\\x65cret\\n");
+    REQUIRE(user);
+    REQUIRE(password);
+    Console console = make({}, {}, {*user, *password});
+    console.feed("host login: ");
+    CHECK(console.sent == "root\n");
+    console.feed("\nPassword: ");
+    CHECK(console.sent == "root\nsecret\n");
+    console.feed("\nhost login: ");
+    CHECK(console.sent == "root\nsecret\n");
+}
+
+TEST_CASE("console: failure expressions and bad expressions are told", "[machine][console]") {
+    Console console = make({}, {"panic"});
+    console.feed("Kernel panic - not syncing\n");
+    CHECK(console.script.failed() == "panic");
+    CHECK(!ConsoleScript::create({"("}, {}, {}));
+    CHECK(!parse_send_rule("no arrow"));
+    CHECK(!parse_send_rule("a=>\\q"));
+    CHECK(!parse_send_rule("a=>\\x4"));
+}
+
+TEST_CASE("console: a line without end does not grow without bound", "[machine][console]") {
+    Console console = make({"never"});
+    console.feed(std::string(100'000, 'x'));
+    console.feed("\nnever\n");
+    CHECK(console.script.all_seen());
+}

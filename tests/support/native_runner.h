@@ -1,0 +1,52 @@
+// Executes one instruction on the host processor with a complete user-mode state, and survives whatever it does.
+#pragma once
+
+#include <vector>
+
+#include "base/types.h"
+#include "cpu/vp_state.h"
+
+namespace vg::test {
+
+/// User-mode state that both the host and a VP have.
+struct UserState {
+    u64 gpr[16] = {};
+    u64 rip = 0;
+    u64 rflags = 0x202;
+    u8 ymm[16][32] = {};
+    u32 mxcsr = 0x1f80;
+    cpu::X87State x87{};
+};
+
+struct NativeOutcome {
+    int vector = -1;  ///< the exception it raised, or -1: it completed
+    u64 error_code = 0;
+    u64 address = 0;  ///< CR2 of a page fault
+    UserState state;
+};
+
+/// One per process at a time: it owns the handlers of SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGTRAP while it lives.
+/// Code runs at kCode and the data it may touch lies at kData: the same addresses as in a VP that maps them one to one.
+class NativeRunner {
+  public:
+    static constexpr u64 kCode = 0x10000000, kData = 0x10010000;
+    static constexpr u64 kDataSize = 2 * kPageSize;
+
+    NativeRunner();
+    ~NativeRunner();
+    NativeRunner(const NativeRunner&) = delete;
+    NativeRunner& operator=(const NativeRunner&) = delete;
+
+    /// Writable view of the code page (which itself is not writable): everything but what the test puts there is INT3.
+    [[nodiscard]] u8* code() { return code_; }
+    [[nodiscard]] u8* data() { return reinterpret_cast<u8*>(kData); }
+
+    /// Starts at state.rip, with what code() and data() hold, and stops at the first INT3 or exception. RIP of a
+    /// completed instruction is that of the INT3. Of RFLAGS, only status flags and DF are taken.
+    [[nodiscard]] NativeOutcome run(const UserState& state);
+
+  private:
+    u8* code_;
+};
+
+}  // namespace vg::test

@@ -1,0 +1,45 @@
+// The commands of the program `verdigris`. cli.md §2.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/types.h"
+
+namespace vg::cli {
+
+/// Exit codes that scripts rely on. cli.md §3.
+enum Exit : int {
+    kPass = 0, kExpectationFailed = 1, kUsage = 2, kHostCannot = 3, kGuestPanic = 4, kUnrecoverable = 5, kGuestHang = 6,
+    kBudgetSpent = 7, kWallLimit = 8, kReplayDiffered = 9, kDamaged = 10, kOurBug = 70, kSkipped = 125, kInterrupted = 130
+};
+
+/// Prints the error as one paragraph on stderr and returns its exit code.
+int report(const Error& error);
+
+/// Runs the command line; returns the exit code.
+int main(int argc, char** argv);
+
+/// What `run` was asked for.
+struct RunOptions {
+    std::string machine;
+    std::vector<std::string> settings, disks, expect, fail_on, send, log;
+    std::string kernel, initrd, cmdline, serial = "stdio", guest_time, wall_time, control, stats, junit, engine = "jit";
+    std::string scheduler;
+    std::vector<std::string> unavailable;  ///< options of later versions that were given
+    bool cmdline_given = false, quiet = false, perf_map = false;
+    unsigned long long instructions = 0;
+};
+int run(const RunOptions& options);
+
+int config_check(const std::string& file, const std::vector<std::string>& settings);
+int config_show(const std::string& file, const std::vector<std::string>& settings);
+int config_schema();
+int doctor();
+int inspect(const std::string& socket, const std::string& path, bool json, bool watch);
+int disk(const std::vector<std::string>& words);
+int help_cpus();
+
+}  // namespace vg::cli

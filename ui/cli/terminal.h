@@ -1,0 +1,31 @@
+// The user's terminal as a guest console.
+#pragma once
+
+#include <termios.h>
+
+#include <string>
+
+#include "base/types.h"
+
+namespace vg::cli {
+
+/// Puts standard input into raw mode for its life, if it is a terminal. Ctrl-A X asks to leave, Ctrl-A Ctrl-A sends
+/// one Ctrl-A.
+class Terminal {
+  public:
+    Terminal();
+    ~Terminal();
+    Terminal(const Terminal&) = delete;
+    Terminal& operator=(const Terminal&) = delete;
+
+    [[nodiscard]] bool interactive() const { return interactive_; }
+    /// What was typed since the last call, waiting at most `timeout_ms` for the first byte. Sets leave() on Ctrl-A X.
+    std::string poll_input(int timeout_ms);
+    [[nodiscard]] bool leave() const { return leave_; }
+
+  private:
+    bool interactive_ = false, escape_ = false, leave_ = false, closed_ = false;
+    termios saved_{};
+};
+
+}  // namespace vg::cli
