@@ -91,7 +91,7 @@ class BlockMap {
     std::vector<Block*> heads_;
     std::unordered_map<u64, Block*> pages_;
     std::deque<Block> blocks_;
-    std::vector<Site> sites_;
+    std::deque<Site> sites_;  // references stay good while others are added
     std::deque<cpu::Insn> insns_;
 };
 

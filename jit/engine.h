@@ -97,6 +97,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     // ---- invalidation (invalidate.cpp)
     void flush();
     void invalidate(Block& block);
+    void redirect(Block& block);
     void unlink(u32 site);
     void clear_jump_caches();
     void remark_page(u64 page_number);
