@@ -72,7 +72,11 @@ Exec Vp::take_event() {
     VpState& s = *state_;
     leaving_ = false;
     if (s.init_pending != 0) {
+        // A SIPI that arrived behind the INIT, before this processor looked, still starts it.
+        const u8 sipi_pending = s.sipi_pending, sipi_vector = s.sipi_vector;
         init();
+        s.sipi_pending = sipi_pending;
+        s.sipi_vector = sipi_vector;
         return Exec::Resync;
     }
     if (s.activity == Activity::WaitForSipi) return s.sipi_pending != 0 ? start_from_sipi() : Exec::Next;
@@ -140,7 +144,10 @@ void Vp::boundary(u64 flags_before, bool repeat) {
 }
 
 void Vp::request_nmi() { state_->nmi_pending = 1; }
-void Vp::request_init() { state_->init_pending = 1; }
+void Vp::request_init() {
+    state_->init_pending = 1;
+    state_->sipi_pending = 0;  // an earlier SIPI is void
+}
 
 void Vp::request_sipi(u8 vector) {
     if (state_->activity != Activity::WaitForSipi && state_->init_pending == 0) return;
