@@ -27,6 +27,7 @@ class Decoder {
   public:
     Decoder(std::span<const u8> bytes, CodeMode mode, Insn& out)
         : data_(bytes.data()),
+          available_(bytes.size()),
           limit_(static_cast<unsigned>(std::min<std::size_t>(bytes.size(), kMaxInsnLength))),
           in64_(mode == CodeMode::Bits64),
           out_(out) {
@@ -38,7 +39,7 @@ class Decoder {
         const bool ok = prefixes() && opcode() && find_row() && fields_fit() && memory() && operands();
         out_.length = static_cast<u8>(pos_);
         if (!ok) return status_;
-        std::memcpy(out_.bytes, data_, pos_);
+        copy_bytes();
         return DecodeStatus::Ok;
     }
 
@@ -59,13 +60,32 @@ class Decoder {
         byte = data_[pos_++];
         return true;
     }
-    /// Little-endian value of 1, 2, 4 or 8 bytes, zero-extended.
+    /// Little-endian value of 1, 2, 4 or 8 bytes, zero-extended. One load where eight bytes are there anyway.
     bool take(unsigned size, u64& value) {
         if (!have(size)) return false;
         value = 0;
-        std::memcpy(&value, data_ + pos_, size);
+        if (pos_ + sizeof value <= available_) {
+            std::memcpy(&value, data_ + pos_, sizeof value);
+            value = truncate(value, size);
+        } else {
+            std::memcpy(&value, data_ + pos_, size);
+        }
         pos_ += size;
         return true;
+    }
+    void copy_bytes() {
+        if (available_ < kMaxInsnLength) {
+            std::memcpy(out_.bytes, data_, pos_);
+            return;
+        }
+        u64 low = 0;
+        u64 high = 0;  // bytes 7 to 14
+        std::memcpy(&low, data_, 8);
+        std::memcpy(&high, data_ + 7, 8);
+        low = truncate(low, std::min(pos_, 8u));
+        high = truncate(high >> 8, pos_ > 8 ? pos_ - 8 : 0);
+        std::memcpy(out_.bytes, &low, 8);
+        std::memcpy(out_.bytes + 8, &high, 7);
     }
 
     // ---- the parts of an instruction, in order
@@ -97,7 +117,8 @@ class Decoder {
     [[nodiscard]] bool wide_y() const { return in64_ && rex_w(); }
 
     const u8* data_;
-    unsigned limit_;
+    std::size_t available_;
+    unsigned limit_;  ///< of the instruction: at most 15
     unsigned pos_ = 0;
     bool in64_;
     Insn& out_;
@@ -106,9 +127,9 @@ class Decoder {
     OpcodeMap map_ = OpcodeMap::One;
     u8 opcode_ = 0;
     bool prefix_66_ = false;
-    u8 repeat_ = 0;      ///< the last of F2 and F3
+    u8 repeat_ = 0;  ///< the last of F2 and F3
     u8 vex_pp_ = 0;
-    u8 vex_vvvv_ = 0;    ///< not inverted
+    u8 vex_vvvv_ = 0;  ///< not inverted
     Seg override_ = Seg::None;
     const Encoding* encoding_ = nullptr;
     bool memory_form_ = false;
@@ -116,14 +137,22 @@ class Decoder {
 
 bool Decoder::prefixes() {
     bool prefix_67 = false;
-    for (u8 byte = 0;; ) {
+    for (u8 byte = 0;;) {
         if (!take(byte)) return false;
         switch (byte) {
-            case 0x66: prefix_66_ = true; break;
-            case 0x67: prefix_67 = true; break;
+            case 0x66:
+                prefix_66_ = true;
+                break;
+            case 0x67:
+                prefix_67 = true;
+                break;
             case 0xf2:
-            case 0xf3: repeat_ = byte; break;
-            case 0xf0: out_.lock = true; break;
+            case 0xf3:
+                repeat_ = byte;
+                break;
+            case 0xf0:
+                out_.lock = true;
+                break;
             case 0x26:
             case 0x2e:
             case 0x36:
@@ -132,7 +161,9 @@ bool Decoder::prefixes() {
                 if (!in64_) override_ = static_cast<Seg>(byte >> 3 & 3);
                 break;
             case 0x64:
-            case 0x65: override_ = byte == 0x64 ? Seg::FS : Seg::GS; break;
+            case 0x65:
+                override_ = byte == 0x64 ? Seg::FS : Seg::GS;
+                break;
             default:
                 if (in64_ && (byte & 0xf0) == 0x40) {
                     out_.rex = byte;
@@ -140,8 +171,10 @@ bool Decoder::prefixes() {
                 }
                 --pos_;
                 out_.prefix_count = static_cast<u8>(out_.rex != 0 ? pos_ - 1 : pos_);
-                if (in64_) out_.addr_size = prefix_67 ? 4 : 8;
-                else out_.addr_size = (out_.mode == CodeMode::Bits32) != prefix_67 ? 4 : 2;
+                if (in64_)
+                    out_.addr_size = prefix_67 ? 4 : 8;
+                else
+                    out_.addr_size = (out_.mode == CodeMode::Bits32) != prefix_67 ? 4 : 2;
                 return true;
         }
         out_.rex = 0;
@@ -209,8 +242,10 @@ bool Decoder::find_row() {
     }
     DispatchKey key;
     // VEX.pp orders the prefixes 66, F3, F2 as the key does.
-    if (out_.vex != 0) key.prefix = vex_pp_;
-    else key.prefix = repeat_ != 0 ? (repeat_ == 0xf3 ? 2 : 3) : prefix_66_ ? 1 : 0;
+    if (out_.vex != 0)
+        key.prefix = vex_pp_;
+    else
+        key.prefix = repeat_ != 0 ? (repeat_ == 0xf3 ? 2 : 3) : prefix_66_ ? 1 : 0;
     key.reg = out_.modrm >> 3 & 7;
     key.rm = out_.modrm & 7;
     key.register_form = mod() == 3;
@@ -236,9 +271,12 @@ void Decoder::set_operand_size() {
     if (out_.vex != 0) {
         out_.op_size = wide_y() ? 8 : 4;
     } else if (in64_) {
-        if (rex_w() || (attributes & attr::Force64) != 0) out_.op_size = 8;
-        else if (small) out_.op_size = 2;
-        else out_.op_size = (attributes & attr::Default64) != 0 ? 8 : 4;
+        if (rex_w() || (attributes & attr::Force64) != 0)
+            out_.op_size = 8;
+        else if (small)
+            out_.op_size = 2;
+        else
+            out_.op_size = (attributes & attr::Default64) != 0 ? 8 : 4;
     } else {
         out_.op_size = (out_.mode == CodeMode::Bits32) != small ? 4 : 2;
     }
@@ -250,7 +288,8 @@ bool Decoder::fields_fit() {
     memory_form_ = out_.has_modrm && mod() != 3 && !encoding_->register_only;
     if (out_.lock && !(r.has(attr::Lockable) && memory_form_)) return invalid();
     if (out_.vex != 0 && !encoding_->uses_vvvv && vex_vvvv_ != 0) return invalid();
-    // "VSIB requires a SIB byte"; it does not exist with 16-bit addressing. SDM 2A "Vector SIB (VSIB) Memory Addressing"
+    // "VSIB requires a SIB byte"; it does not exist with 16-bit addressing. SDM 2A "Vector SIB (VSIB) Memory
+    // Addressing"
     if (r.has(attr::Vsib) && (out_.addr_size == 2 || (out_.modrm & 7) != 4)) return invalid();
     if (r.has(attr::String)) out_.rep = repeat_ == 0xf3 ? Rep::Repe : repeat_ == 0xf2 ? Rep::Repne : Rep::None;
     return true;
@@ -261,8 +300,10 @@ bool Decoder::memory() {
     if (memory_form_) {
         unsigned disp_size = 0;
         const unsigned rm = out_.modrm & 7;
-        if (out_.addr_size == 2) memory16(mod(), rm, disp_size);
-        else if (!memory32(mod(), rm, disp_size)) return false;
+        if (out_.addr_size == 2)
+            memory16(mod(), rm, disp_size);
+        else if (!memory32(mod(), rm, disp_size))
+            return false;
         if (!displacement(disp_size)) return false;
     }
     if (override_ != Seg::None) {
@@ -277,7 +318,7 @@ void Decoder::memory16(unsigned mod, unsigned rm, unsigned& disp_size) {
     struct Form {
         u8 base, index;
     };
-    constexpr Form kForms[8] = {{RBX, RSI}, {RBX, RDI}, {RBP, RSI}, {RBP, RDI},
+    constexpr Form kForms[8] = {{RBX, RSI},    {RBX, RDI},    {RBP, RSI},    {RBP, RDI},
                                 {RSI, kNoReg}, {RDI, kNoReg}, {RBP, kNoReg}, {RBX, kNoReg}};
     out_.base = kForms[rm].base;
     out_.index = kForms[rm].index;
@@ -326,66 +367,94 @@ bool Decoder::displacement(unsigned size) {
 unsigned Decoder::bytes_of(Size size) const {
     const unsigned vector = out_.vex_l != 0 ? 32 : 16;
     switch (size.rule) {
-        case SizeRule::Fixed: return size.bytes;
-        case SizeRule::V: return out_.op_size;
-        case SizeRule::Z: return std::min<unsigned>(out_.op_size, 4);
-        case SizeRule::Y: return wide_y() ? 8 : 4;
-        case SizeRule::Nat: return in64_ ? 8 : 4;
-        case SizeRule::X: return vector;
-        case SizeRule::Half: return vector / 2;
-        case SizeRule::Quarter: return vector / 4;
-        case SizeRule::Eighth: return vector / 8;
-        case SizeRule::Far: return 2u + out_.op_size;
-        case SizeRule::Table: return in64_ ? 10 : 6;
-        case SizeRule::Pair: return 2u * out_.op_size;
-        case SizeRule::Count: break;
+        case SizeRule::Fixed:
+            return size.bytes;
+        case SizeRule::V:
+            return out_.op_size;
+        case SizeRule::Z:
+            return std::min<unsigned>(out_.op_size, 4);
+        case SizeRule::Y:
+            return wide_y() ? 8 : 4;
+        case SizeRule::Nat:
+            return in64_ ? 8 : 4;
+        case SizeRule::X:
+            return vector;
+        case SizeRule::Half:
+            return vector / 2;
+        case SizeRule::Quarter:
+            return vector / 4;
+        case SizeRule::Eighth:
+            return vector / 8;
+        case SizeRule::Far:
+            return 2u + out_.op_size;
+        case SizeRule::Table:
+            return in64_ ? 10 : 6;
+        case SizeRule::Pair:
+            return 2u * out_.op_size;
     }
     return 0;
 }
 
 bool Decoder::operands() {
     out_.operand_count = encoding_->operand_count;
+    const auto specs = operand_specs();
     for (unsigned n = 0; n < out_.operand_count; ++n)
-        if (!operand(operand_spec(encoding_->operands[n]), out_.operands[n])) return false;
+        if (!operand(specs[static_cast<unsigned>(encoding_->operands[n])], out_.operands[n])) return false;
     return true;
 }
 
 bool Decoder::operand(const OperandSpec& spec, Operand& o) {
     const unsigned rm = (out_.modrm & 7u) | rex_b();
     switch (spec.source) {
-        case OperandSource::None: return true;
-        case OperandSource::Reg: return register_operand(spec, o, (out_.modrm >> 3 & 7u) | rex_r());
+        case OperandSource::None:
+            return true;
+        case OperandSource::Reg:
+            return register_operand(spec, o, (out_.modrm >> 3 & 7u) | rex_r());
         case OperandSource::Rm:
             if (!memory_form_) return register_operand(spec, o, rm);
             memory_operand(spec, o);
             return true;
         case OperandSource::RmRegister:
-        case OperandSource::RmAlways: return register_operand(spec, o, rm);
+        case OperandSource::RmAlways:
+            return register_operand(spec, o, rm);
         case OperandSource::RmMemory:
-        case OperandSource::RmVsib: memory_operand(spec, o); return true;
-        case OperandSource::Vvvv: return register_operand(spec, o, in64_ ? vex_vvvv_ : vex_vvvv_ & 7u);
-        case OperandSource::OpcodeLow: return register_operand(spec, o, (opcode_ & 7u) | rex_b());
+        case OperandSource::RmVsib:
+            memory_operand(spec, o);
+            return true;
+        case OperandSource::Vvvv:
+            return register_operand(spec, o, in64_ ? vex_vvvv_ : vex_vvvv_ & 7u);
+        case OperandSource::OpcodeLow:
+            return register_operand(spec, o, (opcode_ & 7u) | rex_b());
         case OperandSource::Fixed0:
         case OperandSource::Fixed1:
         case OperandSource::Fixed2:
         case OperandSource::Fixed3:
         case OperandSource::Fixed4:
         case OperandSource::Fixed5:
-            return register_operand(
-                spec, o, static_cast<unsigned>(spec.source) - static_cast<unsigned>(OperandSource::Fixed0));
+            return register_operand(spec, o,
+                                    static_cast<unsigned>(spec.source) - static_cast<unsigned>(OperandSource::Fixed0));
         case OperandSource::Immediate:
         case OperandSource::SignedByte:
         case OperandSource::Immediate2:
         case OperandSource::Relative:
-        case OperandSource::Is4: return immediate(spec, o);
+        case OperandSource::Is4:
+            return immediate(spec, o);
         case OperandSource::Constant1:
             o = {OperandKind::Implicit1, 0, 1, false};
             return true;
-        case OperandSource::FarPointer: return far_pointer(o);
-        case OperandSource::Offset: return absolute(spec, o);
-        case OperandSource::StringSource: implicit_memory(spec, o, RSI); return true;
-        case OperandSource::Translate: implicit_memory(spec, o, RBX); return true;
-        case OperandSource::StringDestination: implicit_memory(spec, o, RDI); return true;
+        case OperandSource::FarPointer:
+            return far_pointer(o);
+        case OperandSource::Offset:
+            return absolute(spec, o);
+        case OperandSource::StringSource:
+            implicit_memory(spec, o, RSI);
+            return true;
+        case OperandSource::Translate:
+            implicit_memory(spec, o, RBX);
+            return true;
+        case OperandSource::StringDestination:
+            implicit_memory(spec, o, RDI);
+            return true;
     }
     return true;
 }
@@ -409,7 +478,9 @@ bool Decoder::register_operand(const OperandSpec& spec, Operand& o, unsigned num
             // "Attempts to reference CR1, CR5, CR6, CR7, and CR9-CR15 result in undefined opcode (#UD) exceptions."
             o.kind = OperandKind::Cr;
             return (number < 16 && (0x011du >> number & 1) != 0) || invalid();
-        case RegisterFile::Dr: o.kind = OperandKind::Dr; return number < 8 || invalid();
+        case RegisterFile::Dr:
+            o.kind = OperandKind::Dr;
+            return number < 8 || invalid();
         case RegisterFile::St:
             o.kind = OperandKind::St;
             o.reg &= 7;
@@ -418,10 +489,17 @@ bool Decoder::register_operand(const OperandSpec& spec, Operand& o, unsigned num
             o.kind = OperandKind::Mm;
             o.reg &= 7;
             return true;
-        case RegisterFile::Xmm: o.kind = OperandKind::Xmm; return true;
-        case RegisterFile::Ymm: o.kind = OperandKind::Ymm; return true;
-        case RegisterFile::Vector: o.kind = out_.vex_l != 0 ? OperandKind::Ymm : OperandKind::Xmm; return true;
-        case RegisterFile::None: break;
+        case RegisterFile::Xmm:
+            o.kind = OperandKind::Xmm;
+            return true;
+        case RegisterFile::Ymm:
+            o.kind = OperandKind::Ymm;
+            return true;
+        case RegisterFile::Vector:
+            o.kind = out_.vex_l != 0 ? OperandKind::Ymm : OperandKind::Xmm;
+            return true;
+        case RegisterFile::None:
+            break;
     }
     return true;
 }
@@ -437,11 +515,12 @@ void Decoder::implicit_memory(const OperandSpec& spec, Operand& o, u8 base) {
     memory_operand(spec, o);
     if (base != RDI) {
         out_.base = base;
-        if (!out_.seg_override) out_.seg = Seg::DS;
-        else out_.seg = override_;
+        out_.seg_override = override_ != Seg::None;
+        out_.seg = out_.seg_override ? override_ : Seg::DS;
     } else if (out_.base == kNoReg) {
         out_.base = base;
         out_.seg = Seg::ES;
+        out_.seg_override = false;
     }
 }
 

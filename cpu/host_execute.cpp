@@ -10,16 +10,17 @@ namespace {
 
 constexpr u32 kMxcsrFlags = 0x3f, kMxcsrMasks = 0x1f80, kFlushToZero = 0x8000;
 constexpr unsigned kMaskShift = 7;
-constexpr u32 kUnderflow = 1 << 4;
+constexpr u32 kUnderflow = 1 << 4, kPrecision = 1 << 5;
 constexpr u32 kBeforeComputation = 7;  // invalid, denormal operand, divide by zero
+
+bool underflow_unmasked(u32 mxcsr) { return (mxcsr & kUnderflow << kMaskShift) == 0; }
 
 /// MXCSR to run with: the guest's rounding, DAZ and FTZ, all exceptions masked, flags clear, so that the flags found
 /// afterwards are this instruction's. An unmasked underflow exception reports every tiny result, a masked one only an
 /// inexact one; but FTZ flags every tiny result, and it has no other effect where underflow is unmasked.
 u32 host_mxcsr(u32 guest) {
-    u32 value = (guest & ops::kMxcsrMask & ~kMxcsrFlags) | kMxcsrMasks;
-    if ((guest & kUnderflow << kMaskShift) == 0) value |= kFlushToZero;
-    return value;
+    const u32 value = (guest & ops::kMxcsrMask & ~kMxcsrFlags) | kMxcsrMasks;
+    return underflow_unmasked(guest) ? value | kFlushToZero : value;
 }
 
 /// Merges an instruction's exception flags. True if one is unmasked: the instruction has no result.
@@ -117,6 +118,19 @@ void store_registers(Interp& in, const Insn& i, const Row& r, const HostStub& st
     if (stub.fx) store_fx(in, i, frame);
 }
 
+/// With FTZ a tiny result also counts as inexact: asks again without whether it is.
+/// DEVIATION: precision is that of the denormal result, where an unmasked underflow rounds with unbounded exponent, so
+/// that MXCSR.PE beside a reported underflow may be set too often.
+void find_precision(const Interp& in, const Insn& i, const HostStub& stub, StubFrame& frame) {
+    const u32 flags = frame.result_mxcsr;
+    StubFrame again;
+    std::memcpy(again.memory, frame.memory, sizeof again.memory);
+    load_registers(in, i, stub, again);
+    again.guest_mxcsr &= ~kFlushToZero;
+    stub.run(&again);
+    frame.result_mxcsr = (flags & ~kPrecision) | (again.result_mxcsr & kPrecision);
+}
+
 }  // namespace
 
 Exec execute_on_host(Interp& in, const Insn& i) {
@@ -129,6 +143,8 @@ Exec execute_on_host(Interp& in, const Insn& i) {
     const HostStub& stub = in.host_stubs().find(i, r);
     load_registers(in, i, stub, frame);
     stub.run(&frame);
+    if (stub.vector && underflow_unmasked(in.s.mxcsr) && (frame.result_mxcsr & kUnderflow) != 0)
+        find_precision(in, i, stub, frame);
     if (stub.vector && raise_simd_exceptions(in.s, frame.result_mxcsr & kMxcsrFlags))
         return in.vp.raise((in.s.cr4 & cr4::OSXMMEXCPT) != 0 ? kSimdError : kInvalidOpcode);
     const bool suppressed = stub.fx && x87_store_suppressed(in.s, frame);

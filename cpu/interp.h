@@ -154,7 +154,7 @@ class Interp {
     std::unique_ptr<HostStubs> host_stubs_;
     std::unique_ptr<DecodeCache> decode_cache_;
     bool wrapped_ = false;
-    s64 fault_budget_ = -1;
+    VTime fault_time_ = kNever;
     u32 fault_streak_ = 0;
 };
 

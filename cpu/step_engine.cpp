@@ -72,12 +72,12 @@ bool fetch_decode(Vp& vp, Insn& out) { return fetch_decode(vp, &out, nullptr) !=
 const Insn* fetch_cached(Interp& in) { return fetch_decode(in.vp, nullptr, &in.decode_cache()); }
 
 bool Interp::deliver_fault(u8 length) {
-    // Two faults with the same budget have no completed instruction between them (a handler that itself faults, or an
+    // Two faults at the same time have no completed instruction between them (a handler that itself faults, or an
     // entry in the IDT that leads to an invalid opcode): virtual time must go on, so that the slice ends.
     constexpr u32 kFreeFaults = 8;
-    fault_streak_ = fault_budget_ == s.budget ? fault_streak_ + 1 : 0;
+    fault_streak_ = fault_time_ == vp.now() ? fault_streak_ + 1 : 0;
     if (fault_streak_ > kFreeFaults) --s.budget;
-    fault_budget_ = s.budget;
+    fault_time_ = vp.now();
     const u64 next = s.rip + length;
     const Fault fault = vp.fault();
     if (vp.deliver(fault, vp.code_mode() == CodeMode::Bits64 ? next : static_cast<u32>(next))) return true;

@@ -50,6 +50,10 @@ class Assembler {
     void rewind(u32 offset) { p_ = arena_ + offset; }
 
     void byte(u8 v) { *p_++ = v; }
+    void word(u16 v) {
+        byte(static_cast<u8>(v));
+        byte(static_cast<u8>(v >> 8));
+    }
     void dword(u32 v) {
         std::memcpy(p_, &v, 4);
         p_ += 4;

@@ -78,11 +78,21 @@ void Translator::load_code_address(s64 target) {
     a_.lea(kT0, {.base = kT0, .disp = static_cast<s32>(target)});
 }
 
-void Translator::emit_index() {
+/// Compares T0 with its entry in the jump cache; T1 becomes the entry's offset (mmu::jump_index times 16).
+/// Returns where to jump if they differ.
+u32 Translator::emit_index() {
     a_.mov32(kT1, kT0);
-    a_.alu_imm(4, kT1, mmu::kJumpEntries - 1, false);
     a_.shl32(kT1, 4);
+    a_.modrm({.opcode = 0x33}, kT1, kT0);
+    a_.alu_imm(4, kT1, static_cast<s32>((mmu::kJumpEntries - 1) << 4), false);
     a_.cmp(kT0, {.base = kBank, .index = kT1, .disp = static_cast<int>(mmu::kJumpTable)});
+    return a_.jcc_later(kNe);
+}
+
+/// The same; an unknown target is looked up by the slow path, or the instruction of `site` executed by it.
+void Translator::emit_lookup(u32 site) {
+    blocks_.site(site).access = a_.offset();
+    cold_.push_back({emit_index(), thunks_.miss_jump, site});
 }
 
 void Translator::emit_transfer() {
@@ -100,8 +110,7 @@ void Translator::emit_goto(s64 target) {
         return;
     }
     load_code_address(target);
-    emit_index();
-    cold_.push_back({a_.jcc_later(kNe), thunks_.execute, new_site()});
+    emit_lookup(new_site());
     emit_transfer();
 }
 
@@ -117,9 +126,11 @@ void Translator::emit_fallthrough(s64 target) {
         return;
     }
     load_code_address(target);
-    emit_index();
-    link(a_.jcc_later(kNe), target);
-    blocks_.site(blocks_.site_count() - 1).patch = 0;
+    const u32 number = new_site();
+    Site& site = blocks_.site(number);
+    site.rip_offset = static_cast<s32>(target);
+    site.index = block_->count;
+    emit_lookup(number);
     emit_transfer();
 }
 
@@ -164,9 +175,8 @@ bool Translator::emit_call() {
         return true;
     }
     load_code_address(target);
-    emit_index();
     // Executing the call once more stores the same return address again: nothing is committed yet.
-    cold_.push_back({a_.jcc_later(kNe), thunks_.execute, new_site()});
+    emit_lookup(new_site());
     lea_stack(-8);
     emit_transfer();
     return true;
@@ -176,8 +186,7 @@ bool Translator::emit_ret() {
     if (cur_->op_size != 8) return false;
     const HostMem m = check({.base = cpu::RSP}, 8, false);
     a_.mov(kT0, m);
-    emit_index();
-    cold_.push_back({a_.jcc_later(kNe), thunks_.execute, new_site()});
+    emit_lookup(new_site());
     lea_stack(8 + (opcode() == 0xc2 ? static_cast<s32>(cur_->imm & 0xffff) : 0));
     emit_transfer();
     return true;
@@ -200,8 +209,7 @@ bool Translator::load_target() {
 
 bool Translator::emit_jmp_rm() {
     if (!load_target()) return false;
-    emit_index();
-    cold_.push_back({a_.jcc_later(kNe), thunks_.execute, new_site()});
+    emit_lookup(new_site());
     emit_transfer();
     return true;
 }
@@ -211,15 +219,13 @@ bool Translator::emit_call_rm() {
     // Only a target that the jump cache knows is taken here, so it is canonical; it is looked up again below because
     // both scratch registers are needed for the store of the return address.
     a_.mov({.base = kBank, .disp = kStash}, kT0);
-    emit_index();
-    cold_.push_back({a_.jcc_later(kNe), thunks_.execute, new_site()});
+    emit_lookup(new_site());
     const HostMem m = check({.base = cpu::RSP, .disp = -8}, 8, true);
     load_code_address(end_);
     a_.mov(m, kT0);
     lea_stack(-8);
     a_.mov(kT0, {.base = kBank, .disp = kStash});
-    emit_index();
-    const u32 gone = a_.jcc_later(kNe);
+    const u32 gone = emit_index();
     emit_transfer();
     // The refill for the stack emptied the jump cache: the call is complete, the dispatcher knows the way.
     const u32 number = new_site();

@@ -201,7 +201,48 @@ bool Translator::emit_lea() {
     return true;
 }
 
-bool Translator::emit_divide() { return false; }
+/// Only divisions that cannot fault run here; the others, found by the tests in front, go to the interpreter.
+bool Translator::emit_divide() {
+    const unsigned size = cur_->op_size;
+    if (size < 4 || (opcode() & 1) == 0) return false;
+    const bool wide = size == 8;
+    const Encoding load{.opcode = 0x8b, .w = wide};
+    if (memory_form()) {
+        a_.modrm(load, kT0, check(operand_address(), size, false));
+    } else {
+        save_flags();
+        if (kHostOf[rm_field()] == kInMemory)
+            a_.modrm(load, kT0, HostMem{.base = kBank, .disp = gpr_disp(rm_field())});
+        else
+            a_.modrm(load, kT0, kHostOf[rm_field()]);
+    }
+    flags_.hardware = false;
+    const bool is_signed = cur_->op == Op::IDIV;
+    const Encoding compare{.opcode = 0x3b, .w = wide};
+    const u32 site = new_site();
+    if (is_signed) {
+        // Neither 0 nor -1, and a dividend that is a sign-extended single: the quotient fits.
+        a_.modrm({.opcode = 0x8d, .w = wide}, kT1, HostMem{.base = kT0, .disp = 1});
+        a_.alu_imm(7, kT1, 1, wide);
+        cold_.push_back({a_.jcc_later(kBe), thunks_.execute, site});
+        a_.modrm(load, kT1, kRax);
+        a_.modrm({.opcode = 0xc1, .w = wide}, 7, kT1);
+        a_.byte(static_cast<u8>(8 * size - 1));
+        a_.modrm(compare, kT1, kRdx);
+        cold_.push_back({a_.jcc_later(kNe), thunks_.execute, site});
+    } else {
+        a_.modrm(compare, kRdx, kT0);
+        cold_.push_back({a_.jcc_later(kAe), thunks_.execute, site});
+    }
+    a_.modrm({.opcode = 0xf7, .w = wide}, is_signed ? 7 : 6, kT0);
+    // The rule of cpu/ops/flags.h: AF = 1, PF = ZF = SF = 0, CF and OF stay. The slot has LAHF's format.
+    const HostMem slot{.base = kBank, .disp = kFlagsSlot};
+    a_.modrm({.opcode = 0x81, .size16 = true}, 4, slot);
+    a_.word(0x0101);
+    a_.modrm({.opcode = 0x81, .size16 = true}, 1, slot);
+    a_.word(0x1200);
+    return true;
+}
 
 bool Translator::emit_vex_gpr() {
     const u8* vex = cur_->bytes + cur_->opcode_offset - cur_->vex;

@@ -70,6 +70,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- for the thunks (slow_path.cpp); all on the thread that is in run()
     u64 slow_access(Context& c, u32 site, u64 address);
+    u64 slow_jump(Context& c, u32 site, u64 target);
     u64 slow_execute(Context& c, u32 site);
     u64 helper_execute(Context& c, u32 site);
 

@@ -11,6 +11,9 @@ using cpu::VpState;
 extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address) {
     return context->engine->slow_access(*context, site, address);
 }
+extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target) {
+    return context->engine->slow_jump(*context, site, target);
+}
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site) { return context->engine->slow_execute(*context, site); }
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site) {
     return context->engine->helper_execute(*context, site);
@@ -41,8 +44,28 @@ u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
     return execute_at(c, site) == After::Continue ? reinterpret_cast<u64>(arena_.executable(site.next)) : 0;
 }
 
-u64 JitEngine::slow_execute(Context& c, u32 number) {
+/// The jump cache does not know `target`. If a translation exists, it does now: the code looks again.
+u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
+    const Site& site = blocks_.site(number);
     ++stats_.slow_jumps;
+    if (options_.link_blocks && canonical(target)) {
+        const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
+        const bool mapped = mapping.translation.status == mmu::Translation::Status::Ok && mapping.host != nullptr;
+        if (const Block* block = mapped ? blocks_.find(mapping.translation.spa, site.block->key) : nullptr) {
+            c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(block->entry)));
+            c.t0 = target;
+            return reinterpret_cast<u64>(arena_.executable(site.access));
+        }
+    }
+    if (site.index == site.block->count) {  // behind the block's last instruction: nothing to execute
+        expose(c, site);
+        c.leave = Leave::Lookup;
+        return 0;
+    }
+    return slow_execute(c, number);
+}
+
+u64 JitEngine::slow_execute(Context& c, u32 number) {
     const Site& site = blocks_.site(number);
     return execute_at(c, site) == After::Continue ? reinterpret_cast<u64>(arena_.executable(site.next)) : 0;
 }

@@ -32,6 +32,8 @@ class Generator : public Xbyak::CodeGenerator {
         t.miss_write = start();
         xor_(r8, ptr[rbp + r9 + static_cast<int>(mmu::kWriteTable)]);
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_access));
+        t.miss_jump = start();
+        emit_slow(reinterpret_cast<u64>(&vg_jit_slow_jump));
         t.execute = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_execute));
         t.helper = start();

@@ -15,6 +15,7 @@ struct Thunks {
     u32 leave = 0;         ///< pushed: site. Registers are live: spill and return to the dispatcher
     u32 miss_read = 0;     ///< pushed: site. T0 = address ^ tag, T1 = table index; goes on where slow_access says
     u32 miss_write = 0;
+    u32 miss_jump = 0;     ///< pushed: site. T0 = target that the jump cache does not know; tries again or executes
     u32 execute = 0;       ///< pushed: site. Executes that instruction in the interpreter, goes on behind it
     u32 helper = 0;        ///< called, T0 = site: the same inline; returns if execution goes on there
     u32 load_vectors = 0;  ///< called, rest as it is: guest vector registers and MXCSR into the host's
@@ -27,6 +28,7 @@ struct Thunks {
 /// slow_* return the host address to continue at, helper_execute returns 1 to continue; 0 leaves to the dispatcher, with
 /// the state page as the only truth.
 extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address);
+extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target);
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site);
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site);
 

@@ -1,5 +1,7 @@
 #include "jit/translator.h"
 
+#include <cpuid.h>
+
 #include <algorithm>
 #include <span>
 
@@ -23,11 +25,33 @@ bool may_change_key(const Insn& i) {
     }
 }
 
+/// Whether the flags that the manuals leave undefined, for which our rule is what Zen does (cpu/ops/flags.h), may come
+/// out otherwise on another host.
+bool undefined_flags_differ(const cpu::Row& row) {
+    switch (row.op) {
+        case Op::AND: case Op::OR: case Op::XOR: case Op::TEST: case Op::DIV: case Op::IDIV: return false;
+        default: return row.flags_undefined != 0;
+    }
+}
+
+bool host_is_zen() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    __get_cpuid(0, &eax, &ebx, &ecx, &edx);
+    const bool amd = ebx == signature_AMD_ebx && ecx == signature_AMD_ecx && edx == signature_AMD_edx;
+    __get_cpuid(1, &eax, &ebx, &ecx, &edx);
+    const unsigned family = ((eax >> 8) & 15) + ((eax >> 20) & 255);
+    constexpr unsigned kFirstZen = 0x17;
+    return amd && family >= kFirstZen;
+}
+
 bool ends_block(const Insn& i) {
     return (cpu::row(i.row).attributes & (cpu::attr::Branch | cpu::attr::System)) != 0 || may_change_key(i);
 }
 
 }  // namespace
+
+Translator::Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks)
+    : arena_(arena), blocks_(blocks), thunks_(thunks), host_is_zen_(host_is_zen()) {}
 
 unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& straddles) {
     u32 offset = spa.offset();
@@ -132,6 +156,7 @@ void Translator::emit_instruction(unsigned index) {
 bool Translator::emit_native() {
     if (!key_.has(ModeKey::kFlat) || key_.has(ModeKey::kAligned)) return false;
     if (row_->feature != cpu::Feature::Base && !model_->has(row_->feature)) return false;
+    if (!host_is_zen_ && undefined_flags_differ(*row_)) return false;
     if (cur_->base == cpu::kRipBase && cur_->disp + end_ > INT32_MAX) return false;
     const Class c = classify(*cur_);
     switch (c.emit) {

@@ -24,8 +24,7 @@ namespace vg::jit {
 /// there, dead or not.
 class Translator {
   public:
-    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks)
-        : arena_(arena), blocks_(blocks), thunks_(thunks) {}
+    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks);
 
     /// Room that one block may take at most.
     static constexpr u32 kMaxCode = 32768;
@@ -110,7 +109,8 @@ class Translator {
     void emit_goto(s64 target);
     void emit_fallthrough(s64 target);
     void load_code_address(s64 target);
-    void emit_index();
+    u32 emit_index();
+    void emit_lookup(u32 site);
     void emit_transfer();
     [[nodiscard]] bool load_target();
     [[nodiscard]] static bool in_page(s64 target) { return target >= 0 && target < static_cast<s64>(kPageSize); }
@@ -126,6 +126,7 @@ class Translator {
     CodeArena& arena_;
     BlockMap& blocks_;
     const Thunks& thunks_;
+    const bool host_is_zen_;  ///< the host's undefined flags are ours
     Assembler a_;
 
     static constexpr unsigned kMaxInsns = 64;

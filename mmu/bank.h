@@ -28,7 +28,7 @@ struct JumpEntry {
 
 inline constexpr unsigned kTlbBits = 10;
 inline constexpr u32 kTlbEntries = 1u << kTlbBits;
-inline constexpr unsigned kJumpBits = 11;
+inline constexpr unsigned kJumpBits = 12;
 inline constexpr u32 kJumpEntries = 1u << kJumpBits;
 
 /// What lies at `base` (the value of the base register while the bank is current).
@@ -44,8 +44,9 @@ inline constexpr std::ptrdiff_t kJumpTable = offsetof(BankTables, jump);
 
 /// Entry number of a page: its low page-number bits.
 constexpr u32 tlb_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kTlbEntries - 1); }
-/// Entry number in the jump cache.
-constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip) & (kJumpEntries - 1); }
+/// Entry number in the jump cache. Compilers align functions to 16 bytes, so the low bits alone would leave most
+/// entries unused.
+constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip ^ (rip >> 4)) & (kJumpEntries - 1); }
 
 /// Tag of an empty entry: a page address whose index differs from the entry's, so that no address can match.
 /// It is 0 for every entry but the first, so that clearing is memset plus one store.

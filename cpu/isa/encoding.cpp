@@ -39,14 +39,30 @@ constexpr u16 flag_bits(const char* letters) {
     unsigned bits = 0;
     for (; *letters != 0; ++letters) {
         switch (*letters) {
-            case 'c': bits |= 1u << 0; break;
-            case 'p': bits |= 1u << 2; break;
-            case 'a': bits |= 1u << 4; break;
-            case 'z': bits |= 1u << 6; break;
-            case 's': bits |= 1u << 7; break;
-            case 'd': bits |= 1u << 10; break;
-            case 'o': bits |= 1u << 11; break;
-            default: bits |= 1u << 16; break;  // does not fit: rejected by the narrowing below
+            case 'c':
+                bits |= 1u << 0;
+                break;
+            case 'p':
+                bits |= 1u << 2;
+                break;
+            case 'a':
+                bits |= 1u << 4;
+                break;
+            case 'z':
+                bits |= 1u << 6;
+                break;
+            case 's':
+                bits |= 1u << 7;
+                break;
+            case 'd':
+                bits |= 1u << 10;
+                break;
+            case 'o':
+                bits |= 1u << 11;
+                break;
+            default:
+                bits |= 1u << 16;
+                break;  // does not fit: rejected by the narrowing below
         }
     }
     return u16{bits < 0x10000 ? static_cast<u16>(bits) : throw "unknown flag letter"};
@@ -69,8 +85,8 @@ constexpr Operands operands_of(T... types) {
     return {{types...}, sizeof...(types)};
 }
 
-constexpr u32 RW = ReadsDest;    // the first operand is read and written
-constexpr u32 RO = NoWriteDest;  // the first operand is only read
+constexpr u32 RW = ReadsDest;        // the first operand is read and written
+constexpr u32 RO = NoWriteDest;      // the first operand is only read
 constexpr u32 Unaligned = 1u << 31;  // a legacy SSE form without alignment check; does not leave this file
 constexpr u32 Plain = 0;
 
@@ -84,6 +100,16 @@ constexpr u32 attributes_of(OpcodeMap map, u8 opcode, Set set, const Operands& o
         if (s.file == RegisterFile::Mm) out |= Mmx;
         if (s.source == OperandSource::RmVsib) out |= Vsib;
         if (s.source == OperandSource::StringSource || s.source == OperandSource::StringDestination) out |= String;
+    }
+    switch (operands.count == 0 ? OperandSource::None : spec(operands.type[0]).source) {
+        case OperandSource::Immediate:
+        case OperandSource::SignedByte:
+        case OperandSource::Relative:
+        case OperandSource::FarPointer:
+            out |= NoWriteDest;
+            break;
+        default:
+            break;
     }
     if (map == OpcodeMap::One && opcode >= 0xd8 && opcode <= 0xdf) out |= X87;
     if ((set & IN64) != 0) out |= Only64;
@@ -108,14 +134,27 @@ constexpr Encoding make(OpcodeMap map, u8 opcode, Set set, Op op, How how, const
     for (unsigned n = 0; n < operands.count; ++n) {
         e.operands[n] = operands.type[n];
         switch (spec(operands.type[n]).source) {
-            case OperandSource::RmRegister: set |= REG; e.has_modrm = true; break;
+            case OperandSource::RmRegister:
+                set |= REG;
+                e.has_modrm = true;
+                break;
             case OperandSource::RmMemory:
-            case OperandSource::RmVsib: set |= MEM; e.has_modrm = true; break;
+            case OperandSource::RmVsib:
+                set |= MEM;
+                e.has_modrm = true;
+                break;
             case OperandSource::Reg:
-            case OperandSource::Rm: e.has_modrm = true; break;
-            case OperandSource::RmAlways: e.register_only = e.has_modrm = true; break;
-            case OperandSource::Vvvv: e.uses_vvvv = true; break;
-            default: break;
+            case OperandSource::Rm:
+                e.has_modrm = true;
+                break;
+            case OperandSource::RmAlways:
+                e.register_only = e.has_modrm = true;
+                break;
+            case OperandSource::Vvvv:
+                e.uses_vvvv = true;
+                break;
+            default:
+                break;
         }
     }
     e.operand_count = operands.count;
@@ -142,8 +181,8 @@ using enum OperandType;
 #define ROW(map, opcode, set, op, operands, flags, attributes, feature) \
     make(OpcodeMap::map, opcode, set, Op::op, hows::op, operands_of operands, flags, attributes, Feature::feature),
 
-#define INSN_256(opcode, set, op, operands, flags, attributes)           \
-    INSN(opcode, (set) | L0, op, operands, flags, attributes, Avx)       \
+#define INSN_256(opcode, set, op, operands, flags, attributes)     \
+    INSN(opcode, (set) | L0, op, operands, flags, attributes, Avx) \
     INSN(opcode, (set) | L1, op, operands, flags, attributes, Avx2)
 
 constexpr Encoding kEncodings[] = {
@@ -176,7 +215,7 @@ static_assert(std::size(kEncodings) < 0x10000);
 
 }  // namespace
 
-const OperandSpec& operand_spec(OperandType type) { return spec(type); }
+std::span<const OperandSpec> operand_specs() { return kOperandSpecs; }
 std::span<const Encoding> encodings() { return kEncodings; }
 const Row& row(u16 index) { return kEncodings[index < std::size(kEncodings) ? index : 0].row; }
 u16 row_count() { return static_cast<u16>(std::size(kEncodings)); }

@@ -10,16 +10,38 @@ namespace vg::cpu {
 
 /// Where an operand is encoded.
 enum class OperandSource : u8 {
-    None, Reg, Rm, RmRegister, RmMemory, RmVsib, RmAlways, Vvvv, OpcodeLow,
-    Fixed0, Fixed1, Fixed2, Fixed3, Fixed4, Fixed5,
-    Immediate, SignedByte, Immediate2, Constant1, Relative, FarPointer, Offset, Is4,
-    StringSource, StringDestination, Translate
+    None,
+    Reg,
+    Rm,
+    RmRegister,
+    RmMemory,
+    RmVsib,
+    RmAlways,
+    Vvvv,
+    OpcodeLow,
+    Fixed0,
+    Fixed1,
+    Fixed2,
+    Fixed3,
+    Fixed4,
+    Fixed5,
+    Immediate,
+    SignedByte,
+    Immediate2,
+    Constant1,
+    Relative,
+    FarPointer,
+    Offset,
+    Is4,
+    StringSource,
+    StringDestination,
+    Translate
 };
 
 enum class RegisterFile : u8 { None, Gpr, Seg, Cr, Dr, St, Mm, Xmm, Ymm, Vector };
 
 /// Sizes in bytes, fixed or by rule (operands.def).
-enum class SizeRule : u8 { Fixed, V, Z, Y, Nat, X, Half, Quarter, Eighth, Far, Table, Pair, Count };
+enum class SizeRule : u8 { Fixed, V, Z, Y, Nat, X, Half, Quarter, Eighth, Far, Table, Pair };
 
 /// Operand letters, as in operands.def.
 enum class OperandType : u8 {
@@ -42,7 +64,11 @@ struct OperandSpec {
     Size memory_size;
 };
 
-[[nodiscard]] const OperandSpec& operand_spec(OperandType type);
+/// Indexed by OperandType.
+[[nodiscard]] std::span<const OperandSpec> operand_specs();
+[[nodiscard]] inline const OperandSpec& operand_spec(OperandType type) {
+    return operand_specs()[static_cast<unsigned>(type)];
+}
 
 /// Conditions on the bytes around an opcode: a set of accepted values for each field. An empty set accepts all.
 /// Prefixes: NP none, P66, PF3, PF2 (the last of F3/F2 beats 66). Widths: O16/O32/O64 effective operand size from

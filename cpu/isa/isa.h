@@ -42,26 +42,26 @@ enum class Feature : u8 {
 /// Properties that engines and tests ask for.
 namespace attr {
 inline constexpr u32 Lockable = 1 << 0;    ///< LOCK allowed with a memory destination
-inline constexpr u32 Privileged = 1 << 1;  ///< #GP(0) if CPL != 0
+inline constexpr u32 Privileged = 1 << 1;  ///< #GP(0) if CPL != 0; VMX and SVM: behind #UD and exits
 inline constexpr u32 Branch = 1 << 2;      ///< may set rip: ends a block
 inline constexpr u32 String = 1 << 3;      ///< honours REP
 inline constexpr u32 System = 1 << 4;      ///< may change mode, mappings or pending events: ends a block
 inline constexpr u32 No64 = 1 << 5;        ///< #UD in 64-bit mode (already applied by the decoder)
 inline constexpr u32 Only64 = 1 << 6;
-inline constexpr u32 Default64 = 1 << 7;   ///< operand size defaults to 64 in 64-bit mode
-inline constexpr u32 Force64 = 1 << 8;     ///< operand size is always 64 in 64-bit mode
+inline constexpr u32 Default64 = 1 << 7;  ///< operand size defaults to 64 in 64-bit mode
+inline constexpr u32 Force64 = 1 << 8;    ///< operand size is always 64 in 64-bit mode
 inline constexpr u32 X87 = 1 << 9;
 inline constexpr u32 Mmx = 1 << 10;
-inline constexpr u32 Sse = 1 << 11;        ///< legacy-encoded SSE
-inline constexpr u32 Avx = 1 << 12;        ///< VEX-encoded vector instruction
-inline constexpr u32 AlignedMem = 1 << 13; ///< memory operand must be aligned to its size (#GP(0))
-inline constexpr u32 ReadsDest = 1 << 14;  ///< the first operand is read too
-inline constexpr u32 NoWriteDest = 1 << 15;///< the first operand is only read (CMP, TEST, PUSH...)
-inline constexpr u32 HostDependent = 1 << 16; ///< result differs between host vendors (RCPPS, FSIN...)
+inline constexpr u32 Sse = 1 << 11;            ///< legacy-encoded SSE
+inline constexpr u32 Avx = 1 << 12;            ///< VEX-encoded vector instruction
+inline constexpr u32 AlignedMem = 1 << 13;     ///< memory operand must be aligned to its size (#GP(0))
+inline constexpr u32 ReadsDest = 1 << 14;      ///< the first operand is read too
+inline constexpr u32 NoWriteDest = 1 << 15;    ///< the first operand is only read (CMP, TEST, PUSH...)
+inline constexpr u32 HostDependent = 1 << 16;  ///< result differs between host vendors (RCPPS, FSIN...)
 inline constexpr u32 Vsib = 1 << 17;
-inline constexpr u32 Hypervisor = 1 << 18; ///< VMX or SVM instruction
-inline constexpr u32 ElseBase = 1 << 19;   ///< without its feature: the same opcode without F3 (TZCNT: BSF, LZCNT: BSR)
-inline constexpr u32 MayKeepFlags = 1 << 20; ///< a count of 0 leaves the flags as they were (shifts, CMPS, SCAS)
+inline constexpr u32 Hypervisor = 1 << 18;  ///< VMX or SVM instruction
+inline constexpr u32 ElseBase = 1 << 19;  ///< without its feature: the same opcode without F3 (TZCNT: BSF, LZCNT: BSR)
+inline constexpr u32 MayKeepFlags = 1 << 20;  ///< a count of 0 leaves the flags as they were (shifts, CMPS, SCAS)
 }  // namespace attr
 
 /// Opcode map of an encoding.

@@ -5,13 +5,14 @@
 //   AND OR XOR TEST, ANDN, BLSx, BZHI       AF = 0; PF and SF from the result
 //   BEXTR                                   AF = 1, SF = 0; PF from the result
 //   SHL SHR SAR, SHLD SHRD (count not 0)    AF = 1
-//   SHL, SHLD     any count                 OF = CF xor the result's top bit
+//   SHL           any count                 OF = CF xor the result's top bit
+//   SHLD          any count                 OF = CF xor the top bit of the destination shifted alone
 //   SHR           any count                 OF = xor of the result's two top bits
 //   SHRD          any count                 OF = xor of the result's two top bits
 //   SAR                                     OF = 0
 //   ROL, RCL      any count but 0           OF = CF xor the result's top bit
 //   ROR, RCR      any count but 0           OF = xor of the result's two top bits
-//   SHLD SHRD r16, count above 16           as if the 48-bit value dest:source:dest were shifted
+//   SHLD SHRD r16, count above 16           the source follows itself; CF = 0
 //   MUL IMUL MULX                           all but CF and OF unchanged
 //   DIV IDIV                                AF = 1; PF, ZF, SF = 0; CF, OF unchanged
 //   BT BTS BTR BTC                          all but CF unchanged

@@ -24,32 +24,38 @@ inline bool x87_exception_pending(const X87State& x) { return (x.fsw & ~x.fcw & 
 
 inline unsigned x87_top(const X87State& x) { return (x.fsw >> fsw::kTopShift) & 7; }
 
+/// The 80 bits of physical register n, and the 64 bits of MMn, lie in ST(n - TOP).
+inline u8* physical_register(X87State& x, unsigned n) { return x.st[(n - x87_top(x)) & 7]; }
+inline u8* mmx_register(X87State& x, unsigned n) { return physical_register(x, n); }
+
+/// Sets FSW, keeping the contents of the physical registers: st[] is ordered from the top of the stack.
+inline void set_x87_status(X87State& x, u16 status) {
+    u8 physical[8][16];
+    for (unsigned n = 0; n < 8; ++n) std::memcpy(physical[n], physical_register(x, n), 16);
+    x.fsw = status;
+    for (unsigned n = 0; n < 8; ++n) std::memcpy(physical_register(x, n), physical[n], 16);
+}
+
 /// Sets control and status as loaded from memory: bit 6 of FCW reads as one, reserved bits as zero; ES and B follow
-/// from flags and masks.
+/// from flags and masks. Physical registers keep their contents.
 inline void set_x87_control(X87State& x, u16 control, u16 status) {
     x.fcw = static_cast<u16>((control & 0x1f3f) | 0x40);
-    x.fsw = static_cast<u16>(status & ~(fsw::kSummary | fsw::kBusy));
+    set_x87_status(x, static_cast<u16>(status & ~(fsw::kSummary | fsw::kBusy)));
     if (x87_exception_pending(x)) x.fsw = static_cast<u16>(x.fsw | fsw::kSummary | fsw::kBusy);
 }
 
-/// The state after FNINIT; register contents stay.
+/// The state after FNINIT; physical registers keep their contents.
 inline void init_x87(X87State& x) {
     x.fcw = kFcwInit;
-    x.fsw = 0;
+    set_x87_status(x, 0);
     x.ftw = 0;
     x.fop = 0;
     x.fip = x.fdp = 0;
 }
 
-/// The 64 bits of MMn, which live in physical register n whatever TOP says.
-inline u8* mmx_register(X87State& x, unsigned n) { return x.st[(n - x87_top(x)) & 7]; }
-
 /// What every MMX instruction but EMMS does to the x87: TOP = 0, all registers in use.
 inline void enter_mmx(X87State& x) {
-    u8 physical[8][16];
-    for (unsigned n = 0; n < 8; ++n) std::memcpy(physical[n], mmx_register(x, n), 16);
-    std::memcpy(x.st, physical, sizeof x.st);
-    x.fsw = static_cast<u16>(x.fsw & ~(7 << fsw::kTopShift));
+    set_x87_status(x, static_cast<u16>(x.fsw & ~(7 << fsw::kTopShift)));
     x.ftw = 0xff;
 }
 

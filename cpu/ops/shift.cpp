@@ -112,24 +112,30 @@ Exec double_shift(Interp& in, const Insn& i, F f) {
     });
 }
 
-/// Bits of the endless pattern ...a:b:a:b that SHLD and SHRD walk along; only 16-bit operands get past one word.
+// Only 16-bit operands can be shifted by more than their size: the source then follows itself, and CF and OF are those of
+// the destination shifted alone.
+
+/// `value` moved up (down) by any count of bits.
+template <class T>
+constexpr u128 up(T value, unsigned count) { return static_cast<u128>(value) << count; }
+
 template <class T>
 T shld(T a, T b, unsigned count, u64& flags) {
-    const u128 value = kBits<T> == 64 ? (static_cast<u128>(a) << 64 | b)
-                                      : (static_cast<u128>(a) << 2 * kBits<T> | static_cast<u128>(b) << kBits<T> | a);
-    constexpr unsigned width = kBits<T> == 64 ? 128 : 3 * kBits<T>;
-    const T r = static_cast<T>(value >> (width - kBits<T> - count));
-    const bool cf = static_cast<bool>((value >> (width - count)) & 1);
-    flags = shift_flags(flags, zsp(r), cf, cf != top_bit(r));
+    u128 filled = up(b, count) >> kBits<T>;
+    if constexpr (sizeof(T) == 2) filled |= filled >> kBits<T>;
+    const u128 alone = up(a, count);
+    const T r = static_cast<T>(alone | filled);
+    const bool cf = ((alone >> kBits<T>) & 1) != 0;
+    flags = shift_flags(flags, zsp(r), cf, cf != top_bit(static_cast<T>(alone)));
     return r;
 }
 
 template <class T>
 T shrd(T a, T b, unsigned count, u64& flags) {
-    const u128 value = kBits<T> == 64 ? (static_cast<u128>(b) << 64 | a)
-                                      : (static_cast<u128>(a) << 2 * kBits<T> | static_cast<u128>(b) << kBits<T> | a);
+    u128 value = up(b, kBits<T>) | a;
+    if constexpr (sizeof(T) == 2) value |= up(b, 32);
     const T r = static_cast<T>(value >> count);
-    const bool cf = static_cast<bool>((value >> (count - 1)) & 1);
+    const bool cf = ((static_cast<u128>(a) >> (count - 1)) & 1) != 0;
     flags = shift_flags(flags, zsp(r), cf, top_bit(r) != second_bit(r));
     return r;
 }

@@ -242,6 +242,7 @@ Exec PAUSE(Interp& in, const Insn& i) {
 }
 
 Exec MONITOR(Interp& in, const Insn& i) {
+    if (in.vp.cpl() != 0) return undefined(in);
     u64 address = 0;
     u8 byte = 0;
     const u64 offset = in.gpr(RAX, i.addr_size);
@@ -252,6 +253,7 @@ Exec MONITOR(Interp& in, const Insn& i) {
 }
 
 Exec MWAIT(Interp& in, const Insn& i) {
+    if (in.vp.cpl() != 0) return undefined(in);
     Exec out{};
     if ((in.s.gpr[RCX] & 0xfffffffe) != 0) return general_protection(in);
     return taken(in, i, virt::ExitReason::Mwait, out) ? out : Exec::Next;  // waking at once is allowed

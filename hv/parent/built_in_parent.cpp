@@ -144,7 +144,8 @@ void BuiltInParent::port_write(Vp&, u16 port, unsigned size, u32 value) { ports_
 
 const BuiltInParent::MmioRange* BuiltInParent::find_mmio(Gpa gpa, unsigned size) const {
     for (const MmioRange& range : mmio_) {
-        if (gpa >= range.base && gpa - range.base < range.size && size <= range.size - (gpa - range.base)) return &range;
+        if (gpa >= range.base && gpa - range.base < range.size && size <= range.size - (gpa - range.base))
+            return &range;
     }
     return nullptr;
 }
@@ -173,14 +174,37 @@ void BuiltInParent::partition_crashed(Vp&) {
     if (parent_events_.crashed) parent_events_.crashed(partition_->crash());
 }
 
+/// The timers are the event queue's.
+void BuiltInParent::work_fields(StateVisitor& v) {
+    const VisitScope scope(v, "work");
+    u32 count = static_cast<u32>(work_.size());
+    v("count", count, Fmt::Dec);
+    if (v.loading()) {
+        work_.assign(std::min<std::size_t>(count, kMaxQueuedMessages + vmbus::kMaxRelid), {});
+        queued_signals_.clear();
+        queued_messages_ = 0;
+    }
+    for (std::size_t i = 0; i < work_.size(); ++i) {
+        const VisitScope each(v, std::to_string(i));
+        v("signal", work_[i].signal);
+        v("message", work_[i].message, vmbus::kMaxMessageSize);
+        if (!v.loading()) continue;
+        if (work_[i].signal != 0) {
+            queued_signals_.insert(work_[i].signal);
+        } else {
+            ++queued_messages_;
+        }
+    }
+}
+
 void BuiltInParent::fields(StateVisitor& v) {
-    u64 queued = work_.size();
-    v("queued_work", queued, Fmt::Dec);
     v("lost_signals", lost_signals_, Fmt::Dec);
+    v("retry_delay", retry_delay_, Fmt::Dec);
     {
         const VisitScope scope(v, "vmbus");
         server_.fields(v);
     }
+    work_fields(v);
     for (const auto& controller : storage_) {
         const VisitScope scope(v, controller->name());
         controller->fields(v);

@@ -68,7 +68,7 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
 
   private:
     struct Work {
-        u32 signal = 0;           ///< connection id, or 0 for a message
+        u32 signal = 0;  ///< connection id, or 0 for a message
         std::vector<u8> message;
     };
     struct MmioRange {
@@ -91,6 +91,7 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     void schedule_work();
     void run_work();
     void retry();
+    void work_fields(StateVisitor& v);
     [[nodiscard]] const MmioRange* find_mmio(Gpa gpa, unsigned size) const;
 
     EventQueue& events_;

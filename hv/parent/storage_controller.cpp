@@ -84,12 +84,14 @@ Result<void> StorageController::attach(u8 path, u8 target, u8 lun, std::unique_p
         return fail(Error::Code::Usage, name_ + ": " + device->describe() + " is smaller than one sector");
     Disk disk{path, target, lun, std::move(device), nullptr, nullptr};
     disk.backend = std::make_unique<DeviceBackend>(*disk.device, log_);
-    disk.scsi = std::make_unique<vsp::ScsiDisk>(*disk.backend, identity_of(instance_, path, target, lun), core_->scratch());
+    disk.scsi =
+        std::make_unique<vsp::ScsiDisk>(*disk.backend, identity_of(instance_, path, target, lun), core_->scratch());
     if (!core_->attach(path, target, lun, *disk.scsi)) {
-        return fail(Error::Code::Usage, fmt::format("{}: path {} target {} LUN {} is taken or out of range (path 0..{}, target "
-                                                    "0..{}, at most {} disks)",
-                                                    name_, path, target, lun, vsp::Storage::kPaths - 1,
-                                                    vsp::Storage::kTargets - 1, vsp::Storage::kMaxUnits));
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: path {} target {} LUN {} is taken or out of range (path 0..{}, target "
+                                "0..{}, at most {} disks)",
+                                name_, path, target, lun, vsp::Storage::kPaths - 1, vsp::Storage::kTargets - 1,
+                                vsp::Storage::kMaxUnits));
     }
     disks_.push_back(std::move(disk));
     return {};
@@ -199,20 +201,57 @@ void StorageController::offer_sub_channels(u16 count) {
     }
 }
 
+void StorageController::restored(vmbus::Channel& channel) { open_[channel.relid()] = {&channel, false, {}}; }
+
 void StorageController::fields(StateVisitor& v) {
     {
         const VisitScope scope(v, "core");
         core_->fields(v);
     }
-    u64 pending = due_.size();
-    v("pending", pending, Fmt::Dec);
+    channel_fields(v);
+    due_fields(v);
     for (const Disk& disk : disks_) {
         const VisitScope scope(v, fmt::format("disk{}.{}.{}", disk.path, disk.target, disk.lun));
         std::string image = disk.device->describe();
-        u64 read = disk.scsi->stats().bytes_read, written = disk.scsi->stats().bytes_written;
         v("image", image);
-        v("bytes_read", read, Fmt::Dec);
-        v("bytes_written", written, Fmt::Dec);
+        disk.scsi->fields(v);
+    }
+}
+
+void StorageController::channel_fields(StateVisitor& v) {
+    for (auto& [relid, open] : open_) {
+        const VisitScope scope(v, fmt::format("channel{}", relid));
+        v("stalled", open.stalled);
+        u32 count = static_cast<u32>(open.unsent.size());
+        v("unsent", count, Fmt::Dec);
+        if (v.loading()) open.unsent.resize(std::min(count, 2 * vsp::Storage::kMaxInFlight));
+        for (std::size_t i = 0; i < open.unsent.size(); ++i) {
+            const VisitScope each(v, std::to_string(i));
+            v("transaction_id", open.unsent[i].first);
+            v("reply", open.unsent[i].second);
+        }
+    }
+}
+
+/// The timer itself is the event queue's.
+void StorageController::due_fields(StateVisitor& v) {
+    v("next_sequence", next_sequence_, Fmt::Dec);
+    std::vector<Due> list(due_.begin(), due_.end());
+    u32 count = static_cast<u32>(list.size());
+    v("due", count, Fmt::Dec);
+    if (v.loading()) list.assign(std::min(count, vsp::Storage::kMaxInFlight), {});
+    for (std::size_t i = 0; i < list.size(); ++i) {
+        const VisitScope each(v, fmt::format("due{}", i));
+        v("when", list[i].when, Fmt::Dec);
+        v("sequence", list[i].sequence, Fmt::Dec);
+        v("slot", list[i].slot, Fmt::Dec);
+    }
+    if (!v.loading()) return;
+    due_.clear();
+    for (const Due& due : list) {
+        if (due.slot >= vsp::Storage::kMaxInFlight) continue;
+        due_.insert(due);
+        sequence_of_[due.slot] = std::max(sequence_of_[due.slot], due.sequence);
     }
 }
 

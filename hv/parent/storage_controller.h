@@ -39,6 +39,7 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     void opened(vmbus::Channel& channel) override;
     void signalled(vmbus::Channel& channel) override;
     void closed(vmbus::Channel& channel) override;
+    void restored(vmbus::Channel& channel) override;
     void fields(StateVisitor& v) override;
 
     [[nodiscard]] const std::string& name() const { return name_; }
@@ -56,7 +57,7 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     using Reply = std::array<u8, sizeof(storvsc::Packet)>;
     struct OpenChannel {
         vmbus::Channel* channel = nullptr;
-        bool stalled = false;  ///< packets were left in the ring because the core was full
+        bool stalled = false;                      ///< packets were left in the ring because the core was full
         std::deque<std::pair<u64, Reply>> unsent;  ///< completions that found no room
     };
     struct Due {
@@ -75,6 +76,8 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     bool send_unsent(OpenChannel& open);
     void finish_due(VTime now);
     void arm();
+    void channel_fields(StateVisitor& v);
+    void due_fields(StateVisitor& v);
 
     std::string name_;
     Guid instance_;

@@ -27,14 +27,14 @@ inline constexpr u32 kKnownVersions[] = {kVersion6_0, kVersion5_3, kVersion5_2, 
 
 // ---- transport (V-01, V-02, S-40)
 
-inline constexpr u32 kMessageTypeChannel = 1;          ///< SynIC message type of every channel message
-inline constexpr u32 kMaxMessageSize = 240;            ///< header and body
-inline constexpr u32 kMessageConnectionLegacy = 1;     ///< below 5.0
-inline constexpr u32 kMessageConnectionContact = 4;    ///< INITIATE_CONTACT from 5.0 on
-inline constexpr u32 kSharedEventConnection = 2;       ///< below 2.4: one event for all channels (S-41)
+inline constexpr u32 kMessageTypeChannel = 1;        ///< SynIC message type of every channel message
+inline constexpr u32 kMaxMessageSize = 240;          ///< header and body
+inline constexpr u32 kMessageConnectionLegacy = 1;   ///< below 5.0
+inline constexpr u32 kMessageConnectionContact = 4;  ///< INITIATE_CONTACT from 5.0 on
+inline constexpr u32 kSharedEventConnection = 2;     ///< below 2.4: one event for all channels (S-41)
 inline constexpr u8 kDefaultSint = 2;
-inline constexpr u16 kMaxRelid = 2047;                 ///< one event flag each (S-06)
-inline constexpr u32 kNoVp = 0xffff'ffff;              ///< target VP that means "no interrupts" (V-61)
+inline constexpr u16 kMaxRelid = 2047;     ///< one event flag each (S-06)
+inline constexpr u32 kNoVp = 0xffff'ffff;  ///< target VP that means "no interrupts" (V-61)
 
 /// The event connection of a channel: any id that does not collide; this is the customary form (S-40).
 constexpr u32 event_connection(u16 relid) { return u32{kDefaultSint} << 12 | relid; }

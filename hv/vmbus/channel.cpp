@@ -1,8 +1,18 @@
 #include "hv/vmbus/channel.h"
 
-#include "base/state.h"
-
 namespace vg::hv::vmbus {
+
+bool Channel::Rings::map(Notifier& memory, const Gpadl& pages, u16 relid) {
+    if (!pages.complete() || pages.relid() != relid || pages.ranges().size() != 1) return false;
+    const PageRange& range = pages.ranges()[0];
+    if (range.byte_offset != 0 || range.byte_count % kPageSize != 0) return false;
+    const std::span<const u64> pfns = range.pfns;
+    if (split < 2 || split > pfns.size() || pfns.size() - split < 2) return false;
+    incoming = RingMemory(memory, pfns.first(split));
+    outgoing = RingMemory(memory, pfns.subspan(split));
+    gpadl = pages.id();
+    return true;
+}
 
 bool Channel::open(Rings rings) {
     IncomingRing incoming(rings.incoming);
@@ -43,8 +53,12 @@ bool Channel::read_packet(Packet& packet) {
             ++stats_.packets_in;
             stats_.bytes_in += packet.payload.size();
             return true;
-        case IncomingRing::Status::Empty: commit(); return false;
-        case IncomingRing::Status::Broken: mark_broken("guest-to-host"); return false;
+        case IncomingRing::Status::Empty:
+            commit();
+            return false;
+        case IncomingRing::Status::Broken:
+            mark_broken("guest-to-host");
+            return false;
     }
     return false;
 }
@@ -72,36 +86,9 @@ bool Channel::write_packet(PacketType type, u16 flags, u64 transaction_id, std::
 
 void Channel::mark_broken(const char* which) {
     broken_ = true;
+    if (!server_.may_complain()) return;
     server_.log().warn(Area::Vmbus, "channel {} ({}): the {} ring holds an impossible index or length; channel stopped",
                        relid_, offer_.name, which);
-}
-
-void Channel::fields(StateVisitor& v) {
-    v("name", offer_.name);
-    v("sub_channel", offer_.sub_channel, Fmt::Dec);
-    v("primary_relid", primary_relid_, Fmt::Dec);
-    v("state", state_);
-    v("announced", announced_);
-    v("broken", broken_);
-    v("gpadl", rings_.gpadl);
-    v("target_vp", rings_.target_vp);
-    v("connection_id", rings_.connection_id);
-    v("event_flag", rings_.event_flag, Fmt::Dec);
-    {
-        const VisitScope scope(v, "incoming");
-        incoming_.fields(v);
-    }
-    {
-        const VisitScope scope(v, "outgoing");
-        outgoing_.fields(v);
-    }
-    v("packets_in", stats_.packets_in, Fmt::Dec);
-    v("bytes_in", stats_.bytes_in, Fmt::Dec);
-    v("packets_out", stats_.packets_out, Fmt::Dec);
-    v("bytes_out", stats_.bytes_out, Fmt::Dec);
-    v("signals_in", stats_.signals_in, Fmt::Dec);
-    v("signals_out", stats_.signals_out, Fmt::Dec);
-    v("full", stats_.full, Fmt::Dec);
 }
 
 }  // namespace vg::hv::vmbus

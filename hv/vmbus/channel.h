@@ -13,14 +13,14 @@ struct ChannelStats {
     u64 packets_in = 0, bytes_in = 0;    ///< guest to host, payload bytes
     u64 packets_out = 0, bytes_out = 0;  ///< host to guest
     u64 signals_in = 0, signals_out = 0;
-    u64 full = 0;                        ///< packets that found no room at first
+    u64 full = 0;  ///< packets that found no room at first
 };
 
 /// Lives from its offer until the guest released the relid. All calls on the machine's thread.
 class Channel {
   public:
     enum class State : u8 {
-        Offered,   ///< not open
+        Offered,  ///< not open
         Open,
         Rescinded  ///< taken back; waits for RELID_RELEASED
     };
@@ -28,9 +28,13 @@ class Channel {
     struct Rings {
         RingMemory incoming, outgoing;
         u32 gpadl = 0;
+        u32 split = 0;  ///< pages of the guest-to-host ring: they come first
         u32 target_vp = kNoVp;
         u32 connection_id = 0;
         u16 event_flag = 0;
+        /// Lays both rings over a GPADL at `split`. V-70: it must be the channel's and one page-aligned range; each
+        /// direction has a control page and at least one data page.
+        [[nodiscard]] bool map(Notifier& memory, const Gpadl& pages, u16 relid);
     };
 
     Channel(Server& server, ChannelDevice& device, Offer offer, u16 relid, u16 primary_relid)
@@ -78,6 +82,7 @@ class Channel {
 
   private:
     void mark_broken(const char* which);
+    [[nodiscard]] bool restore_rings();
 
     Server& server_;
     ChannelDevice& device_;

@@ -34,9 +34,12 @@ Gpadl::Feed Gpadl::take(u64 word) {
 }
 
 void Gpadl::fields(StateVisitor& v) {
+    const u64 highest_limit = page_limit_;
+    v("id", id_);
     v("relid", relid_, Fmt::Dec);
     v("range_count", range_count_, Fmt::Dec);
     v("page_limit", page_limit_, Fmt::Dec);
+    if (v.loading()) page_limit_ = std::min(page_limit_, highest_limit);
     v("pages", pages_, Fmt::Dec);
     v("missing", missing_, Fmt::Dec);
     v("state", state_);
@@ -49,6 +52,21 @@ void Gpadl::fields(StateVisitor& v) {
         v("byte_count", ranges_[i].byte_count, Fmt::Dec);
         v("pfns", ranges_[i].pfns, page_limit_);
     }
+    if (v.loading() && !consistent()) state_ = Feed::Invalid;
+}
+
+/// True if the fields can have come from feed().
+bool Gpadl::consistent() const {
+    u64 pages = 0, listed = 0;
+    for (const PageRange& range : ranges_) {
+        pages += pages_spanned(range.byte_offset, range.byte_count);
+        listed += range.pfns.size();
+        if (range.byte_count == 0 || range.pfns.size() > pages_spanned(range.byte_offset, range.byte_count))
+            return false;
+        if (std::any_of(range.pfns.begin(), range.pfns.end(), [](u64 pfn) { return pfn > kMaxPfn; })) return false;
+    }
+    if (pages != pages_ || listed > pages || pages - listed != missing_ || pages > page_limit_) return false;
+    return state_ == Feed::NeedMore || (state_ == Feed::Complete && missing_ == 0 && ranges_.size() == range_count_);
 }
 
 bool GpaRanges::parse(std::span<const u8> header) {

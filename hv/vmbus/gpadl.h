@@ -52,6 +52,7 @@ class Gpadl {
 
   private:
     Feed take(u64 word);
+    [[nodiscard]] bool consistent() const;
 
     u32 id_;
     u16 relid_;
@@ -97,7 +98,7 @@ class GpaRanges {
     struct Fragment {
         u64 start;  ///< position in the data
         u64 gpa;
-        u64 size;   ///< never crosses a page unless the next page follows in guest memory
+        u64 size;  ///< never crosses a page unless the next page follows in guest memory
     };
     [[nodiscard]] std::size_t find(u64 offset) const;
     void append(u64 gpa, u64 size);

@@ -79,7 +79,8 @@ IncomingRing::Status IncomingRing::read(Packet& packet) {
     if (broken_) return Status::Broken;
     if (read_ == write_) {
         u32 write_index;
-        if (!memory_.read_control(offsetof(RingControl, write_index), &write_index, sizeof write_index)) return broken();
+        if (!memory_.read_control(offsetof(RingControl, write_index), &write_index, sizeof write_index))
+            return broken();
         if (!memory_.plausible(write_index)) return broken();
         write_ = write_index;
         if (read_ == write_) return Status::Empty;
@@ -132,6 +133,8 @@ void IncomingRing::fields(StateVisitor& v) {
     v("published", published_);
     v("write", write_);
     v("broken", broken_);
+    const bool possible = memory_.plausible(read_) && memory_.plausible(published_) && memory_.plausible(write_);
+    if (v.loading() && memory_.data_size() != 0 && !possible) broken_ = true;
 }
 
 // ---- host to guest
@@ -179,8 +182,8 @@ OutgoingRing::Status OutgoingRing::write(PacketType type, u16 flags, u64 transac
     }
     if (!set_pending(0)) return broken();
 
-    const PacketDescriptor descriptor = {static_cast<u16>(type), kDescriptorSize / 8, static_cast<u16>(total / 8), flags,
-                                         transaction_id};
+    const PacketDescriptor descriptor = {static_cast<u16>(type), kDescriptorSize / 8, static_cast<u16>(total / 8),
+                                         flags, transaction_id};
     constexpr u64 kZero = 0;
     const u32 start = write_;
     const u64 trailer = u64{start} << 32;
@@ -205,6 +208,7 @@ void OutgoingRing::fields(StateVisitor& v) {
     v("write", write_);
     v("pending_send_size", pending_);
     v("broken", broken_);
+    if (v.loading() && memory_.data_size() != 0 && !memory_.plausible(write_)) broken_ = true;
 }
 
 }  // namespace vg::hv::vmbus

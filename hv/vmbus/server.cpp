@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/state.h"
 #include "hv/vmbus/channel.h"
 
 namespace vg::hv::vmbus {
@@ -14,6 +13,7 @@ namespace {
 constexpr u32 kFirstVersionWithEvents = kVersion2_4;
 constexpr u64 kInterruptPageHalf = 256;  ///< bytes used of each half: one bit per relid
 constexpr u64 kChildToParent = kPageSize / 2;
+constexpr u64 kLoggedContacts = 10;  ///< a guest can repeat them without limit
 
 template <class T>
 T read_prefix(std::span<const u8> bytes) {
@@ -47,7 +47,8 @@ u16 Server::offer(Offer offer, ChannelDevice& device) {
     const u16 relid = free_relid();
     if (relid == 0) return 0;
     offer.sub_channel = 0;
-    const auto [at, added] = channels_.emplace(relid, std::make_unique<Channel>(*this, device, std::move(offer), relid, u16{0}));
+    const auto [at, added] =
+        channels_.emplace(relid, std::make_unique<Channel>(*this, device, std::move(offer), relid, u16{0}));
     if (offers_requested_) send_offer(*at->second);
     return relid;
 }
@@ -137,16 +138,20 @@ void Server::on_message(std::span<const u8> message) {
     if (message.size() >= sizeof(MessageHeader) && message.size() <= kMaxMessageSize) {
         type = read_prefix<MessageHeader>(message).type;
         switch (type) {
-#define VMBUS_TO_HOST(number, name, first_version) \
-    case number: handled = dispatch<name>(message, first_version); break;
+#define VMBUS_TO_HOST(number, name, first_version)        \
+    case number:                                          \
+        handled = dispatch<name>(message, first_version); \
+        break;
 #include "hv/vmbus/messages.def"
-            default: break;
+            default:
+                break;
         }
     }
     if (!handled) {
         ++messages_ignored_;
-        if (complaints_.pass())
-            log_.warn(Area::Vmbus, "ignored channel message type {} of {} bytes (version {:#x})", type, message.size(), version_);
+        if (may_complain())
+            log_.warn(Area::Vmbus, "ignored channel message type {} of {} bytes (version {:#x})", type, message.size(),
+                      version_);
     }
 }
 
@@ -196,15 +201,17 @@ void Server::handle(const InitiateContact& request, std::span<const u8>) {
         interrupt_page_ = has_sint ? 0 : request.interrupt_page_or_target;
         parent_to_child_monitor_ = request.parent_to_child_monitor;
         child_to_parent_monitor_ = request.child_to_parent_monitor;
-        if (version_ < kFirstVersionWithEvents && !notifier_.connect_event(kSharedEventConnection))
+        if (version_ < kFirstVersionWithEvents && !notifier_.connect_event(kSharedEventConnection) && may_complain())
             log_.warn(Area::Vmbus, "the shared event connection is taken: an old guest cannot signal");
         response.supported = 1;
         response.connection_id = has_sint ? options_.message_connection : version_;
-        log_.info(Area::Vmbus, "connected with version {}.{}", version_ >> 16, version_ & 0xffff);
+        if (contacts_++ < kLoggedContacts)
+            log_.info(Area::Vmbus, "connected with version {}.{}", version_ >> 16, version_ & 0xffff);
     }
     // The long form only for a guest that asked for features that exist (V-21).
     if (wanted != 0 && (wanted & ~kKnownFeatures) == 0) {
-        send(MessageType::VersionResponse, VersionResponse2{response.header, response.supported, 0, 0, response.connection_id, features_});
+        send(MessageType::VersionResponse,
+             VersionResponse2{response.header, response.supported, 0, 0, response.connection_id, features_});
     } else {
         send(MessageType::VersionResponse, response);
     }
@@ -238,7 +245,8 @@ void Server::send_offer(Channel& channel) {
 
 void Server::handle(const GpadlHeader& request, std::span<const u8> words) {
     const auto refuse = [&](const char* why) {
-        if (complaints_.pass()) log_.warn(Area::Vmbus, "GPADL {:#x} of relid {} refused: {}", request.gpadl, request.relid, why);
+        if (may_complain())
+            log_.warn(Area::Vmbus, "GPADL {:#x} of relid {} refused: {}", request.gpadl, request.relid, why);
         send(MessageType::GpadlCreated, GpadlCreated{{}, request.relid, request.gpadl, kStatusUnexpected});
     };
     Channel* channel = find(request.relid);
@@ -255,7 +263,7 @@ void Server::handle(const GpadlHeader& request, std::span<const u8> words) {
 void Server::handle(const GpadlBody& request, std::span<const u8> words) {
     const auto it = gpadls_.find(request.gpadl);
     if (it == gpadls_.end() || it->second.complete()) {
-        if (complaints_.pass()) log_.warn(Area::Vmbus, "GPADL_BODY for handle {:#x}, which expects none", request.gpadl);
+        if (may_complain()) log_.warn(Area::Vmbus, "GPADL_BODY for handle {:#x}, which expects none", request.gpadl);
         return;
     }
     feed_gpadl(it->second, words);
@@ -266,12 +274,14 @@ void Server::feed_gpadl(Gpadl& gpadl, std::span<const u8> words) {
     const u32 id = gpadl.id();
     const u32 relid = gpadl.relid();
     switch (gpadl.feed(words)) {
-        case Gpadl::Feed::NeedMore: return;
+        case Gpadl::Feed::NeedMore:
+            return;
         case Gpadl::Feed::Complete:
             send(MessageType::GpadlCreated, GpadlCreated{{}, relid, id, kStatusSuccess});
             return;
         case Gpadl::Feed::Invalid:
-            if (complaints_.pass()) log_.warn(Area::Vmbus, "GPADL {:#x} of relid {} is malformed or over a limit", id, relid);
+            if (may_complain())
+                log_.warn(Area::Vmbus, "GPADL {:#x} of relid {} is malformed or over a limit", id, relid);
             gpadls_.erase(id);
             send(MessageType::GpadlCreated, GpadlCreated{{}, relid, id, kStatusUnexpected});
             return;
@@ -283,7 +293,7 @@ void Server::handle(const GpadlTeardown& request, std::span<const u8>) {
     if (gpadls_.contains(request.gpadl)) {
         for (const auto& [relid, channel] : channels_) {
             if (!channel->is_open() || channel->rings().gpadl != request.gpadl) continue;
-            if (complaints_.pass()) log_.warn(Area::Vmbus, "relid {}: the ring's GPADL was torn down while open", relid);
+            if (may_complain()) log_.warn(Area::Vmbus, "relid {}: the ring's GPADL was torn down while open", relid);
             close(*channel);
         }
         gpadls_.erase(request.gpadl);
@@ -296,7 +306,7 @@ void Server::handle(const GpadlTeardown& request, std::span<const u8>) {
 void Server::handle(const OpenChannel& request, std::span<const u8> extra) {
     Channel* channel = find(request.relid);
     const u32 status = channel == nullptr ? kStatusUnsuccessful : try_open(*channel, request, extra);
-    if (status != kStatusSuccess && complaints_.pass())
+    if (status != kStatusSuccess && may_complain())
         log_.warn(Area::Vmbus, "OPENCHANNEL of relid {} refused ({:#x})", request.relid, status);
     send(MessageType::OpenResult, OpenResult{{}, request.relid, request.open_id, status});
     if (status != kStatusSuccess) return;
@@ -307,19 +317,9 @@ void Server::handle(const OpenChannel& request, std::span<const u8> extra) {
 u32 Server::try_open(Channel& channel, const OpenChannel& request, std::span<const u8> extra) {
     if (!channel.announced() || channel.state() != Channel::State::Offered) return kStatusUnsuccessful;
     const auto it = gpadls_.find(request.ring_gpadl);
-    if (it == gpadls_.end() || !it->second.complete() || it->second.relid() != channel.relid()) return kStatusUnsuccessful;
-    // V-70: one page-aligned range; each direction has a control page and at least one data page.
-    const Gpadl& gpadl = it->second;
-    if (gpadl.ranges().size() != 1 || gpadl.ranges()[0].byte_offset != 0 || gpadl.ranges()[0].byte_count % kPageSize != 0)
-        return kStatusUnsuccessful;
-    const std::span<const u64> pfns = gpadl.ranges()[0].pfns;
-    const u64 split = request.downstream_page_offset;
-    if (split < 2 || split > pfns.size() || pfns.size() - split < 2) return kStatusUnsuccessful;
-
     Channel::Rings rings;
-    rings.incoming = RingMemory(notifier_, pfns.first(split));
-    rings.outgoing = RingMemory(notifier_, pfns.subspan(split));
-    rings.gpadl = gpadl.id();
+    rings.split = request.downstream_page_offset;
+    if (it == gpadls_.end() || !rings.map(notifier_, it->second, channel.relid())) return kStatusUnsuccessful;
     rings.target_vp = version_ >= kVersion2_4 ? request.target_vp : 0;
     rings.connection_id = event_connection(channel.relid());
     rings.event_flag = channel.relid();
@@ -392,7 +392,8 @@ void Server::disconnect() {
     for (const auto& [relid, channel] : channels_) channel->set_announced(false);
     gpadls_.clear();
     unsent_.clear();
-    if (state_ == State::Connected && version_ < kFirstVersionWithEvents) notifier_.disconnect_event(kSharedEventConnection);
+    if (state_ == State::Connected && version_ < kFirstVersionWithEvents)
+        notifier_.disconnect_event(kSharedEventConnection);
     state_ = State::Disconnected;
     version_ = features_ = 0;
     offers_requested_ = false;
@@ -443,37 +444,6 @@ void Server::signal_guest(Channel& channel) {
         flag = 0;
     }
     notifier_.signal_guest(channel.rings().target_vp, message_sint_, flag);
-}
-
-void Server::fields(StateVisitor& v) {
-    v("state", state_);
-    v("version", version_);
-    v("last_version", last_version_);
-    v("features", features_);
-    v("message_vp", message_vp_, Fmt::Dec);
-    v("message_sint", message_sint_, Fmt::Dec);
-    v("contacted", contacted_);
-    v("offers_requested", offers_requested_);
-    v("interrupt_page", interrupt_page_);
-    v("parent_to_child_monitor", parent_to_child_monitor_);
-    v("child_to_parent_monitor", child_to_parent_monitor_);
-    v("messages_received", messages_received_, Fmt::Dec);
-    v("messages_sent", messages_sent_, Fmt::Dec);
-    v("messages_ignored", messages_ignored_, Fmt::Dec);
-    u32 unsent = static_cast<u32>(unsent_.size());
-    v("messages_unsent", unsent, Fmt::Dec);
-    {
-        const VisitScope scope(v, "gpadls");
-        for (auto& [id, gpadl] : gpadls_) {
-            const VisitScope each(v, std::to_string(id));
-            gpadl.fields(v);
-        }
-    }
-    const VisitScope scope(v, "channels");
-    for (const auto& [relid, channel] : channels_) {
-        const VisitScope each(v, std::to_string(relid));
-        channel->fields(v);
-    }
 }
 
 }  // namespace vg::hv::vmbus

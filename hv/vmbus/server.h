@@ -53,15 +53,17 @@ class ChannelDevice {
     virtual void signalled(Channel& channel) = 0;
     /// Closed, rescinded or unloaded: forget all requests in flight; the rings must not be touched any more.
     virtual void closed(Channel& channel) = 0;
+    /// Saved state was loaded and the channel is open as it was then; the device's own fields are loaded after this.
+    virtual void restored(Channel&) {}
     virtual void fields(StateVisitor& v) = 0;
 };
 
 /// What is offered. The relid, the connection id and the monitor fields are the server's.
 struct Offer {
-    std::string name;      ///< for people: "storage0"
+    std::string name;  ///< for people: "storage0"
     Guid type{};
     Guid instance{};
-    u16 flags = 0;         ///< D-18
+    u16 flags = 0;  ///< D-18
     u16 mmio_megabytes = 0;
     std::array<u8, 120> user_data{};
     u16 sub_channel = 0;
@@ -72,11 +74,11 @@ struct ServerOptions {
     u32 max_version = kVersion6_0;  ///< highest version that is accepted
     /// Connection id for channel messages that VERSION_RESPONSE names from 5.0 on; the world must have connected it.
     u32 message_connection = kMessageConnectionContact;
-    u32 max_channels = 256;         ///< offers and sub-channels, at most kMaxRelid
-    u32 max_gpadls = 1024;          ///< finished and growing ones
-    u64 max_gpadl_pages = 65536;    ///< of one GPADL: 256 MiB
-    u64 max_total_pages = 262144;   ///< of all GPADLs: 1 GiB
-    u32 max_unsent_messages = 64;   ///< above it, no further message is taken from the guest
+    u32 max_channels = 256;        ///< offers and sub-channels, at most kMaxRelid
+    u32 max_gpadls = 1024;         ///< finished and growing ones
+    u64 max_gpadl_pages = 65536;   ///< of one GPADL: 256 MiB
+    u64 max_total_pages = 262144;  ///< of all GPADLs: 1 GiB
+    u32 max_unsent_messages = 64;  ///< above it, no further message is taken from the guest
 };
 
 /// The server. Calls in, effects out through the Notifier. Not thread-safe.
@@ -115,6 +117,8 @@ class Server {
     void signal_guest(Channel& channel);
     [[nodiscard]] Notifier& notifier() { return notifier_; }
     [[nodiscard]] Log& log() { return log_; }
+    /// True while another line about this guest may be logged.
+    [[nodiscard]] bool may_complain() { return complaints_.pass(); }
 
     // ---- for people
     [[nodiscard]] State state() const { return state_; }
@@ -154,6 +158,10 @@ class Server {
     void disconnect();
     [[nodiscard]] u16 free_relid() const;
     void scan_interrupt_page();
+    void unsent_fields(StateVisitor& v);
+    void gpadl_fields(StateVisitor& v);
+    void channel_fields(StateVisitor& v);
+    [[nodiscard]] Channel* restore_channel(u16 relid, u16 primary_relid, u16 index);
 
     Notifier& notifier_;
     Log& log_;
@@ -165,13 +173,14 @@ class Server {
     u32 features_ = 0;
     u32 message_vp_ = 0;
     u8 message_sint_ = kDefaultSint;
-    bool contacted_ = false;         ///< message_vp_ and message_sint_ are known
+    bool contacted_ = false;  ///< message_vp_ and message_sint_ are known
     bool offers_requested_ = false;
-    u64 interrupt_page_ = 0;         ///< below 5.0
+    u64 interrupt_page_ = 0;  ///< below 5.0
     u64 parent_to_child_monitor_ = 0, child_to_parent_monitor_ = 0;
     std::map<u16, std::unique_ptr<Channel>> channels_;
     std::map<u32, Gpadl> gpadls_;
     std::deque<std::vector<u8>> unsent_;
+    u64 contacts_ = 0;  ///< connections so far
     u64 messages_received_ = 0, messages_sent_ = 0, messages_ignored_ = 0;
     RateLimit complaints_{20};
 };

@@ -39,33 +39,57 @@ ScsiResult ScsiDisk::dispatch(const Cdb& cdb, DataBuffer& data) {
     const Blocks twelve = {big_endian<u32>(cdb, 2), big_endian<u32>(cdb, 6)};
     const Blocks sixteen = {big_endian<u64>(cdb, 2), big_endian<u32>(cdb, 10)};
     switch (cdb[0]) {
-        case 0x00: return ScsiResult::good();  // TEST UNIT READY
-        case 0x03: return request_sense(cdb, data);
-        case 0x08: return read(Cdb{}, six, data);
-        case 0x0a: return write(Cdb{}, six, false, data);
-        case kOpInquiry: return inquiry(cdb, data);
-        case 0x1a: return mode_sense(cdb, data, false);
-        case 0x1b: return ScsiResult::good();  // START STOP UNIT: there is nothing to spin
-        case 0x1e: return ScsiResult::good();  // PREVENT ALLOW MEDIUM REMOVAL
-        case 0x25: return read_capacity_10(cdb, data);
-        case 0x28: return read(cdb, ten, data);
-        case 0x2a: return write(cdb, ten, fua, data);
-        case 0x2f: return verify(cdb, ten);
-        case 0x35: return synchronize_cache(ten);
-        case 0x41: return write_same(cdb, ten, data);
-        case 0x42: return unmap(cdb, data);
-        case 0x5a: return mode_sense(cdb, data, true);
-        case 0x88: return read(cdb, sixteen, data);
-        case 0x8a: return write(cdb, sixteen, fua, data);
-        case 0x8f: return verify(cdb, sixteen);
-        case 0x91: return synchronize_cache(sixteen);
-        case 0x93: return write_same(cdb, sixteen, data);
+        case 0x00:
+            return ScsiResult::good();  // TEST UNIT READY
+        case 0x03:
+            return request_sense(cdb, data);
+        case 0x08:
+            return read(Cdb{}, six, data);
+        case 0x0a:
+            return write(Cdb{}, six, false, data);
+        case kOpInquiry:
+            return inquiry(cdb, data);
+        case 0x1a:
+            return mode_sense(cdb, data, false);
+        case 0x1b:
+            return ScsiResult::good();  // START STOP UNIT: there is nothing to spin
+        case 0x1e:
+            return ScsiResult::good();  // PREVENT ALLOW MEDIUM REMOVAL
+        case 0x25:
+            return read_capacity_10(cdb, data);
+        case 0x28:
+            return read(cdb, ten, data);
+        case 0x2a:
+            return write(cdb, ten, fua, data);
+        case 0x2f:
+            return verify(cdb, ten);
+        case 0x35:
+            return synchronize_cache(ten);
+        case 0x41:
+            return write_same(cdb, ten, data);
+        case 0x42:
+            return unmap(cdb, data);
+        case 0x5a:
+            return mode_sense(cdb, data, true);
+        case 0x88:
+            return read(cdb, sixteen, data);
+        case 0x8a:
+            return write(cdb, sixteen, fua, data);
+        case 0x8f:
+            return verify(cdb, sixteen);
+        case 0x91:
+            return synchronize_cache(sixteen);
+        case 0x93:
+            return write_same(cdb, sixteen, data);
         case 0x9e:
             if ((cdb[1] & 0x1f) == 0x10) return read_capacity_16(cdb, data);
             return ScsiResult::check(kInvalidField);
-        case 0xa8: return read(cdb, twelve, data);
-        case 0xaa: return write(cdb, twelve, fua, data);
-        default: return ScsiResult::check(kInvalidOpcode);
+        case 0xa8:
+            return read(cdb, twelve, data);
+        case 0xaa:
+            return write(cdb, twelve, fua, data);
+        default:
+            return ScsiResult::check(kInvalidOpcode);
     }
 }
 
@@ -164,7 +188,8 @@ ScsiResult ScsiDisk::unmap(const Cdb& cdb, DataBuffer& data) {
     for (u32 i = 0; i < count; ++i) {
         const Blocks blocks = descriptor(i);
         if (blocks.count == 0) continue;
-        if (!backend_.discard(byte_offset(blocks.lba), byte_offset(blocks.count))) return ScsiResult::check(kWriteError);
+        if (!backend_.discard(byte_offset(blocks.lba), byte_offset(blocks.count)))
+            return ScsiResult::check(kWriteError);
     }
     stats_.bytes_discarded += byte_offset(total);
     return ScsiResult::good(list_size);

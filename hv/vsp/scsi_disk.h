@@ -7,6 +7,10 @@
 #include "base/types.h"
 #include "hv/vsp/block_backend.h"
 
+namespace vg {
+class StateVisitor;
+}
+
 namespace vg::hv::vsp {
 
 inline constexpr u32 kSectorSize = 512;
@@ -38,9 +42,9 @@ inline constexpr Sense kWriteProtected = {0x7, 0x27, 0x00};
 struct ScsiResult {
     enum class Outcome : u8 {
         Good,
-        Check,      ///< CHECK CONDITION with `sense`
-        Overrun,    ///< the command asks for more data than the buffer holds; nothing was transferred
-        BadMemory   ///< the guest's data pages are not memory
+        Check,     ///< CHECK CONDITION with `sense`
+        Overrun,   ///< the command asks for more data than the buffer holds; nothing was transferred
+        BadMemory  ///< the guest's data pages are not memory
     };
     Outcome outcome = Outcome::Good;
     Sense sense = kNoSense;
@@ -90,6 +94,7 @@ class ScsiDisk {
     /// Executes one command. `cdb` has 16 bytes, those past its length zero.
     ScsiResult execute(const std::array<u8, 16>& cdb, DataBuffer& data);
     [[nodiscard]] const DiskStats& stats() const { return stats_; }
+    void fields(StateVisitor& v);
     [[nodiscard]] BlockBackend& backend() const { return backend_; }
 
   private:

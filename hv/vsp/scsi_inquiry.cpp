@@ -77,16 +77,16 @@ void device_identification(Writer& out, const DiskIdentity& identity) {
 
 void block_limits(Writer& out, bool thin) {
     constexpr u32 kMaxTransferBlocks = storvsc::kMaxTransferBytes / kSectorSize;
-    out.byte(1);                               // WSNZ: WRITE SAME needs a block count
-    out.byte(0);                               // no COMPARE AND WRITE
-    out.be<u16>(8);                            // optimal transfer granularity: 4 KiB
-    out.be<u32>(kMaxTransferBlocks);           // maximum transfer length
-    out.be<u32>(kMaxTransferBlocks);           // optimal transfer length
-    out.be<u32>(0);                            // maximum prefetch
+    out.byte(1);                      // WSNZ: WRITE SAME needs a block count
+    out.byte(0);                      // no COMPARE AND WRITE
+    out.be<u16>(8);                   // optimal transfer granularity: 4 KiB
+    out.be<u32>(kMaxTransferBlocks);  // maximum transfer length
+    out.be<u32>(kMaxTransferBlocks);  // optimal transfer length
+    out.be<u32>(0);                   // maximum prefetch
     out.be<u32>(thin ? kMaxUnmapBlocks : 0);
     out.be<u32>(thin ? kMaxUnmapDescriptors : 0);
-    out.be<u32>(thin ? 8 : 0);                 // optimal unmap granularity: 4 KiB
-    out.be<u32>(thin ? 0x8000'0000 : 0);       // unmap alignment 0, valid
+    out.be<u32>(thin ? 8 : 0);            // optimal unmap granularity: 4 KiB
+    out.be<u32>(thin ? 0x8000'0000 : 0);  // unmap alignment 0, valid
     out.be<u64>(kMaxWriteSameBlocks);
     out.zeroes(20);
 }
@@ -165,10 +165,18 @@ ScsiResult ScsiDisk::vital_product_data(const Cdb& cdb, DataBuffer& data) const 
     out.byte(page);
     out.be<u16>(0);  // length, below
     switch (page) {
-        case 0x00: out.text(kVpdPages); break;
-        case 0x80: hexadecimal(out, identity_.id); break;
-        case 0x83: device_identification(out, identity_); break;
-        case 0xb0: block_limits(out, thin()); break;
+        case 0x00:
+            out.text(kVpdPages);
+            break;
+        case 0x80:
+            hexadecimal(out, identity_.id);
+            break;
+        case 0x83:
+            device_identification(out, identity_);
+            break;
+        case 0xb0:
+            block_limits(out, thin());
+            break;
         case 0xb1:
             out.be<u16>(1);  // not rotating
             out.zeroes(58);
@@ -179,7 +187,8 @@ ScsiResult ScsiDisk::vital_product_data(const Cdb& cdb, DataBuffer& data) const 
             out.byte(thin() ? 2 : 0);     // thin provisioning
             out.byte(0);
             break;
-        default: return ScsiResult::check(kInvalidField);
+        default:
+            return ScsiResult::check(kInvalidField);
     }
     set_big_endian<u16>(out.span(), 2, static_cast<u16>(out.size() - 4));
     return respond(data, big_endian<u16>(cdb, 3), out.span());

@@ -6,7 +6,7 @@
 namespace vg::hv::vsp {
 
 inline constexpr u32 kMaxUnmapDescriptors = 256;
-inline constexpr u32 kMaxUnmapBlocks = 8u << 20;     ///< 4 GiB per UNMAP
-inline constexpr u32 kMaxWriteSameBlocks = 8192;     ///< 4 MiB per WRITE SAME: it is really written
+inline constexpr u32 kMaxUnmapBlocks = 8u << 20;  ///< 4 GiB per UNMAP
+inline constexpr u32 kMaxWriteSameBlocks = 8192;  ///< 4 MiB per WRITE SAME: it is really written
 
 }  // namespace vg::hv::vsp

@@ -45,9 +45,15 @@ void set_result(Srb& srb, const ScsiResult& result) {
     srb.sense_length = 0;
     srb.scsi_status = static_cast<u8>(ScsiStatus::Good);
     switch (result.outcome) {
-        case ScsiResult::Outcome::Good: srb.srb_status = storvsc::kSrbSuccess; break;
-        case ScsiResult::Outcome::Overrun: srb.srb_status = storvsc::kSrbDataOverrun; break;
-        case ScsiResult::Outcome::BadMemory: srb.srb_status = storvsc::kSrbInvalidRequest; break;
+        case ScsiResult::Outcome::Good:
+            srb.srb_status = storvsc::kSrbSuccess;
+            break;
+        case ScsiResult::Outcome::Overrun:
+            srb.srb_status = storvsc::kSrbDataOverrun;
+            break;
+        case ScsiResult::Outcome::BadMemory:
+            srb.srb_status = storvsc::kSrbInvalidRequest;
+            break;
         case ScsiResult::Outcome::Check: {
             const auto sense = fixed_sense(result.sense);
             srb.scsi_status = static_cast<u8>(ScsiStatus::CheckCondition);
@@ -66,12 +72,17 @@ void set_result(Srb& srb, const ScsiResult& result) {
 void Storage::reset() {
     state_ = State::AwaitBegin;
     version_ = 0;
+    reset_requests();
+}
+
+void Storage::reset_requests() {
     for (Request& request : requests_) request.used = false;
     in_flight_ = 0;
 }
 
 bool Storage::attach(u8 path, u8 target, u8 lun, ScsiDisk& disk) {
-    if (path >= kPaths || target >= kTargets || unit_count_ == kMaxUnits || find(path, target, lun) != nullptr) return false;
+    if (path >= kPaths || target >= kTargets || unit_count_ == kMaxUnits || find(path, target, lun) != nullptr)
+        return false;
     units_[unit_count_++] = {path, target, lun, &disk};
     return true;
 }
@@ -121,7 +132,8 @@ void Storage::on_packet(const StoragePacket& from) {
         case Operation::RemoveDevice:
         case Operation::EnumerateBus:
         case Operation::FcHbaData:
-        case Operation::EventNotification: break;
+        case Operation::EventNotification:
+            break;
     }
     ++invalid_packets_;
     answer(from, packet, storvsc::kStatusNotSupported);
@@ -135,7 +147,8 @@ u32 Storage::initialise(Packet& packet) {
         return storvsc::kStatusSuccess;
     };
     switch (static_cast<Operation>(packet.operation)) {
-        case Operation::BeginInit: return step(State::AwaitBegin, State::AwaitVersion);
+        case Operation::BeginInit:
+            return step(State::AwaitBegin, State::AwaitVersion);
         case Operation::QueryProtocolVersion:
             if (state_ == State::AwaitVersion && !known_version(packet.version.version))
                 return storvsc::kStatusRevisionMismatch;  // the guest tries its next one
@@ -150,7 +163,8 @@ u32 Storage::initialise(Packet& packet) {
             packet.properties.max_transfer_bytes = storvsc::kMaxTransferBytes;
             return status;
         }
-        case Operation::EndInit: return step(State::AwaitEnd, State::Ready);
+        case Operation::EndInit:
+            return step(State::AwaitEnd, State::Ready);
         default:  // CREATE_SUB_CHANNELS
             if (state_ != State::Ready) return storvsc::kStatusInvalidDeviceState;
             return packet.sub_channel_count <= max_sub_channels_ ? storvsc::kStatusSuccess
@@ -167,7 +181,8 @@ void Storage::answer(const StoragePacket& from, Packet& packet, u32 status) {
 
 void Storage::execute(const StoragePacket& from, Packet& packet) {
     run_command(from, packet.srb);
-    const auto unused = std::find_if(requests_.begin(), requests_.end(), [](const Request& each) { return !each.used; });
+    const auto unused =
+        std::find_if(requests_.begin(), requests_.end(), [](const Request& each) { return !each.used; });
     const u32 slot = static_cast<u32>(unused - requests_.begin());
     Request& request = *unused;
     ++in_flight_;
@@ -181,7 +196,8 @@ void Storage::execute(const StoragePacket& from, Packet& packet) {
 /// Carries the command out and turns the SRB into its reply.
 void Storage::run_command(const StoragePacket& from, Srb& srb) {
     const u64 size = from.data != nullptr ? from.data->size() : 0;
-    if (from.data_malformed || srb.transfer_length > size || srb.cdb_length == 0 || srb.cdb_length > storvsc::kCdbSize) {
+    if (from.data_malformed || srb.transfer_length > size || srb.cdb_length == 0 ||
+        srb.cdb_length > storvsc::kCdbSize) {
         ++invalid_packets_;
         srb.srb_status = storvsc::kSrbInvalidRequest;
         srb.scsi_status = static_cast<u8>(ScsiStatus::Good);

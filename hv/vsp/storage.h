@@ -43,8 +43,8 @@ struct StoragePacket {
     u64 transaction_id = 0;
     bool completion_requested = true;
     std::span<const u8> payload;
-    GuestData* data = nullptr;     ///< no data: nullptr
-    bool data_malformed = false;   ///< the description of the data made no sense
+    GuestData* data = nullptr;    ///< no data: nullptr
+    bool data_malformed = false;  ///< the description of the data made no sense
 };
 
 /// One controller with its logical units. The initialisation sequence belongs to the primary channel.
@@ -108,6 +108,9 @@ class Storage {
     [[nodiscard]] ScsiDisk* find(u8 path, u8 target, u8 lun) const;
     void finish_all();
     void release(Request& request);
+    void reset_requests();
+    void request_fields(StateVisitor& v);
+    void command_fields(StateVisitor& v);
 
     StorageHost& host_;
     u16 max_sub_channels_;

@@ -1,4 +1,5 @@
 // Field lists of the storage core, apart from it because they need the hosted library.
+#include <algorithm>
 #include <string>
 
 #include "base/state.h"
@@ -6,33 +7,59 @@
 
 namespace vg::hv::vsp {
 
+void ScsiDisk::fields(StateVisitor& v) {
+    v("checks", stats_.checks, Fmt::Dec);
+    v("bytes_read", stats_.bytes_read, Fmt::Dec);
+    v("bytes_written", stats_.bytes_written, Fmt::Dec);
+    v("bytes_discarded", stats_.bytes_discarded, Fmt::Dec);
+    v("flushes", stats_.flushes, Fmt::Dec);
+}
+
 void Storage::fields(StateVisitor& v) {
     v("state", state_);
     v("version", version_);
-    v("max_sub_channels", max_sub_channels_, Fmt::Dec);
-    {
-        const VisitScope scope(v, "requests");
-        for (u32 slot = 0; slot < kMaxInFlight; ++slot) {
-            Request& request = requests_[slot];
-            if (!request.used && !v.loading()) continue;
-            const VisitScope each(v, std::to_string(slot));
-            v("used", request.used);
-            v("silent", request.silent);
-            v("channel", request.channel, Fmt::Dec);
-            v("transaction_id", request.transaction_id);
-            v.bytes("reply", {reinterpret_cast<u8*>(&request.reply), sizeof request.reply});
-        }
-    }
-    if (v.loading()) {
-        in_flight_ = 0;
-        for (const Request& request : requests_) in_flight_ += request.used ? 1 : 0;
-    }
-    const VisitScope scope(v, "commands");
-    for (std::size_t code = 0; code < commands_.size(); ++code) {
-        if (commands_[code] != 0 || v.loading()) v(std::to_string(code), commands_[code], Fmt::Dec);
-    }
     v("absent", absent_commands_, Fmt::Dec);
     v("invalid", invalid_packets_, Fmt::Dec);
+    request_fields(v);
+    command_fields(v);
+}
+
+void Storage::request_fields(StateVisitor& v) {
+    const VisitScope scope(v, "requests");
+    u32 count = in_flight_;
+    v("count", count, Fmt::Dec);
+    if (v.loading()) reset_requests();
+    u32 slot = 0;
+    for (u32 i = 0; i < std::min(count, kMaxInFlight); ++i, ++slot) {
+        while (!v.loading() && !requests_[slot].used) ++slot;
+        const VisitScope each(v, std::to_string(i));
+        v("slot", slot, Fmt::Dec);
+        if (slot >= kMaxInFlight || (v.loading() && requests_[slot].used)) break;
+        Request& request = requests_[slot];
+        if (v.loading()) {
+            request.used = true;
+            ++in_flight_;
+        }
+        v("silent", request.silent);
+        v("channel", request.channel, Fmt::Dec);
+        v("transaction_id", request.transaction_id);
+        v.bytes("reply", {reinterpret_cast<u8*>(&request.reply), sizeof request.reply});
+    }
+}
+
+/// Only the operation codes that were used.
+void Storage::command_fields(StateVisitor& v) {
+    const VisitScope scope(v, "commands");
+    u32 count = static_cast<u32>(std::count_if(commands_.begin(), commands_.end(), [](u64 each) { return each != 0; }));
+    v("count", count, Fmt::Dec);
+    if (v.loading()) commands_.fill(0);
+    u8 code = 0;
+    for (u32 i = 0; i < std::min<u32>(count, 256); ++i, ++code) {
+        while (!v.loading() && commands_[code] == 0) ++code;
+        const VisitScope each(v, std::to_string(i));
+        v("code", code);
+        v("calls", commands_[code], Fmt::Dec);
+    }
 }
 
 }  // namespace vg::hv::vsp

@@ -24,7 +24,7 @@ std::vector<u8> sample(FlatModel& model) {
     model.bytes.assign(kSize, 0);
     auto disk = std::move(must(vhd::open_chain(folder.open("disk.vhd"), ImageFormat::Vhd, folder)).device);
     Random random(1);
-    for (const u64 block : {1, 5, 2, 9}) {
+    for (const u64 block : {u64{1}, u64{5}, u64{2}, u64{9}}) {
         const std::vector<u8> data = random_bytes(random, kBlock);
         must(disk->write(block * kBlock, data));
         std::copy(data.begin(), data.end(), model.bytes.begin() + static_cast<std::ptrdiff_t>(block * kBlock));

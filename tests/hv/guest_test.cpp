@@ -1,8 +1,12 @@
-// Guest code in a partition, run by the interpreter: the interface as a processor reaches it (tests/guest/hv_child.asm).
+// Guest code in a partition, run by the interpreter: the interface as a processor reaches it (tests/hv/guest/child.asm).
+#ifdef VG_GUEST_IMAGES  // needs nasm
+
 #include <catch2/catch.hpp>
 
+#include <fstream>
+#include <iterator>
+
 #include "cpu/interp.h"
-#include "tests/hv/child_program.h"
 #include "tests/hv/fixture.h"
 
 using namespace vg;
@@ -11,6 +15,8 @@ using namespace vg::hv::test;
 
 namespace {
 
+constexpr u64 kChildBase = 0x100000;
+constexpr u64 kGpHandler = kChildBase + 0x200, kMessageHandler = kChildBase + 0x280, kTimerHandler = kChildBase + 0x300;
 constexpr u64 kPml4 = 0x1000, kPdpt = 0x2000, kGdt = 0x40000, kIdt = 0x41000, kResults = 0x30000;
 
 class EventParent final : public PortOwner {
@@ -31,14 +37,17 @@ void set_gate(Fixture& f, u8 vector, u64 handler) {
 
 /// 64-bit mode with the first 4 GiB identity-mapped by 1 GiB pages, interrupts off, at the program's start.
 void start(Fixture& f) {
-    REQUIRE(f.partition->write_memory(Gpa(kChildBase), kChildProgram, sizeof kChildProgram));
+    std::ifstream file(VG_GUEST_IMAGES "/child.bin", std::ios::binary);
+    const std::vector<char> image{std::istreambuf_iterator<char>(file), {}};
+    REQUIRE(image.size() > 0x300);
+    REQUIRE(f.partition->write_memory(Gpa(kChildBase), image.data(), image.size()));
     f.guest_write<u64>(kPml4, kPdpt | 3);
     for (u64 i = 0; i < 4; ++i) f.guest_write<u64>(kPdpt + 8 * i, i << 30 | 0x83);
     f.guest_write<u64>(kGdt + 8, 0x00af9b000000ffff);
     f.guest_write<u64>(kGdt + 16, 0x00cf93000000ffff);
-    set_gate(f, 13, kChildGpHandler);
-    set_gate(f, 0xf3, kChildMessageHandler);
-    set_gate(f, 0xed, kChildTimerHandler);
+    set_gate(f, 13, kGpHandler);
+    set_gate(f, 0xf3, kMessageHandler);
+    set_gate(f, 0xed, kTimerHandler);
     cpu::VpState& s = f.vp->processor().state();
     s.cr0 = cpu::cr0::PE | cpu::cr0::PG | cpu::cr0::WP | cpu::cr0::NE | cpu::cr0::ET;
     s.cr3 = kPml4;
@@ -108,3 +117,5 @@ TEST_CASE("guest: a child uses leaves, MSRs, hypercalls, SynIC and timers", "[hv
     CHECK(f.vp->synic().queued(2) == 0);
     CHECK(f.vp->processor().activity() == cpu::Activity::Halted);
 }
+
+#endif

@@ -49,7 +49,7 @@ TEST_CASE("reference time: S-91 the scale", "[hv][time]") {
 }
 
 TEST_CASE("reference time: reaches is the inverse of at", "[hv][time]") {
-    const VTime created = GENERATE(0, 1, 99, 100, 123'456'789, u64{1} << 50);
+    const VTime created = GENERATE(as<VTime>{}, 0, 1, 99, 100, 123'456'789, VTime{1} << 50);
     ReferenceTime time(created);
     CHECK(time.at(created) == 0);
     for (const u64 reference : {u64{1}, u64{2}, u64{99}, u64{12'345'678}, u64{1} << 40}) {

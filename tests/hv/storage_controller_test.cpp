@@ -4,13 +4,14 @@
 #include "base/events.h"
 #include "base/state.h"
 #include "hv/parent/storage_controller.h"
+#include "tests/support/state_tree.h"
 #include "tests/support/storage_guest.h"
 #include "tests/support/vmbus_guest.h"
 
 using namespace vg;
 using namespace vg::hv::vmbus;
-using hv::parent::StorageController;
 using hv::parent::storage_latency_ns;
+using hv::parent::StorageController;
 using test::cdb;
 using test::FakeWorld;
 using test::MemoryDevice;
@@ -24,19 +25,23 @@ namespace {
 constexpr hv::Guid kInstance = hv::guid("12345678-0000-0000-0000-000000000001");
 
 struct Bed {
-    explicit Bed(u16 sub_channels = 0, u32 pages_each = 33)
-        : controller("scsi0", kInstance, events, log, sub_channels), server(world, log), guest(world, server) {
-        CHECK(controller.attach(0, 0, 0, std::make_unique<MemoryDevice>(4096, &flushes)));
-        Offer offer;
-        offer.type = hv::kScsiControllerClass;
-        offer.instance = kInstance;
-        relid = server.offer(offer, controller);
+    explicit Bed(u16 sub_channels = 0, u32 pages_each = 33) : Bed(Fresh{}, sub_channels) {
         guest.contact(kVersion5_3);
         guest.request_offers();
         guest.forget();
         rings.emplace(guest.open_rings(relid, pages_each));
         CHECK(guest.open_status == 0);
         initialise();
+    }
+    /// Devices without a guest.
+    struct Fresh {};
+    explicit Bed(Fresh, u16 sub_channels = 0)
+        : controller("scsi0", kInstance, events, log, sub_channels), server(world, log), guest(world, server) {
+        CHECK(controller.attach(0, 0, 0, std::make_unique<MemoryDevice>(4096, &flushes)));
+        Offer offer;
+        offer.type = hv::kScsiControllerClass;
+        offer.instance = kInstance;
+        relid = server.offer(offer, controller);
     }
     void initialise() {
         u64 id = ~u64{0} - 2;  // D-32
@@ -111,8 +116,8 @@ TEST_CASE("storage: a read lands in the guest's pages and completes at its virtu
     bed.world.signals.clear();
     REQUIRE(bed.send_data(*bed.rings, read_packet(10, 16), 77, 0x200, {900, 950, 901}));
     CHECK(bed.world.memory[900 * 4096 + 0x1ff] == 0);
-    CHECK(bed.world.memory[900 * 4096 + 0x200] == 10);       // sector number is the disk's pattern
-    CHECK(bed.world.memory[950 * 4096] == 10 + 7);           // 3584 bytes are in the first page
+    CHECK(bed.world.memory[900 * 4096 + 0x200] == 10);  // sector number is the disk's pattern
+    CHECK(bed.world.memory[950 * 4096] == 10 + 7);      // 3584 bytes are in the first page
     CHECK(bed.world.memory[901 * 4096 + 0x1ff] == 10 + 15);
     CHECK(bed.world.memory[901 * 4096 + 0x200] == 0);
     CHECK_FALSE(bed.rings->in.read());
@@ -132,11 +137,13 @@ TEST_CASE("storage: a read lands in the guest's pages and completes at its virtu
 TEST_CASE("storage: a write is read from the guest's pages when it is taken", "[hv][storage]") {
     Bed bed;
     for (u32 i = 0; i < 4096; ++i) bed.world.memory[900 * 4096 + i] = 0xcc;
-    REQUIRE(bed.send_data(*bed.rings, srb_packet(cdb(0x2a, 8, 0, 0, 0, 3, 0, 0, 8), DataDirection::Write, 4096), 1, 0, {900}));
+    REQUIRE(bed.send_data(*bed.rings, srb_packet(cdb(0x2a, 8, 0, 0, 0, 3, 0, 0, 8), DataDirection::Write, 4096), 1, 0,
+                          {900}));
     CHECK(bed.flushes == 1);
     for (u32 i = 0; i < 4096; ++i) bed.world.memory[900 * 4096 + i] = 0;
     REQUIRE(bed.send_data(*bed.rings, read_packet(3, 8), 2, 0, {901}));
-    CHECK(std::all_of(bed.world.memory.begin() + 901 * 4096, bed.world.memory.begin() + 902 * 4096, [](u8 b) { return b == 0xcc; }));
+    CHECK(std::all_of(bed.world.memory.begin() + 901 * 4096, bed.world.memory.begin() + 902 * 4096,
+                      [](u8 b) { return b == 0xcc; }));
 }
 
 TEST_CASE("storage: shorter requests overtake longer ones by the latency model alone", "[hv][storage]") {
@@ -180,7 +187,8 @@ TEST_CASE("storage: with the core full packets stay in the ring and are taken la
     CHECK(bed.rings->out.used() == 0);
 }
 
-TEST_CASE("storage: completions without room wait for the guest and hold further packets back (V-74)", "[hv][storage]") {
+TEST_CASE("storage: completions without room wait for the guest and hold further packets back (V-74)",
+          "[hv][storage]") {
     Bed bed(0, 3);  // 8 KiB of ring: 93 packets of 88 bytes
     const auto ready = srb_packet(cdb(0), DataDirection::None, 0);
     u64 sent = 0, answers = 0, next_answer = 1;
@@ -205,7 +213,9 @@ TEST_CASE("storage: close with requests in flight touches nothing afterwards (C6
     REQUIRE(bed.send_data(*bed.rings, read_packet(0, 8), 1, 0, {900}));
     CHECK(bed.controller.core().in_flight() == 1);
     SECTION("CLOSECHANNEL") { bed.guest.post(MessageType::CloseChannel, CloseChannel{{}, bed.relid}); }
-    SECTION("GPADL teardown") { bed.guest.post(MessageType::GpadlTeardown, GpadlTeardown{{}, bed.relid, bed.rings->gpadl}); }
+    SECTION("GPADL teardown") {
+        bed.guest.post(MessageType::GpadlTeardown, GpadlTeardown{{}, bed.relid, bed.rings->gpadl});
+    }
     SECTION("UNLOAD") { bed.guest.post(MessageType::Unload, Unload{}); }
     SECTION("rescind") { bed.server.rescind(bed.relid); }
     SECTION("reset") { bed.server.reset(); }
@@ -217,7 +227,8 @@ TEST_CASE("storage: close with requests in flight touches nothing afterwards (C6
     CHECK(bed.world.signals.size() == signals);
 }
 
-TEST_CASE("storage: a reopened channel starts from BEGIN_INIT and old completions do not reach it (C6)", "[hv][storage]") {
+TEST_CASE("storage: a reopened channel starts from BEGIN_INIT and old completions do not reach it (C6)",
+          "[hv][storage]") {
     Bed bed;
     REQUIRE(bed.send_data(*bed.rings, read_packet(0, 512), 1, 0, std::vector<u64>(64, 900)));
     bed.guest.post(MessageType::CloseChannel, CloseChannel{{}, bed.relid});
@@ -274,4 +285,76 @@ TEST_CASE("storage: equal histories give equal state", "[hv][storage]") {
     };
     CHECK(digest(8) == digest(8));
     CHECK(digest(8) != digest(9));
+}
+
+TEST_CASE("storage: saved in the middle of requests and loaded into fresh devices, all goes on", "[hv][storage]") {
+    Bed bed(2, 3);
+    test::storvsc::Packet packet{};
+    packet.operation = static_cast<u32>(Operation::CreateSubChannels);
+    packet.sub_channel_count = 1;
+    bed.send(*bed.rings, packet, 9);
+    bed.receive(*bed.rings);
+    const auto sub_relid = bed.guest.receive<OfferChannel>(MessageType::OfferChannel)->relid;
+    auto sub = bed.guest.open_rings(sub_relid);
+    bed.guest.post(MessageType::GpadlHeader, GpadlHeader{{}, bed.relid, 99, 16, 1});  // one that still grows
+    const auto ready = srb_packet(cdb(0), DataDirection::None, 0);
+    for (u64 id = 1; id <= 120; ++id) {  // answers that find no room
+        if (bed.rings->out.free() > 96) bed.send(*bed.rings, ready, id);
+        bed.signal(bed.relid);
+        if (id == 100) bed.run_to(bed.clock.now() + 100'000);
+    }
+    REQUIRE(sub.out.write(PacketType::InBand, 1, 500, test::bytes_of(ready)).signal);
+    bed.signal(static_cast<u16>(sub_relid));
+    bed.world.accept_messages = false;
+    bed.guest.post(MessageType::GpadlTeardown, GpadlTeardown{{}, bed.relid, 1234});
+    CHECK(bed.controller.core().in_flight() == 1);
+    CHECK(bed.server.has_unsent());
+
+    Bed other(Bed::Fresh{}, 2);
+    other.clock.set(bed.clock.now());
+    other.world.memory = bed.world.memory;
+    const auto saved = test::save(bed.server, bed.controller, bed.events);
+    CHECK(saved.at("1/channel1/unsent")[0] != 0);
+    CHECK(test::load(saved, other.server, other.controller, other.events).empty());
+    CHECK(test::save(other.server, other.controller, other.events) == saved);
+    CHECK(other.world.events == bed.world.events);
+
+    bed.world.accept_messages = true;
+    for (Bed* each : {&bed, &other}) {
+        each->server.flush();
+        for (u32 round = 0; round < 20; ++round) {
+            each->run_to(each->clock.now() + 50'000);
+            test::GuestRing ring(each->world, bed.rings->in.control_page(), 2 * 4096);
+            while (const auto answer = ring.read()) {
+                if (answer->signal_host) each->signal(each->relid);
+            }
+        }
+        CHECK(each->controller.core().in_flight() == 0);
+        CHECK_FALSE(each->server.has_unsent());
+    }
+    CHECK(other.world.memory == bed.world.memory);
+    CHECK(other.world.messages.back() == bed.world.messages.back());
+    CHECK(test::save(other.server, other.controller, other.events) ==
+          test::save(bed.server, bed.controller, bed.events));
+}
+
+TEST_CASE("storage: damaged saved state is loaded without harm (C12)", "[hv][storage]") {
+    Bed bed(0, 3);
+    REQUIRE(bed.send_data(*bed.rings, read_packet(0, 8), 1, 0, {900}));
+    const auto saved = test::save(bed.server, bed.controller);
+    u32 seed = 1;
+    for (const auto& [path, value] : saved) {
+        for (const u8 damage : {u8{0}, u8{1}, u8{0x7f}, u8{0xff}}) {
+            auto tree = saved;
+            for (u8& byte : tree[path]) byte = damage;
+            if (seed++ % 5 == 0) tree.erase(path);
+            Bed other(Bed::Fresh{});
+            other.world.memory = bed.world.memory;
+            (void)test::load(tree, other.server, other.controller);
+            other.signal(other.relid);
+            other.run_to(1'000'000);
+            other.guest.post(MessageType::CloseChannel, CloseChannel{{}, other.relid});
+            other.guest.post(MessageType::Unload, Unload{});
+        }
+    }
 }

@@ -82,7 +82,8 @@ struct Bed {
     In read_command(const std::array<u8, 16>& command, u32 length, u8 lun = 0, u8 target = 0, u8 path = 0) {
         MemoryData data(length);
         In in;
-        in.reply = run(srb_packet(command, DataDirection::Read, length, lun, target, path), length != 0 ? &data : nullptr);
+        in.reply =
+            run(srb_packet(command, DataDirection::Read, length, lun, target, path), length != 0 ? &data : nullptr);
         in.data = data.bytes;
         return in;
     }
@@ -213,8 +214,9 @@ TEST_CASE("scsi: INQUIRY and its vital product data, byte by byte (D-44)", "[hv]
     bed.ready();
     const auto standard = bed.read_command(cdb(0x12, 0, 0, 0, 36), 36);
     CHECK(good(standard.reply, 36));
-    CHECK(standard.data == hex("00 00 05 02 1f 00 00 02 4d 73 66 74 20 20 20 20 56 69 72 74 75 61 6c 20 44 69 73 6b 20 20 20 20 "
-                               "31 2e 30 20"));
+    CHECK(standard.data ==
+          hex("00 00 05 02 1f 00 00 02 4d 73 66 74 20 20 20 20 56 69 72 74 75 61 6c 20 44 69 73 6b 20 20 20 20 "
+              "31 2e 30 20"));
     CHECK(good(bed.read_command(cdb(0x12, 0, 0, 0, 5), 36).reply, 5));     // allocation length rules
     CHECK(good(bed.read_command(cdb(0x12, 0, 0, 0, 255), 16).reply, 16));  // so does the buffer
     const auto page = [&](u8 code, u8 lun) { return bed.read_command(cdb(0x12, 1, code, 0, 255), 255, lun); };
@@ -222,15 +224,18 @@ TEST_CASE("scsi: INQUIRY and its vital product data, byte by byte (D-44)", "[hv]
         return std::vector<u8>(in.data.begin(), in.data.begin() + in.reply.srb.transfer_length);
     };
     CHECK(exact(page(0x00, 0)) == hex("00 00 00 06 00 80 83 b0 b1 b2"));
-    CHECK(exact(page(0x80, 5)) == hex("00 80 00 20 61 30 61 31 61 32 61 33 61 34 61 35 61 36 61 37 61 38 61 39 61 61 61 62 61 63 61 "
-                                      "64 61 65 61 66"));
+    CHECK(exact(page(0x80, 5)) ==
+          hex("00 80 00 20 61 30 61 31 61 32 61 33 61 34 61 35 61 36 61 37 61 38 61 39 61 61 61 62 61 63 61 "
+              "64 61 65 61 66"));
     CHECK(exact(page(0x83, 5)) ==
-          hex("00 83 00 40 02 01 00 28 4d 73 66 74 20 20 20 20 61 30 61 31 61 32 61 33 61 34 61 35 61 36 61 37 61 38 61 39 61 61 61 "
+          hex("00 83 00 40 02 01 00 28 4d 73 66 74 20 20 20 20 61 30 61 31 61 32 61 33 61 34 61 35 61 36 61 37 61 38 "
+              "61 39 61 61 61 "
               "62 61 63 61 64 61 65 61 66 01 03 00 10 60 02 24 80 a1 a2 a3 a4 a5 a6 a7 a8 a9 aa ab ac"));
     const auto limits = page(0xb0, 0);
     CHECK(exact(limits).size() == 64);
     CHECK(std::vector<u8>(limits.data.begin(), limits.data.begin() + 44) ==
-          hex("00 b0 00 3c 01 00 00 08 00 00 02 00 00 00 02 00 00 00 00 00 00 80 00 00 00 00 01 00 00 00 00 08 80 00 00 00 "
+          hex("00 b0 00 3c 01 00 00 08 00 00 02 00 00 00 02 00 00 00 00 00 00 80 00 00 00 00 01 00 00 00 00 08 80 00 "
+              "00 00 "
               "00 00 00 00 00 00 20 00"));
     CHECK(exact(page(0xb1, 0)).size() == 64);
     CHECK(page(0xb1, 0).data[5] == 1);  // does not rotate
@@ -243,7 +248,9 @@ TEST_CASE("scsi: INQUIRY and its vital product data, byte by byte (D-44)", "[hv]
 TEST_CASE("scsi: mode pages, block descriptor and control bits (D-40, D-44)", "[hv][storage]") {
     Bed bed;
     bed.ready();
-    const auto six = [&](u8 byte1, u8 page, u8 lun = 0) { return bed.read_command(cdb(0x1a, byte1, page, 0, 255), 255, lun); };
+    const auto six = [&](u8 byte1, u8 page, u8 lun = 0) {
+        return bed.read_command(cdb(0x1a, byte1, page, 0, 255), 255, lun);
+    };
     const auto exact = [](const Bed::In& in) {
         return std::vector<u8>(in.data.begin(), in.data.begin() + in.reply.srb.transfer_length);
     };
@@ -257,7 +264,7 @@ TEST_CASE("scsi: mode pages, block descriptor and control bits (D-40, D-44)", "[
     CHECK(exact(six(0, 0x08)) == join(hex("1f 00 10 08 00 00 08 00 00 00 02 00"), caching));
     CHECK(exact(six(8, 0x0a)) == join(hex("0f 00 10 00"), control));
     CHECK(exact(six(8, 0x3f)) == join(join(hex("23 00 10 00"), caching), control));
-    CHECK(exact(six(8, 0x48))[6] == 0);  // nothing is changeable
+    CHECK(exact(six(8, 0x48))[6] == 0);      // nothing is changeable
     CHECK(six(8, 0x3f, 5).data[2] == 0x90);  // write-protected
     CHECK(checked(six(8, 0xc8).reply, kSavingNotSupported));
     CHECK(checked(six(8, 0x01).reply, kInvalidField));
@@ -273,7 +280,8 @@ TEST_CASE("scsi: capacity of small and very large disks (D-44)", "[hv][storage]"
     CHECK(bed.read_command(cdb(0x25), 8).data == hex("00 00 07 ff 00 00 02 00"));
     const auto sixteen = bed.read_command(cdb(0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32), 32);
     CHECK(good(sixteen.reply, 32));
-    CHECK(sixteen.data == hex("00 00 00 00 00 00 07 ff 00 00 02 00 00 03 80 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"));
+    CHECK(sixteen.data ==
+          hex("00 00 00 00 00 00 07 ff 00 00 02 00 00 03 80 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"));
     CHECK(checked(bed.read_command(cdb(0x9e, 0x11), 32).reply, kInvalidField));
     bed.backend.pretended_size = u64{3} << 41;
     CHECK(bed.read_command(cdb(0x25), 8).data == hex("ff ff ff ff 00 00 02 00"));
@@ -296,11 +304,11 @@ TEST_CASE("scsi: reads and writes of every width move the right sectors (D-44)",
         CHECK(good(in.reply, 3 * 512));
         CHECK(in.data == sectors(5, 3));
     }
-    CHECK(good(bed.read_command(cdb(0x08, 0, 0, 0, 0), 256 * 512).reply, 256 * 512));       // READ(6): 0 means 256
-    CHECK(good(bed.read_command(cdb(0x28, 0, 0, 0, 0, 0, 0, 0, 0), 4096).reply, 0));        // READ(10): 0 means none
+    CHECK(good(bed.read_command(cdb(0x08, 0, 0, 0, 0), 256 * 512).reply, 256 * 512));         // READ(6): 0 means 256
+    CHECK(good(bed.read_command(cdb(0x28, 0, 0, 0, 0, 0, 0, 0, 0), 4096).reply, 0));          // READ(10): 0 means none
     const auto large = bed.read_command(cdb(0x28, 0, 0, 0, 0, 1, 0, 0x02, 0x00), 512 * 512);  // more than one chunk
     CHECK(large.data == sectors(1, 512));
-    CHECK(good(bed.read_command(cdb(0x28, 0, 0, 0, 0, 1, 0, 0, 1), 4096).reply, 512));      // buffer longer than asked
+    CHECK(good(bed.read_command(cdb(0x28, 0, 0, 0, 0, 1, 0, 0, 1), 4096).reply, 512));  // buffer longer than asked
 
     const std::array<u8, 16> writes[] = {cdb(0x0a, 0, 0, 9, 2), cdb(0x2a, 0, 0, 0, 0, 9, 0, 0, 2),
                                          cdb(0xaa, 0, 0, 0, 0, 9, 0, 0, 0, 2),
@@ -336,8 +344,10 @@ TEST_CASE("scsi: ranges, protection, medium and buffers are checked before anyth
     CHECK(bed.plain(cdb(0x28, 0, 0, 0, 0, 0, 0, 0, 1)).srb.srb_status == 0x12);
     MemoryData gone(512);
     gone.missing = true;
-    CHECK(bed.run(srb_packet(cdb(0x28, 0, 0, 0, 0, 0, 0, 0, 1), DataDirection::Read, 512), &gone).srb.srb_status == 0x06);
-    CHECK(bed.run(srb_packet(cdb(0x2a, 0, 0, 0, 0, 0, 0, 0, 1), DataDirection::Write, 512), &gone).srb.srb_status == 0x06);
+    CHECK(bed.run(srb_packet(cdb(0x28, 0, 0, 0, 0, 0, 0, 0, 1), DataDirection::Read, 512), &gone).srb.srb_status ==
+          0x06);
+    CHECK(bed.run(srb_packet(cdb(0x2a, 0, 0, 0, 0, 0, 0, 0, 1), DataDirection::Write, 512), &gone).srb.srb_status ==
+          0x06);
     CHECK(bed.backend.bytes == before);
     bed.backend.failing = true;
     CHECK(checked(bed.read_command(cdb(0x28, 0, 0, 0, 0, 0, 0, 0, 1), 512).reply, kReadError));
@@ -355,7 +365,8 @@ TEST_CASE("scsi: commands without data, and unknown ones (D-44)", "[hv][storage]
     CHECK(bed.backend.flushes == 2);
     CHECK(checked(bed.plain(cdb(0x2f, 0x02)), kInvalidField));  // VERIFY with data
     CHECK(checked(bed.plain(cdb(0x2f, 0, 0, 0, 8, 0, 0, 0, 1)), kLbaOutOfRange));
-    CHECK(bed.read_command(cdb(0x03, 0, 0, 0, 18), 18).data == hex("70 00 00 00 00 00 00 0a 00 00 00 00 00 00 00 00 00 00"));
+    CHECK(bed.read_command(cdb(0x03, 0, 0, 0, 18), 18).data ==
+          hex("70 00 00 00 00 00 00 0a 00 00 00 00 00 00 00 00 00 00"));
     CHECK(bed.read_command(cdb(0x03, 1, 0, 0, 18), 8).data == hex("72 00 00 00 00 00 00 00"));
     for (const int code : {0x04, 0x15, 0x55, 0xa3, 0x7f, 0xff}) CHECK(checked(bed.plain(cdb(code)), kInvalidOpcode));
     CHECK(bed.core->commands()[0x00] == 1);
@@ -409,7 +420,8 @@ TEST_CASE("scsi: WRITE SAME writes its block everywhere, within its limit", "[hv
     bed.ready();
     const std::vector<u8> block(512, 0x5a);
     CHECK(good(bed.write_command(cdb(0x93, 0x08, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 1, 0), block), 512));
-    CHECK(std::all_of(bed.backend.bytes.begin() + 4 * 512, bed.backend.bytes.begin() + 260 * 512, [](u8 b) { return b == 0x5a; }));
+    CHECK(std::all_of(bed.backend.bytes.begin() + 4 * 512, bed.backend.bytes.begin() + 260 * 512,
+                      [](u8 b) { return b == 0x5a; }));
     CHECK(bed.backend.bytes[260 * 512] != 0x5a);
     CHECK(good(bed.plain(cdb(0x93, 0x01, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1)), 0));  // NDOB
     CHECK(bed.backend.bytes[4 * 512] == 0);
@@ -469,7 +481,9 @@ TEST_CASE("storage: SRBs whose lengths lie are invalid requests (D-38, D-39)", "
         bed.host.scheduled.pop_front();
         return bed.host.completions.back().packet.srb.srb_status;
     };
-    const auto read = [](u32 length) { return srb_packet(cdb(0x28, 0, 0, 0, 0, 0, 0, 0, 1), DataDirection::Read, length); };
+    const auto read = [](u32 length) {
+        return srb_packet(cdb(0x28, 0, 0, 0, 0, 0, 0, 0, 1), DataDirection::Read, length);
+    };
     CHECK(status(read(512), false, &data) == 1);
     CHECK(status(read(513), false, &data) == 6);
     CHECK(status(read(0xffff'ffff), false, &data) == 6);
@@ -487,7 +501,8 @@ TEST_CASE("storage: SRBs whose lengths lie are invalid requests (D-38, D-39)", "
     CHECK(status(packet, false, &data) == 0x12);
 }
 
-TEST_CASE("storage: requests in flight are limited, ended by a reset and forgotten by a close (D-43)", "[hv][storage]") {
+TEST_CASE("storage: requests in flight are limited, ended by a reset and forgotten by a close (D-43)",
+          "[hv][storage]") {
     Bed bed;
     bed.ready();
     const Packet packet = srb_packet(cdb(0), DataDirection::None, 0);
@@ -524,8 +539,8 @@ TEST_CASE("storage: random commands never leave the disk and are always answered
         state ^= state << 17;
         return state;
     };
-    const u8 codes[] = {0x00, 0x03, 0x08, 0x0a, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x2a, 0x2f, 0x35, 0x41, 0x42,
-                        0x5a, 0x88, 0x8a, 0x8f, 0x91, 0x93, 0x9e, 0xa0, 0xa8, 0xaa};
+    const u8 codes[] = {0x00, 0x03, 0x08, 0x0a, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x2a, 0x2f, 0x35,
+                        0x41, 0x42, 0x5a, 0x88, 0x8a, 0x8f, 0x91, 0x93, 0x9e, 0xa0, 0xa8, 0xaa};
     for (u32 i = 0; i < 20000; ++i) {
         std::array<u8, 16> command;
         for (u8& byte : command) byte = random() % 3 == 0 ? static_cast<u8>(random()) : u8{0};

@@ -20,8 +20,7 @@ namespace {
 constexpr Guid kInstance = guid("12345678-0000-0000-0000-000000000001");
 
 struct Bed {
-    explicit Bed(ServerOptions options = {})
-        : bus(f.log), parent("child", f.events, f.log, bus, {}, options) {
+    explicit Bed(ServerOptions options = {}) : bus(f.log), parent("child", f.events, f.log, bus, {}, options) {
         parent.attach(*f.partition);
         controller = &parent.add_storage_controller("child.scsi0", kInstance);
         CHECK(controller->attach(0, 0, 0, std::make_unique<vg::test::MemoryDevice>(64)));
@@ -47,7 +46,9 @@ struct Bed {
         CHECK(f.partition->write_memory(Gpa(kInput + 16 + sizeof message), words.data(), words.size_bytes()));
         return f.hypercall(0x5c, kInput).value_or(~u64{0});
     }
-    u64 signal(u32 connection, u16 flag = 0) { return f.hypercall(0x1005d, connection | u64{flag} << 32).value_or(~u64{0}); }
+    u64 signal(u32 connection, u16 flag = 0) {
+        return f.hypercall(0x1005d, connection | u64{flag} << 32).value_or(~u64{0});
+    }
     /// Takes the message out of slot 2 as Linux does.
     template <class Message>
     std::optional<Message> receive(MessageType type) {
@@ -55,7 +56,8 @@ struct Bed {
         if (f.guest_read<u32>(slot) != kMessageTypeChannel) return std::nullopt;
         if (f.guest_read<u8>(slot + 4) != sizeof(Message)) return std::nullopt;  // V-02: the exact size
         Message message;
-        for (std::size_t i = 0; i < sizeof message; ++i) reinterpret_cast<u8*>(&message)[i] = f.guest_read<u8>(slot + 16 + i);
+        for (std::size_t i = 0; i < sizeof message; ++i)
+            reinterpret_cast<u8*>(&message)[i] = f.guest_read<u8>(slot + 16 + i);
         if (message.header.type != static_cast<u32>(type)) return std::nullopt;
         f.guest_write<u32>(slot, 0);
         if ((f.guest_read<u8>(slot + 5) & 1) != 0) f.wrmsr(msr::EOM, 0);
@@ -154,7 +156,8 @@ TEST_CASE("parent: connections exist as the protocol has them (S-40, V-01)", "[h
     CHECK(bed.signal(bed.event) == static_cast<u64>(HvStatus::InvalidConnectionId));
 }
 
-TEST_CASE("parent: a full inbox is answered with InsufficientBuffers and nothing is lost (K-100, V-03)", "[hv][vmbus]") {
+TEST_CASE("parent: a full inbox is answered with InsufficientBuffers and nothing is lost (K-100, V-03)",
+          "[hv][vmbus]") {
     Bed bed;
     const u32 connection = bed.connect();
     u32 accepted = 0;
@@ -175,14 +178,16 @@ TEST_CASE("parent: a guest that reads no messages is held back, then gets all of
     const u32 connection = bed.connect();
     u32 accepted = 0;
     for (u32 round = 0; round < 100; ++round) {
-        while (bed.post(connection, MessageType::GpadlTeardown, GpadlTeardown{{}, bed.relid, accepted}) == 0) ++accepted;
+        while (bed.post(connection, MessageType::GpadlTeardown, GpadlTeardown{{}, bed.relid, accepted}) == 0)
+            ++accepted;
         bed.f.advance_ns(1'000'000);
     }
     CHECK(accepted < 64 + 1 + 4 + 64 + 2);  // queue of the SINT, slot, server, inbox
     const u32 before = accepted;
     u32 received = 0;
     for (u32 round = 0; round < 1000 && received < before; ++round) {
-        while (const auto torn = bed.receive<GpadlTorndown>(MessageType::GpadlTorndown)) CHECK(torn->gpadl == received++);
+        while (const auto torn = bed.receive<GpadlTorndown>(MessageType::GpadlTorndown))
+            CHECK(torn->gpadl == received++);
         bed.f.advance_ns(BuiltInParent::kMaxRetryDelay);
     }
     CHECK(received == before);

@@ -19,7 +19,11 @@ namespace {
 /// An open channel over rings of `pages_each` pages (one is the control page).
 struct Bed {
     explicit Bed(u32 pages_each = 2)
-        : world(64), server(world, log), guest(world, server), relid(server.offer(Offer{}, device)), rings(connect(pages_each)) {
+        : world(64),
+          server(world, log),
+          guest(world, server),
+          relid(server.offer(Offer{}, device)),
+          rings(connect(pages_each)) {
         device.signals = 0;
         world.signals.clear();
     }
@@ -70,7 +74,9 @@ TEST_CASE("ring: packets keep order and content over many wrap-arounds, both way
                     if (written.signal) bed.signal();
                     break;
                 }
-                case 1: bed.signal(); break;
+                case 1:
+                    bed.signal();
+                    break;
                 case 2: {  // the host writes
                     const auto payload = pattern(size, step);
                     const u32 start = bed.rings.in.control().write_index;
@@ -152,17 +158,18 @@ TEST_CASE("ring: freed space is signalled only when it crosses the pending size,
         bool signal;
     };
     const Row rows[] = {
-        {60, 10, -1, 1, true},    // free crosses from below to one more than pending
-        {60, 10, 0, 1, false},    // equal is not enough
-        {60, 10, 1, 1, false},    // not reached
-        {60, 10, -640, 1, true},  // free before was equal to pending
+        {60, 10, -1, 1, true},     // free crosses from below to one more than pending
+        {60, 10, 0, 1, false},     // equal is not enough
+        {60, 10, 1, 1, false},     // not reached
+        {60, 10, -640, 1, true},   // free before was equal to pending
         {60, 10, -641, 1, false},  // free before was already more
-        {60, 10, -1, 0, false},   // the guest does not announce the feature
+        {60, 10, -1, 0, false},    // the guest does not announce the feature
         {60, 60, -1, 1, true},
     };
     for (const Row& row : rows) {
         Bed bed;
-        for (u32 i = 0; i < row.packets; ++i) REQUIRE(bed.rings.out.write(PacketType::InBand, 0, i + 1, pattern(40, i)).room);
+        for (u32 i = 0; i < row.packets; ++i)
+            REQUIRE(bed.rings.out.write(PacketType::InBand, 0, i + 1, pattern(40, i)).room);
         const u32 after = bed.rings.out.free() + row.read_at_once * 64;
         bed.rings.out.set_pending(after + static_cast<u32>(row.pending_offset));
         bed.rings.out.set_features(row.features);
@@ -322,7 +329,7 @@ TEST_CASE("ring: GPA-direct ranges split at pages, join neighbours and refuse no
 
     CHECK_FALSE(ranges.parse({}));
     CHECK_FALSE(ranges.parse(build({})));
-    CHECK_FALSE(ranges.parse(build({{{8193, 0}, {4, 5}}})));             // a page number is missing
+    CHECK_FALSE(ranges.parse(build({{{8193, 0}, {4, 5}}})));  // a page number is missing
     CHECK_FALSE(ranges.parse(build({{{0xffff'ffff, 0xffff'ffff}, {4}}})));
     CHECK_FALSE(ranges.parse(build({{{4096, 0}, {kMaxPfn + 1}}})));
     CHECK(ranges.parse(build({{{4096, 0}, {kMaxPfn}}})));

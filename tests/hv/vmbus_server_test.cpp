@@ -44,7 +44,8 @@ ServerOptions up_to(u32 version) {
 
 TEST_CASE("vmbus: GUIDs are parsed into wire order and printed back", "[hv][vmbus]") {
     constexpr hv::Guid id = hv::guid("ba6163d9-04a1-4d29-b605-72e2ffb1dc7f");
-    CHECK(id == hv::Guid{0xd9, 0x63, 0x61, 0xba, 0xa1, 0x04, 0x29, 0x4d, 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f});
+    CHECK(id ==
+          hv::Guid{0xd9, 0x63, 0x61, 0xba, 0xa1, 0x04, 0x29, 0x4d, 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f});
     CHECK(hv::to_string(id) == "ba6163d9-04a1-4d29-b605-72e2ffb1dc7f");
     hv::Guid out{};
     CHECK_FALSE(hv::parse_guid("ba6163d9-04a1-4d29-b605-72e2ffb1dc7", out));
@@ -68,8 +69,8 @@ TEST_CASE("vmbus: Linux 6.1's sequence connects, lists offers and opens (V-20, V
     CHECK(offers[0].type == hv::kScsiControllerClass);
     CHECK(offers[0].relid == bed.relid);
     CHECK(offers[0].sub_channel_index == 0);
-    CHECK(offers[0].monitor_allocated == 0);      // V-63
-    CHECK(offers[0].dedicated_interrupt == 1);    // V-60
+    CHECK(offers[0].monitor_allocated == 0);    // V-63
+    CHECK(offers[0].dedicated_interrupt == 1);  // V-60
     CHECK(offers[0].connection_id == (0x2000u | bed.relid));
     CHECK((offers[0].flags & 0x400) == 0);
 
@@ -418,8 +419,8 @@ TEST_CASE("vmbus: guest-specified signal parameters replace connection and flag 
         return bed.guest.receive<OpenResult>(MessageType::OpenResult)->status;
     };
     bed.world.events.insert(0x777);
-    CHECK(try_open({0x777, 9, 0, 0}) != 0);      // the connection id is taken
-    CHECK(try_open({0x9999, 2048, 0, 0}) != 0);  // no such event flag
+    CHECK(try_open({0x777, 9, 0, 0}) != 0);               // the connection id is taken
+    CHECK(try_open({0x9999, 2048, 0, 0}) != 0);           // no such event flag
     CHECK(bed.guest.open(bed.relid, 1, 2)->status != 0);  // the short form is not what was negotiated
     CHECK(try_open({0x9999, 9, 0, 0}) == 0);
     CHECK(bed.world.events.contains(0x9999));
@@ -543,7 +544,8 @@ TEST_CASE("vmbus: every message truncated at every byte does no harm", "[hv][vmb
             const std::size_t before = bed.world.messages.size();
             bed.server.on_message(message);
             bed.server.on_signal(0x2000u | bed.relid);
-            // Whatever it was, a complete message of type 3, 5, 8, 11, 14, 16, 21, 22 is answered and a short one is not.
+            // Whatever it was, a complete message of type 3, 5, 8, 11, 14, 16, 21, 22 is answered and a short one is
+            // not.
             if (size < sizeof(MessageHeader) || size > kMaxMessageSize) CHECK(bed.world.messages.size() == before);
             if (type == 5 && size < 148) CHECK(bed.world.messages.size() == before);
             if (type == 14 && size < 40) CHECK(bed.world.messages.size() == before);

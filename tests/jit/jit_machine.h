@@ -122,9 +122,9 @@ inline void recover(JitMachine& m) {
     const bool readable = m.vp->memory().peek(sp, frame, 40);
     s.rip = readable ? frame[0] : kCode;
     s.rflags = (frame[2] & 0xcd5) | 2;
-    s.gpr[cpu::RSP] = kStackTop - 0x4000;
-    s.gpr[cpu::RBX] = s.gpr[cpu::R9] = kData + 0x400;
-    s.gpr[cpu::RSI] = s.gpr[cpu::R13] = kData + 0x1400;
+    s.gpr[cpu::RSP] = readable && frame[3] - (kStackTop - 0x7000) < 0x6000 ? frame[3] : kStackTop - 0x4000;
+    s.gpr[cpu::RBX] = s.gpr[cpu::R11] = s.gpr[cpu::RBP] = kData + 0x400;
+    s.gpr[cpu::RSI] = s.gpr[cpu::R13] = s.gpr[cpu::R14] = kData + 0x1400;
     cpu::Insn insn;
     const bool inside = s.rip >= kCode && s.rip < kCode + 0x2800;
     if (inside && cpu::fetch_decode(*m.vp, insn))

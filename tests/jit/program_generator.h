@@ -28,7 +28,7 @@ class ProgramGenerator {
         subroutines();
         for (unsigned k = 0; k < count; ++k) {
             starts_.push_back(static_cast<u32>(code_.size()));
-            if (k % 6 == 0) pointer_reset();
+            if (k % 4 == 0) pointer_reset();
             if (weights_.branches && below(7) == 0)
                 branch(count);
             else
@@ -70,7 +70,7 @@ class ProgramGenerator {
     }
 
   private:
-    static constexpr unsigned kPointers[] = {cpu::RBX, cpu::RSI, cpu::R9, cpu::R13};
+    static constexpr unsigned kPointers[] = {cpu::RBX, cpu::RSI, cpu::RBP, cpu::R11, cpu::R13, cpu::R14};
 
     u64 below(u64 n) { return random_() % n; }
     void byte(u64 v) { code_.push_back(static_cast<u8>(v)); }
@@ -94,7 +94,7 @@ class ProgramGenerator {
         return below(4) == 0 ? page + 0x1000 - below(40) - (page == kData + 0x3000 ? 300 : 0) : page + 0x100 + below(0xc00);
     }
     void pointer_reset() {
-        const unsigned reg = kPointers[below(4)];
+        const unsigned reg = kPointers[below(std::size(kPointers))];
         byte(0x48 | (reg >> 3));
         byte(0xc7);
         byte(0xc0 | (reg & 7));
@@ -107,7 +107,7 @@ class ProgramGenerator {
         if (r.has(attr::Branch | attr::System | attr::Privileged | attr::Hypervisor)) return false;
         if (r.feature != Feature::Base && !model_.has(r.feature)) return false;
         switch (insn.op) {
-            case Op::RDTSC: case Op::CPUID: case Op::DIV: case Op::IDIV: return below(20) == 0;
+            case Op::RDTSC: case Op::CPUID: return below(20) == 0;
             case Op::CLD: case Op::STD: case Op::UD0: case Op::UD1: case Op::UD2: case Op::POPF: case Op::POPFQ:
             case Op::MOV_SREG: case Op::POP_SREG: case Op::ENTER: case Op::LEAVE: case Op::IN: case Op::OUT:
             case Op::LDMXCSR: case Op::VLDMXCSR: return false;
@@ -119,7 +119,7 @@ class ProgramGenerator {
             (insn.op == Op::XCHG || insn.op == Op::XADD)) return false;
         if (insn.operand_count > 0 && insn[0].kind == OperandKind::Gpr) {
             for (const unsigned p : kPointers)
-                if (insn[0].reg == p && below(4) != 0) return false;
+                if (insn[0].reg == p && below(10) != 0) return false;
         }
         return !weights_.vectors ? !r.has(attr::Sse | attr::Avx | attr::X87 | attr::Mmx) : true;
     }
@@ -193,8 +193,8 @@ class ProgramGenerator {
         if (form < 5) {
             b.push_back(static_cast<u8>(0xc0 | reg | below(8)));
         } else if (form < 8) {  // [pointer + disp8]
-            static constexpr u8 kBase[] = {3, 6, 1, 5};
-            b.push_back(static_cast<u8>(0x40 | reg | kBase[below(4)]));
+            static constexpr u8 kBase[] = {3, 6, 5};
+            b.push_back(static_cast<u8>(0x40 | reg | kBase[below(3)]));
             b.push_back(static_cast<u8>(below(4) == 0 ? random_() : below(64)));
         } else if (form == 8) {  // [rip + disp32] or absolute into the data
             if (below(2) == 0) {
@@ -205,10 +205,10 @@ class ProgramGenerator {
                 b.push_back(0x25);
                 put32(b, static_cast<u32>(kData + below(0x2f00)));
             }
-        } else {  // [pointer + index*scale + disp8]
+        } else {  // [pointer + index*scale + disp8], mostly with no or an unlikely index
             static constexpr u8 kBase[] = {3, 6};
             b.push_back(static_cast<u8>(0x40 | reg | 4));
-            b.push_back(static_cast<u8>(below(4) << 6 | below(8) << 3 | kBase[below(2)]));
+            b.push_back(static_cast<u8>(below(4) << 6 | (below(3) == 0 ? below(8) : 4) << 3 | kBase[below(2)]));
             b.push_back(static_cast<u8>(below(64)));
         }
         for (unsigned k = 0; k < 8; ++k) b.push_back(static_cast<u8>(random_()));

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -107,11 +108,9 @@ void handle(int, siginfo_t*, void* argument) {
     std::memcpy(fpu, s.host_fpu, s.host_fpu_size);
 }
 
-void* map_at(u64 address, u64 size, int protection) {
-    void* p = mmap(reinterpret_cast<void*>(address), size, protection,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+void map_at(u64 address, u64 size, int protection, int flags, int fd) {
+    void* p = mmap(reinterpret_cast<void*>(address), size, protection, flags | MAP_FIXED_NOREPLACE, fd, 0);
     VG_ASSERT(p == reinterpret_cast<void*>(address));
-    return p;
 }
 
 }  // namespace
@@ -119,8 +118,14 @@ void* map_at(u64 address, u64 size, int protection) {
 NativeRunner::NativeRunner() {
     VG_ASSERT(session == nullptr);
     session = new Session;
-    map_at(kCode, kPageSize, PROT_READ | PROT_WRITE | PROT_EXEC);
-    map_at(kData, kDataSize, PROT_READ | PROT_WRITE);
+    const int fd = memfd_create("native-runner", MFD_CLOEXEC);
+    VG_ASSERT(fd >= 0 && ftruncate(fd, kPageSize) == 0);
+    map_at(kCode, kPageSize, PROT_READ | PROT_EXEC, MAP_SHARED, fd);
+    void* writable = mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    VG_ASSERT(writable != MAP_FAILED);
+    close(fd);
+    code_ = static_cast<u8*>(writable);
+    map_at(kData, kDataSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     std::memset(code(), 0xcc, kPageSize);
     session->stack = new u8[kStackSize];
     stack_t stack{};
@@ -137,7 +142,8 @@ NativeRunner::NativeRunner() {
 NativeRunner::~NativeRunner() {
     for (std::size_t n = 0; n < std::size(kSignals); ++n) sigaction(kSignals[n], &session->old_actions[n], nullptr);
     sigaltstack(&session->old_stack, nullptr);
-    munmap(code(), kPageSize);
+    munmap(code_, kPageSize);
+    munmap(reinterpret_cast<void*>(kCode), kPageSize);
     munmap(data(), kDataSize);
     delete[] session->stack;
     delete session;

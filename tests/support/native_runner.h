@@ -37,13 +37,16 @@ class NativeRunner {
     NativeRunner(const NativeRunner&) = delete;
     NativeRunner& operator=(const NativeRunner&) = delete;
 
-    /// The code page: everything but what the test puts there is INT3.
-    [[nodiscard]] u8* code() { return reinterpret_cast<u8*>(kCode); }
+    /// Writable view of the code page (which itself is not writable): everything but what the test puts there is INT3.
+    [[nodiscard]] u8* code() { return code_; }
     [[nodiscard]] u8* data() { return reinterpret_cast<u8*>(kData); }
 
     /// Starts at state.rip, with what code() and data() hold, and stops at the first INT3 or exception. RIP of a
     /// completed instruction is that of the INT3. Of RFLAGS, only status flags and DF are taken.
     [[nodiscard]] NativeOutcome run(const UserState& state);
+
+  private:
+    u8* code_;
 };
 
 }  // namespace vg::test

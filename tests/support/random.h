@@ -7,7 +7,7 @@ namespace vg::test {
 
 class Random {
   public:
-    explicit Random(u64 seed) : state_(seed * 0x9e3779b97f4a7c15 + 0x1234567) {}
+    explicit Random(u64 seed) : state_(seed) { state_ = next() ^ seed << 32; }
     u64 next() {
         state_ += 0x9e3779b97f4a7c15;
         u64 z = state_;

@@ -31,7 +31,7 @@ bool excluded(Op op) {
         case Op::XGETBV: case Op::FXSAVE: case Op::FXSAVE64: case Op::FXRSTOR: case Op::FXRSTOR64: case Op::XSAVE:
         case Op::XSAVE64: case Op::XSAVEOPT: case Op::XSAVEOPT64: case Op::XSAVEC: case Op::XSAVEC64:
         case Op::XRSTOR: case Op::XRSTOR64: case Op::FNSTENV: case Op::FNSAVE: case Op::CLI: case Op::STI:
-        case Op::LMSW: case Op::MONITOR: case Op::MWAIT: case Op::SERIALIZE: return true;
+        case Op::LMSW: case Op::RSM: case Op::MONITOR: case Op::MWAIT: case Op::SERIALIZE: return true;
         default: return false;
     }
 }
@@ -41,6 +41,8 @@ bool usable(const Encoding& e, const CpuModel& model) {
     if (r.op == Op::Invalid || excluded(r.op)) return false;
     if ((r.attributes & (attr::Privileged | attr::Hypervisor | attr::No64)) != 0) return false;
     if ((e.where & where::NOT64) != 0 || (e.where & where::A16) != 0) return false;
+    // 0F 0D with a register: Intel's NOP, AMD's invalid opcode.
+    if (r.op == Op::NOP && r.opcode == 0x0d) return false;
     return r.feature == Feature::Base || model.has(r.feature) || r.has(attr::ElseBase);
 }
 
@@ -88,6 +90,8 @@ class Builder {
             prefix = random.chance(50) ? 2 + static_cast<unsigned>(random.below(2)) : 0;
         else if (random.chance(20))
             prefix = 1;
+        // AMD truncates the target of a near branch with 66 in 64-bit mode, Intel ignores the prefix.
+        if (r.has(attr::Force64) && prefix == 1) prefix = 0;
         if (o16 || prefix == 1 || (r.has(attr::String) && random.chance(20))) bytes.push_back(0x66);
         if (prefix >= 2) bytes.push_back(prefix == 2 ? 0xf3 : 0xf2);
         if (r.has(attr::Lockable) && random.chance(20)) bytes.push_back(0xf0);
@@ -352,6 +356,7 @@ Case CaseGenerator::next(const u8* data) {
             std::memcpy(bytes.data() + c.insn.imm_offset, &distance, sizeof distance);
         }
         if (decode(bytes, CodeMode::Bits64, c.insn) != DecodeStatus::Ok) continue;
+        if (first.kind == OperandKind::Rel && c.insn.imm + c.insn.length < c.insn.length) continue;  // into itself
         prepare_operands(c, data);
         return c;
     }

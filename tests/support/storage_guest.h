@@ -133,8 +133,8 @@ std::array<u8, 16> cdb(Bytes... bytes) {
 }
 
 /// EXECUTE_SRB as Linux builds it.
-inline storvsc::Packet srb_packet(const std::array<u8, 16>& command, storvsc::DataDirection direction, u32 length, u8 lun = 0,
-                                  u8 target = 0, u8 path = 0) {
+inline storvsc::Packet srb_packet(const std::array<u8, 16>& command, storvsc::DataDirection direction, u32 length,
+                                  u8 lun = 0, u8 target = 0, u8 path = 0) {
     storvsc::Packet packet{};
     packet.operation = static_cast<u32>(storvsc::Operation::ExecuteSrb);
     packet.flags = 1;

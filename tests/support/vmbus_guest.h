@@ -86,6 +86,7 @@ class GuestRing {
     void set_features(u32 value) { world_->set<u32>(control_ + vmbus::kRingFeatureOffset, value); }
     [[nodiscard]] u32 features() const { return world_->get<u32>(control_ + vmbus::kRingFeatureOffset); }
     [[nodiscard]] u32 size() const { return size_; }
+    [[nodiscard]] u64 control_page() const { return control_; }
     [[nodiscard]] u32 used() const {
         const auto c = control();
         return c.write_index >= c.read_index ? c.write_index - c.read_index : size_ - (c.read_index - c.write_index);
@@ -201,7 +202,8 @@ class VmbusGuest {
     std::vector<vmbus::OfferChannel> request_offers() {
         post(vmbus::MessageType::RequestOffers, vmbus::RequestOffers{});
         std::vector<vmbus::OfferChannel> offers;
-        while (const auto offer = receive<vmbus::OfferChannel>(vmbus::MessageType::OfferChannel)) offers.push_back(*offer);
+        while (const auto offer = receive<vmbus::OfferChannel>(vmbus::MessageType::OfferChannel))
+            offers.push_back(*offer);
         return offers;
     }
     /// Establishes a GPADL over one range as Linux does: at most 26 page numbers in the header, 28 per body.
@@ -298,7 +300,9 @@ class FakeDevice final : public vmbus::ChannelDevice {
         ++signals;
         vmbus::Packet packet;
         for (u32 taken = 0; taken < limit && channel.read_packet(packet); ++taken) {
-            received.push_back({channel.sub_channel(), packet.type, packet.transaction_id,
+            received.push_back({channel.sub_channel(),
+                                packet.type,
+                                packet.transaction_id,
                                 {packet.extension.begin(), packet.extension.end()},
                                 {packet.payload.begin(), packet.payload.end()}});
         }

@@ -1,5 +1,5 @@
 ; A child partition's whole day at the hypervisor interface, for tests/hv/guest_test.cpp: 64-bit, identity-mapped, loaded
-; at 0x100000. Results go to 0x30000. After a change: nasm -f bin, and put the bytes into tests/hv/child_program.h.
+; at 0x100000. Handlers are at fixed offsets; results go to 0x30000.
 bits 64
 org 0x100000
     mov esp, 0x200000
