@@ -66,6 +66,11 @@ class StateVisitor {
     /// A block of raw bytes of fixed size.
     virtual void bytes(std::string_view name, std::span<u8> data) = 0;
     virtual void text(std::string_view name, std::string& field) = 0;
+    /// Something for people that is not state (a file's path): shown, never saved or hashed.
+    virtual void note(std::string_view name, std::string_view content) {
+        (void)name;
+        (void)content;
+    }
 
     /// Opens and closes a named group.
     virtual void enter(std::string_view name) = 0;
@@ -115,6 +120,7 @@ class StatePrinter final : public StateVisitor {
   public:
     void bytes(std::string_view name, std::span<u8> data) override;
     void text(std::string_view name, std::string& field) override;
+    void note(std::string_view name, std::string_view content) override { line(name, content); }
     void enter(std::string_view name) override;
     void leave() override;
     [[nodiscard]] const std::string& result() const { return out_; }

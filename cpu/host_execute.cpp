@@ -119,8 +119,8 @@ void store_registers(Interp& in, const Insn& i, const Row& r, const HostStub& st
 }
 
 /// With FTZ a tiny result also counts as inexact: asks again without whether it is.
-/// DEVIATION: precision is that of the denormal result, where an unmasked underflow rounds with unbounded exponent, so
-/// that MXCSR.PE beside a reported underflow may be set too often.
+/// DEVIATION: unmasked underflow and overflow round with unbounded exponent, and are inexact less often than the masked
+/// responses from which PE is taken here; MXCSR.PE may be set beside a reported UE or OE.
 void find_precision(const Interp& in, const Insn& i, const HostStub& stub, StubFrame& frame) {
     const u32 flags = frame.result_mxcsr;
     StubFrame again;

@@ -148,6 +148,10 @@ void Vp::request_sipi(u8 vector) {
     state_->sipi_vector = vector;
 }
 
-void Vp::set_external_line(bool level) { external_line_ = level; }
+void Vp::set_external_line(bool level) {
+    const bool rises = level && !external_line_;
+    external_line_ = level;
+    if (rises) apic_->lint0_asserted();
+}
 
 }  // namespace vg::cpu

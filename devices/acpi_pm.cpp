@@ -14,7 +14,7 @@ constexpr u16 kTimerStatus = 1 << 0, kPowerButton = 1 << 8;
 constexpr u16 kStatusBits = 0x8731;  // WAK, RTC, SLPBTN, PWRBTN, GBL, BM, TMR: written ones clear
 constexpr u16 kEnableBits = 0x0721;
 constexpr u16 kSciEnable = 1 << 0;
-constexpr u16 kControlBits = 0x1c03;  // SLP_TYP, BM_RLD, SCI_EN; GBL_RLS and SLP_EN read as zero
+constexpr u16 kControlBits = 0x1c03;   // SLP_TYP, BM_RLD, SCI_EN; GBL_RLS and SLP_EN read as zero
 constexpr u8 kSleepEnableHigh = 0x20;  // SLP_EN, bit 13, in the register's high byte
 
 u64 ticks_at(VTime now) { return static_cast<u64>(u128{now} * AcpiPm::kTimerHz / kVTimeHz); }
@@ -25,7 +25,9 @@ VTime time_of_tick(u64 tick) {
 }  // namespace
 
 AcpiPm::AcpiPm(EventQueue& events, IrqLine& sci, Sleep sleep)
-    : events_(events), sci_(sci), sleep_(std::move(sleep)),
+    : events_(events),
+      sci_(sci),
+      sleep_(std::move(sleep)),
       wrap_timer_(events.add("acpi_pm/timer_status", [this](VTime) { update(); })) {}
 
 void AcpiPm::reset() {
@@ -93,10 +95,17 @@ void AcpiPm::write_byte(u16 offset, u8 value) {
         field = static_cast<u16>(with_bits(field, low + 7, low, value) & writable);
     };
     switch (offset / 2) {
-        case 0: state_.status = static_cast<u16>(state_.status & ~((value << low) & kStatusBits)); break;
-        case 1: replace(state_.enable, kEnableBits); break;
-        case 2: replace(state_.control, kControlBits); break;
-        default: break;  // the timer is read-only
+        case 0:
+            state_.status = static_cast<u16>(state_.status & ~((value << low) & kStatusBits));
+            break;
+        case 1:
+            replace(state_.enable, kEnableBits);
+            break;
+        case 2:
+            replace(state_.control, kControlBits);
+            break;
+        default:
+            break;  // the timer is read-only
     }
 }
 

@@ -10,8 +10,21 @@ namespace vg::devices {
 namespace {
 
 enum Index : u8 {
-    kSeconds = 0, kSecondsAlarm, kMinutes, kMinutesAlarm, kHours, kHoursAlarm, kWeekday, kDay, kMonth, kYear,
-    kRegA, kRegB, kRegC, kRegD, kFirstNvram
+    kSeconds = 0,
+    kSecondsAlarm,
+    kMinutes,
+    kMinutesAlarm,
+    kHours,
+    kHoursAlarm,
+    kWeekday,
+    kDay,
+    kMonth,
+    kYear,
+    kRegA,
+    kRegB,
+    kRegC,
+    kRegD,
+    kFirstNvram
 };
 
 constexpr u8 kUip = 0x80;
@@ -26,9 +39,17 @@ constexpr s64 kUpdateNs = 2'228'000;
 
 bool is_time(u8 index) {
     switch (index) {
-        case kSeconds: case kMinutes: case kHours: case kWeekday: case kDay: case kMonth: case kYear:
-        case CmosRtc::kCentury: return true;
-        default: return false;
+        case kSeconds:
+        case kMinutes:
+        case kHours:
+        case kWeekday:
+        case kDay:
+        case kMonth:
+        case kYear:
+        case CmosRtc::kCentury:
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -64,8 +85,11 @@ u32 weekday_from_days(s64 days) { return static_cast<u32>(((days + 4) % 7 + 7) %
 }  // namespace
 
 CmosRtc::CmosRtc(EventQueue& events, IrqLine& irq8, s64 start_unix_seconds)
-    : events_(events), irq_(irq8), start_(start_unix_seconds),
-      timer_(events.add("cmos_rtc/event", [this](VTime) { update(); })), state_(fresh()) {}
+    : events_(events),
+      irq_(irq8),
+      start_(start_unix_seconds),
+      timer_(events.add("cmos_rtc/event", [this](VTime) { update(); })),
+      state_(fresh()) {}
 
 CmosRtc::State CmosRtc::fresh() const {
     State state;
@@ -158,7 +182,7 @@ void CmosRtc::change_control(u8 reg_a, u8 reg_b, VTime now) {
     state_.reg_a = reg_a & 0x7f;
     state_.reg_b = reg_b;
     if ((reg_b & kSet) != 0) state_.reg_b = static_cast<u8>(reg_b & ~kUpdate);  // data sheet, SET: "clears UIE"
-    if (was_running && running() && format_changes) return;                        // linear time is untouched
+    if (was_running && running() && format_changes) return;                     // linear time is untouched
     if (was_running || !running()) return;
 
     const s64 phase = divider_was_on ? static_cast<s64>(now) - static_cast<s64>(second_start(seconds)) : kSecondNs / 2;
@@ -192,9 +216,7 @@ VTime CmosRtc::next_periodic(VTime after) const {
     return when;
 }
 
-VTime CmosRtc::next_update(VTime after) const {
-    return running() ? second_start(seconds_at(after) + 1) : kNever;
-}
+VTime CmosRtc::next_update(VTime after) const { return running() ? second_start(seconds_at(after) + 1) : kNever; }
 
 VTime CmosRtc::next_alarm(VTime after) const {
     if (!running()) return kNever;
@@ -257,8 +279,10 @@ u8 CmosRtc::read_register(u8 index) {
         return image[index];
     }
     switch (index) {
-        case kRegA: return static_cast<u8>(state_.reg_a | (updating(now) ? kUip : 0));
-        case kRegB: return state_.reg_b;
+        case kRegA:
+            return static_cast<u8>(state_.reg_a | (updating(now) ? kUip : 0));
+        case kRegB:
+            return state_.reg_b;
         case kRegC: {
             update();
             const u8 value = state_.reg_c;
@@ -266,8 +290,10 @@ u8 CmosRtc::read_register(u8 index) {
             update();
             return value;
         }
-        case kRegD: return kValidRam;
-        default: return state_.memory[index];
+        case kRegD:
+            return kValidRam;
+        default:
+            return state_.memory[index];
     }
 }
 
@@ -275,10 +301,15 @@ void CmosRtc::write_register(u8 index, u8 value) {
     const VTime now = events_.now();
     collect(now);
     switch (index) {
-        case kRegA: change_control(value, state_.reg_b, now); break;
-        case kRegB: change_control(state_.reg_a, value, now); break;
+        case kRegA:
+            change_control(value, state_.reg_b, now);
+            break;
+        case kRegB:
+            change_control(state_.reg_a, value, now);
+            break;
         case kRegC:
-        case kRegD: return;  // read-only
+        case kRegD:
+            return;  // read-only
         default:
             if (is_time(index)) {
                 write_time(index, value, now);

@@ -41,10 +41,10 @@ class CmosRtc final : public Device, public PortIo {
         u8 index = 0;
         u8 reg_a = 0x26, reg_b = 0x02, reg_c = 0;
         bool irq_level = false;
-        u8 weekday_shift = 0;       // register minus computed day of week, 0..6
-        s64 epoch_seconds = 0;      // time of day at the start of the second that began at epoch_vtime
-        s64 epoch_ns = 0;           // virtual time of that start; negative if the second began before time 0
-        VTime checked = 0;          // flags of register C are right up to here
+        u8 weekday_shift = 0;            // register minus computed day of week, 0..6
+        s64 epoch_seconds = 0;           // time of day at the start of the second that began at epoch_vtime
+        s64 epoch_ns = 0;                // virtual time of that start; negative if the second began before time 0
+        VTime checked = 0;               // flags of register C are right up to here
         std::array<u8, kSize> memory{};  // NVRAM, alarms, and the time registers while the clock is stopped
     };
 

@@ -16,7 +16,14 @@ class FwCfg final : public Device, public PortIo {
     static constexpr u16 kPort = 0x510;
     static constexpr u32 kPortCount = 2;
     /// Well-known selectors.
-    enum Key : u16 { kSignature = 0x00, kId = 0x01, kRamSize = 0x03, kCpuCount = 0x05, kFileDirectory = 0x19, kFirstFile = 0x20 };
+    enum Key : u16 {
+        kSignature = 0x00,
+        kId = 0x01,
+        kRamSize = 0x03,
+        kCpuCount = 0x05,
+        kFileDirectory = 0x19,
+        kFirstFile = 0x20
+    };
 
     FwCfg();
 

@@ -13,7 +13,9 @@ constexpr u8 kResend = 0xfe;
 }  // namespace
 
 I8042::I8042(IrqLine& irq1, IrqLine& irq12, Callbacks callbacks)
-    : irq1_(irq1), irq12_(irq12), callbacks_(std::move(callbacks)),
+    : irq1_(irq1),
+      irq12_(irq12),
+      callbacks_(std::move(callbacks)),
       data_port_(
           [this](u16 offset, unsigned size, u32& value) {
               if (size != 1) return IoStatus::BadSize;
@@ -97,24 +99,43 @@ void I8042::write_command(u8 command) {
         return;
     }
     switch (command) {
-        case 0xa7: state_.ram[0] |= kCommandNoAux; break;
-        case 0xa8: state_.ram[0] = static_cast<u8>(state_.ram[0] & ~kCommandNoAux); break;
-        case 0xa9: put(0x00, 0); break;  // auxiliary interface test: no fault in the interface itself
+        case 0xa7:
+            state_.ram[0] |= kCommandNoAux;
+            break;
+        case 0xa8:
+            state_.ram[0] = static_cast<u8>(state_.ram[0] & ~kCommandNoAux);
+            break;
+        case 0xa9:
+            put(0x00, 0);
+            break;  // auxiliary interface test: no fault in the interface itself
         case 0xaa:
             state_.status |= kSystemFlag;
             state_.ram[0] |= kCommandSystem;
             put(0x55, 0);
             break;
-        case 0xab: put(0x00, 0); break;
-        case 0xad: state_.ram[0] |= kCommandNoKeyboard; break;
-        case 0xae: state_.ram[0] = static_cast<u8>(state_.ram[0] & ~kCommandNoKeyboard); break;
-        case 0xc0: put(0x80, 0); break;  // input port: keyboard not locked
-        case 0xd0: put(state_.output_port, 0); break;
+        case 0xab:
+            put(0x00, 0);
+            break;
+        case 0xad:
+            state_.ram[0] |= kCommandNoKeyboard;
+            break;
+        case 0xae:
+            state_.ram[0] = static_cast<u8>(state_.ram[0] & ~kCommandNoKeyboard);
+            break;
+        case 0xc0:
+            put(0x80, 0);
+            break;  // input port: keyboard not locked
+        case 0xd0:
+            put(state_.output_port, 0);
+            break;
         case 0xd1:
         case 0xd2:
         case 0xd3:
-        case 0xd4: state_.pending_command = command; break;
-        default: break;  // unknown commands have no answer
+        case 0xd4:
+            state_.pending_command = command;
+            break;
+        default:
+            break;  // unknown commands have no answer
     }
 }
 
@@ -131,11 +152,21 @@ void I8042::write_data(u8 value) {
         return;
     }
     switch (command) {
-        case 0xd1: write_output_port(value); break;
-        case 0xd2: put(value, 0); break;
-        case 0xd3: put(value, kFromAux); break;
-        case 0xd4: put(kResend, kFromAux | kTimeout); break;
-        default: put(kResend, kTimeout); break;  // to the keyboard
+        case 0xd1:
+            write_output_port(value);
+            break;
+        case 0xd2:
+            put(value, 0);
+            break;
+        case 0xd3:
+            put(value, kFromAux);
+            break;
+        case 0xd4:
+            put(kResend, kFromAux | kTimeout);
+            break;
+        default:
+            put(kResend, kTimeout);
+            break;  // to the keyboard
     }
 }
 

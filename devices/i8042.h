@@ -18,8 +18,8 @@ class I8042 final : public Device {
     static constexpr u16 kDataPort = 0x60, kCommandPort = 0x64;
 
     struct Callbacks {
-        std::function<void()> reset;           ///< command FE or output port bit 0 low
-        std::function<void(bool open)> a20;    ///< output port bit 1 changed
+        std::function<void()> reset;         ///< command FE or output port bit 0 low
+        std::function<void(bool open)> a20;  ///< output port bit 1 changed
     };
 
     I8042(IrqLine& irq1, IrqLine& irq12, Callbacks callbacks);
@@ -35,8 +35,8 @@ class I8042 final : public Device {
     struct State {
         u8 status = 0x18;  // keyboard not locked, last write was a command
         u8 output = 0;
-        u8 output_port = 0x03;   // A20 open, reset line high
-        u8 pending_command = 0;  // waits for its data byte; 0: none
+        u8 output_port = 0x03;     // A20 open, reset line high
+        u8 pending_command = 0;    // waits for its data byte; 0: none
         std::array<u8, 32> ram{};  // byte 0 is the command byte
     };
 

@@ -57,7 +57,8 @@ IrqLine& Ioapic::line(u32 index) {
 
 void Ioapic::send(u64 entry) {
     const u64 address = 0xfee00000 | (bits(entry, 63, 48) << 4) | ((entry & kDestinationMode) != 0 ? 4u : 0u);
-    const u32 data = static_cast<u32>(bits(entry, 10, 0)) | ((entry & kLevel) != 0 ? kMessageLevel | kMessageAssert : 0);
+    const u32 data =
+        static_cast<u32>(bits(entry, 10, 0)) | ((entry & kLevel) != 0 ? kMessageLevel | kMessageAssert : 0);
     sink_.send(address, data);
 }
 

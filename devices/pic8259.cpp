@@ -219,13 +219,17 @@ void PicPair::write_data(Chip& c, u8 value) {
             c.vector_base = value & 0xf8;
             c.next_word = !c.single ? 3 : c.needs_word4 ? 4 : 0;
             break;
-        case 3: c.next_word = c.needs_word4 ? 4 : 0; break;  // the cascade's wiring is fixed
+        case 3:
+            c.next_word = c.needs_word4 ? 4 : 0;
+            break;  // the cascade's wiring is fixed
         case 4:
             c.auto_eoi = (value & kWord4AutoEoi) != 0;
             c.fully_nested_special = (value & kWord4FullyNestedSpecial) != 0;
             c.next_word = 0;
             break;
-        default: c.imr = value; break;
+        default:
+            c.imr = value;
+            break;
     }
 }
 

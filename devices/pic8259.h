@@ -39,8 +39,8 @@ class PicPair final : public Device {
         u8 lines = 0;  ///< levels of the inputs
         u8 elcr = 0;   ///< 1: level-triggered
         u8 vector_base = 0;
-        u8 lowest = 7;          ///< input with the lowest priority
-        u8 next_word = 0;       ///< initialization word that the data port expects; 0: none
+        u8 lowest = 7;     ///< input with the lowest priority
+        u8 next_word = 0;  ///< initialization word that the data port expects; 0: none
         bool single = false, needs_word4 = false;
         bool read_isr = false, poll = false;
         bool special_mask = false, auto_eoi = false, rotate_on_auto_eoi = false, fully_nested_special = false;

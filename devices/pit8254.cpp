@@ -10,14 +10,12 @@ namespace {
 
 constexpr u64 kNoClock = ~u64{0};
 constexpr u8 kNullCount = 0x40, kOutputHigh = 0x80;
-constexpr u8 kGate2 = 0x01, kSpeakerData = 0x02, kRefresh = 0x10, kOutput2 = 0x20, kSpeakerWritable = 0x0f;
+constexpr u8 kGate2 = 0x01, kRefresh = 0x10, kOutput2 = 0x20, kSpeakerWritable = 0x0f;
 
 constexpr bool periodic(u8 mode) { return mode == 2 || mode == 3; }
 constexpr bool started_by_gate(u8 mode) { return mode == 1 || mode == 5; }
 
-VTime time_of(u64 clock) {
-    return static_cast<VTime>((u128{clock} * kVTimeHz + Pit8254::kHz - 1) / Pit8254::kHz);
-}
+VTime time_of(u64 clock) { return static_cast<VTime>((u128{clock} * kVTimeHz + Pit8254::kHz - 1) / Pit8254::kHz); }
 u16 to_bcd(u32 value) {
     return static_cast<u16>((value / 1000 % 10) << 12 | (value / 100 % 10) << 8 | (value / 10 % 10) << 4 | value % 10);
 }
@@ -28,7 +26,9 @@ u32 from_bcd(u16 value) {
 }  // namespace
 
 Pit8254::Pit8254(EventQueue& events, IrqLine& irq0)
-    : events_(events), irq_(irq0), timer_(events.add("pit/output", [this](VTime) { update(); })),
+    : events_(events),
+      irq_(irq0),
+      timer_(events.add("pit/output", [this](VTime) { update(); })),
       speaker_port_(
           [this](u16 offset, unsigned size, u32& value) {
               if (size != 1) return IoStatus::BadSize;
@@ -101,12 +101,18 @@ void Pit8254::settle(Channel& c, u64 now) {
 bool Pit8254::output(const Channel& c, u64 now) {
     const u64 n = c.count, d = elapsed(c, now);
     switch (c.mode) {
-        case 0: return c.loaded && d >= n;
-        case 1: return !c.triggered || d >= n;
-        case 2: return !c.loaded || !c.gate || d % n != n - 1 || n == 1;
-        case 3: return !c.loaded || !c.gate || d % n < (n + 1) / 2;
-        case 4: return !c.loaded || d != n;
-        default: return !c.triggered || d != n;
+        case 0:
+            return c.loaded && d >= n;
+        case 1:
+            return !c.triggered || d >= n;
+        case 2:
+            return !c.loaded || !c.gate || d % n != n - 1 || n == 1;
+        case 3:
+            return !c.loaded || !c.gate || d % n < (n + 1) / 2;
+        case 4:
+            return !c.loaded || d != n;
+        default:
+            return !c.triggered || d != n;
     }
 }
 
@@ -136,14 +142,16 @@ u64 Pit8254::next_change(const Channel& c, u64 now) {
     const u64 base = std::max(c.start, now) - d;  // the clock at which d was 0
     switch (c.mode) {
         case 0:
-        case 1: return d < n ? base + n : kNoClock;
+        case 1:
+            return d < n ? base + n : kNoClock;
         case 2:
         case 3: {
             if (n == 1) return kNoClock;
             const u64 phase = d % n, falls = c.mode == 2 ? n - 1 : (n + 1) / 2;
             return base + d - phase + (phase < falls ? falls : n);
         }
-        default: return d < n ? base + n : d == n ? base + n + 1 : kNoClock;
+        default:
+            return d < n ? base + n : d == n ? base + n + 1 : kNoClock;
     }
 }
 
@@ -184,9 +192,12 @@ void Pit8254::load(Channel& c, u16 value) {
 
 void Pit8254::write_count(Channel& c, u8 value) {
     switch (c.access) {
-        case 1: return load(c, value);
-        case 2: return load(c, static_cast<u16>(value << 8));
-        default: break;
+        case 1:
+            return load(c, value);
+        case 2:
+            return load(c, static_cast<u16>(value << 8));
+        default:
+            break;
     }
     if (!c.write_high) {
         c.low_byte = value;

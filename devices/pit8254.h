@@ -37,12 +37,12 @@ class Pit8254 final : public Device, public PortIo {
         u8 access = 3;  ///< 1 low byte, 2 high byte, 3 low then high
         bool bcd = false;
         bool gate = true;
-        bool loaded = false;      ///< a full count was written since the mode
-        bool triggered = false;   ///< modes 1 and 5: the gate rose
-        u32 count = 0;            ///< in clocks, 1..65536
-        u32 next_count = 0;       ///< modes 2 and 3: takes over at the end of the cycle; 0: none
-        u64 start = 0;            ///< clock at which counting began
-        u64 stopped_at = 0;       ///< clocks counted when the gate closed (modes 0 and 4)
+        bool loaded = false;     ///< a full count was written since the mode
+        bool triggered = false;  ///< modes 1 and 5: the gate rose
+        u32 count = 0;           ///< in clocks, 1..65536
+        u32 next_count = 0;      ///< modes 2 and 3: takes over at the end of the cycle; 0: none
+        u64 start = 0;           ///< clock at which counting began
+        u64 stopped_at = 0;      ///< clocks counted when the gate closed (modes 0 and 4)
         bool write_high = false, read_high = false;
         u8 low_byte = 0;
         bool count_latched = false, status_latched = false;

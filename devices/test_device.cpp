@@ -16,7 +16,8 @@ constexpr u32 lane(u32 offset) {
 }  // namespace
 
 TestDevice::TestDevice(std::vector<IrqLine*> lines, Flush flush)
-    : lines_(std::move(lines)), flush_(std::move(flush)),
+    : lines_(std::move(lines)),
+      flush_(std::move(flush)),
       latch_ports_([this](u16 offset, unsigned size, u32& value) { return read_latch(offset, size, value); },
                    [this](u16 offset, unsigned size, u32 value) { return write_latch(offset, size, value); }),
       line_ports_([](u16, unsigned, u32&) { return IoStatus::NoRegister; },

@@ -150,11 +150,21 @@ void Uart16550::write_modem_control(u8 value) {
 IoStatus Uart16550::port_read(u16 offset, unsigned size, u32& value) {
     if (size != 1) return IoStatus::BadSize;
     switch (offset) {
-        case kData: value = dlab() ? state_.divisor & 0xff : read_receiver(); break;
-        case kIer: value = dlab() ? state_.divisor >> 8 : state_.ier; break;
-        case kIirFcr: value = read_interrupt_id(); break;
-        case kLcr: value = state_.lcr; break;
-        case kMcr: value = state_.mcr; break;
+        case kData:
+            value = dlab() ? state_.divisor & 0xff : read_receiver();
+            break;
+        case kIer:
+            value = dlab() ? state_.divisor >> 8 : state_.ier;
+            break;
+        case kIirFcr:
+            value = read_interrupt_id();
+            break;
+        case kLcr:
+            value = state_.lcr;
+            break;
+        case kMcr:
+            value = state_.mcr;
+            break;
         case kLsr:
             value = line_status();
             state_.overrun = 0;
@@ -163,8 +173,11 @@ IoStatus Uart16550::port_read(u16 offset, unsigned size, u32& value) {
             value = modem_lines() | state_.msr_delta;
             state_.msr_delta = 0;
             break;
-        case kScr: value = state_.scr; break;
-        default: return IoStatus::NoRegister;
+        case kScr:
+            value = state_.scr;
+            break;
+        default:
+            return IoStatus::NoRegister;
     }
     update_irq();
     return IoStatus::Ok;
@@ -186,17 +199,28 @@ IoStatus Uart16550::port_write(u16 offset, unsigned size, u32 wide) {
                 state_.divisor = static_cast<u16>(with_bits(state_.divisor, 15, 8, value));
                 break;
             }
-            // Enabling the THRE interrupt while the transmitter is empty raises it; drivers rely on it to start sending.
+            // Enabling the THRE interrupt while the transmitter is empty raises it; drivers rely on it to start
+            // sending.
             if ((value & ~state_.ier & kIerThre) != 0) state_.thre_pending = true;
             state_.ier = value & kIerMask;
             break;
-        case kIirFcr: write_fifo_control(value); break;
-        case kLcr: state_.lcr = value; break;
-        case kMcr: write_modem_control(value); break;
+        case kIirFcr:
+            write_fifo_control(value);
+            break;
+        case kLcr:
+            state_.lcr = value;
+            break;
+        case kMcr:
+            write_modem_control(value);
+            break;
         case kLsr:
-        case kMsr: break;  // factory test and read-only
-        case kScr: state_.scr = value; break;
-        default: return IoStatus::NoRegister;
+        case kMsr:
+            break;  // factory test and read-only
+        case kScr:
+            state_.scr = value;
+            break;
+        default:
+            return IoStatus::NoRegister;
     }
     update_irq();
     return IoStatus::Ok;

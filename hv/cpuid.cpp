@@ -27,19 +27,28 @@ constexpr u32 kNeverNotifySpin = 0xffffffff;  ///< C-72
 Regs hypervisor_leaf(const Partition& partition, const cpu::CpuModel& model, u32 leaf) {
     const PartitionConfig& config = partition.config();
     switch (leaf) {
-        case leaf::kVendor: return {leaf::kMax, text("Micr"), text("osof"), text("t Hv")};
-        case leaf::kInterface: return {text("Hv#1"), 0, 0, 0};
-        case leaf::kVersion: return {kBuild, kVersion, 0, 0};
+        case leaf::kVendor:
+            return {leaf::kMax, text("Micr"), text("osof"), text("t Hv")};
+        case leaf::kInterface:
+            return {text("Hv#1"), 0, 0, 0};
+        case leaf::kVersion:
+            return {kBuild, kVersion, 0, 0};
         case leaf::kFeatures:
             return {static_cast<u32>(config.privileges), static_cast<u32>(config.privileges >> 32), 0,
                     config.features_edx};
-        case leaf::kHints: return {config.hints_eax, kNeverNotifySpin, model.physical_bits(), 0};
-        case leaf::kLimits: return {config.max_vps, config.max_vps, 0, 0};
-        case leaf::kHardware: return {kHardwareFeatures, 0, 0, 0};
-        case leaf::kStackVendor: return {leaf::kStackMax, text("Micr"), text("osof"), text("t VS")};
-        case leaf::kStackInterface: return {text("VS#1"), 0, 0, 0};
+        case leaf::kHints:
+            return {config.hints_eax, kNeverNotifySpin, model.physical_bits(), 0};
+        case leaf::kLimits:
+            return {config.max_vps, config.max_vps, 0, 0};
+        case leaf::kHardware:
+            return {kHardwareFeatures, 0, 0, 0};
+        case leaf::kStackVendor:
+            return {leaf::kStackMax, text("Micr"), text("osof"), text("t VS")};
+        case leaf::kStackInterface:
+            return {text("VS#1"), 0, 0, 0};
         // C-06, C-82: everything else is zero, the stack's properties above all.
-        default: return {};
+        default:
+            return {};
     }
 }
 

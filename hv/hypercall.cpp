@@ -86,19 +86,20 @@ HvStatus adapt(const Call& call) {
         if constexpr (kKind == Kind::Simple) return with_output(header);
         if constexpr (kKind == Kind::Variable) return with_output(header, call.variable);
         if constexpr (kKind == Kind::Rep) return with_output(header, load<Element>(call.element));
-        if constexpr (kKind == Kind::RepVariable) return with_output(header, call.variable, load<Element>(call.element));
+        if constexpr (kKind == Kind::RepVariable)
+            return with_output(header, call.variable, load<Element>(call.element));
     }
 }
 
 constexpr Row kRows[] = {
-#define HYPERCALL(code, name, kind, input, output, gate, body)                                              \
-    Row{code,                                                                                               \
-        #name,                                                                                              \
-        Kind::kind,                                                                                         \
-        size_of<InputOf<input>::Header>(),                                                                  \
-        size_of<InputOf<input>::Element>(),                                                                 \
-        size_of<output>(),                                                                                  \
-        Gate::gate,                                                                                         \
+#define HYPERCALL(code, name, kind, input, output, gate, body) \
+    Row{code,                                                  \
+        #name,                                                 \
+        Kind::kind,                                            \
+        size_of<InputOf<input>::Header>(),                     \
+        size_of<InputOf<input>::Element>(),                    \
+        size_of<output>(),                                     \
+        Gate::gate,                                            \
         adapt<input, output, Kind::kind, hypercalls::body>},
 #include "hv/hypercalls.def"
 #undef HYPERCALL

@@ -225,9 +225,9 @@ bool write_crash_control(Vp& vp, u32, u64 value) {
     crash.notified = true;
     crash.message = (value & crash_ctl::kMessage) != 0 ? crash_message(partition, crash) : std::string();
     if (first)
-        partition.hypervisor().log().warn(Area::Hv, "{}: guest crash {:#x} p0={:#x} p1={:#x} p2={:#x} p3={:#x} p4={:#x}",
-                                          partition.config().name, value, crash.p[0], crash.p[1], crash.p[2],
-                                          crash.p[3], crash.p[4]);
+        partition.hypervisor().log().warn(
+            Area::Hv, "{}: guest crash {:#x} p0={:#x} p1={:#x} p2={:#x} p3={:#x} p4={:#x}", partition.config().name,
+            value, crash.p[0], crash.p[1], crash.p[2], crash.p[3], crash.p[4]);
     partition.sink().partition_crashed(vp);
     return true;
 }

@@ -49,11 +49,7 @@ struct Partition::Impl {
 };
 
 Partition::Partition(Hypervisor& hypervisor, u64 id, PartitionConfig config, InterceptSink& sink)
-    : hypervisor_(hypervisor),
-      id_(id),
-      config_(std::move(config)),
-      sink_(sink),
-      impl_(std::make_unique<Impl>(*this)) {
+    : hypervisor_(hypervisor), id_(id), config_(std::move(config)), sink_(sink), impl_(std::make_unique<Impl>(*this)) {
     VG_ASSERT(impl_->space.mode().root != 0);
 }
 
@@ -216,6 +212,7 @@ void Partition::set_reference_tsc_msr(u64 value) {
 }
 
 void Partition::reset() {
+    // Reference time goes on: it counts from the partition's creation (M-06).
     set_guest_os_id(0);
     hypercall_msr = 0;
     set_reference_tsc_msr(0);

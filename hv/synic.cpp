@@ -42,8 +42,7 @@ void atomic_store(mmu::PhysicalMemory& memory, Spa where, T value) {
 
 }  // namespace
 
-Synic::Synic(Vp& vp)
-    : vp_(vp), message_page_(vp.partition(), kDataPage), event_page_(vp.partition(), kDataPage) {
+Synic::Synic(Vp& vp) : vp_(vp), message_page_(vp.partition(), kDataPage), event_page_(vp.partition(), kDataPage) {
     sint_.fill(sint::kReset);
 }
 
@@ -111,8 +110,7 @@ void Synic::write_slot(Spa slot, u32 type, u64 origin, std::span<const u8> paylo
 
 void Synic::interrupt(u8 sint) {
     const u64 value = sint_[sint];
-    if ((value & (sint::kMasked | sint::kPolling)) == 0)
-        vp_.processor().apic().accept(sint::vector(value), false);
+    if ((value & (sint::kMasked | sint::kPolling)) == 0) vp_.processor().apic().accept(sint::vector(value), false);
 }
 
 HvStatus Synic::signal(u8 sint, u16 flag) {

@@ -76,10 +76,14 @@ Action Vp::on_exit(cpu::Vp&, Exit& exit) {
         case ExitReason::Cpuid:
             apply_cpuid(partition_, processor_->model(), exit.leaf, exit.regs);
             return Action::Complete;
-        case ExitReason::Msr: return on_msr(exit);
-        case ExitReason::Hypercall: return do_hypercall(*this, exit);
-        case ExitReason::Io: return on_io(exit);
-        case ExitReason::Memory: return on_memory(exit);
+        case ExitReason::Msr:
+            return on_msr(exit);
+        case ExitReason::Hypercall:
+            return do_hypercall(*this, exit);
+        case ExitReason::Io:
+            return on_io(exit);
+        case ExitReason::Memory:
+            return on_memory(exit);
         case ExitReason::None:
         case ExitReason::Halt:
         case ExitReason::Cr:
@@ -100,7 +104,8 @@ Action Vp::on_exit(cpu::Vp&, Exit& exit) {
         case ExitReason::TripleFault:
         case ExitReason::TaskSwitch:
         case ExitReason::Vmx:
-        case ExitReason::Svm: break;
+        case ExitReason::Svm:
+            break;
     }
     return Action::Default;  // this level does not ask for the others
 }
@@ -125,7 +130,8 @@ Action Vp::on_io(Exit& exit) {
 Action Vp::on_memory(Exit& exit) {
     const bool write = exit.write || exit.slat.access == mmu::Access::Write;
     if (exit.slat.during_walk || exit.size == 0) {
-        // Paging structures in a hole read as all-ones: present, with reserved bits set. SDM 3A "Page-Fault Exceptions".
+        // Paging structures in a hole read as all-ones: present, with reserved bits set. SDM 3A "Page-Fault
+        // Exceptions".
         constexpr u32 kPresent = 1, kWrite = 2, kUser = 4, kReserved = 8;
         const u32 code = kPresent | kReserved | (exit.write ? kWrite : 0) | (processor_->cpl() == 3 ? kUser : 0);
         return inject(exit, cpu::kPageFault, code, exit.gva.value);

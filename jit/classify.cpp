@@ -187,6 +187,16 @@ Class classify(const Insn& i) {
     const cpu::Row& r = cpu::row(i.row);
     if (i.vex != 0) return is_vex_gpr(i.op) ? Class{.emit = Emit::VexGpr} : classify_vector(i);
     if (r.how == cpu::How::Host) return classify_vector(i);
+    switch (i.op) {
+        case cpu::Op::CLI: return {.emit = Emit::Cli};
+        case cpu::Op::CLD: case cpu::Op::STD: return {.emit = Emit::DirectionFlag};
+        case cpu::Op::PUSHFQ: return {.emit = Emit::Pushf};
+        case cpu::Op::SWAPGS: return {.emit = Emit::Swapgs};
+        case cpu::Op::LFENCE: case cpu::Op::MFENCE: case cpu::Op::SFENCE: return {.emit = Emit::Plain};
+        case cpu::Op::CMPXCHG16B: return rm(Role::None, Role::Both, 0, 16);
+        case cpu::Op::CMPXCHG8B: return rm(Role::None, Role::Both, 0, 8);
+        default: break;
+    }
     const u8 opcode = i.bytes[i.opcode_offset];
     switch (opcode_map(i)) {
         case 0: {

@@ -18,6 +18,7 @@ enum class Emit : u8 {
     Push, PushImm, PushRm, Pop, Leave,
     Jcc, Jmp, Call, Ret, JmpRm, CallRm,
     Divide,
+    Cli, DirectionFlag, Pushf, Swapgs,
     VexGpr,   ///< BMI: general registers in ModRM and VEX.vvvv
     Vector    ///< SSE and AVX
 };

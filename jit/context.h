@@ -24,8 +24,8 @@ struct Context {
     cpu::Vp* vp = nullptr;
     cpu::Interp* interp = nullptr;
     cpu::VpState* state = nullptr;
+    void* bank = nullptr;     ///< to continue with
     u64 t0 = 0, t1 = 0;       ///< scratch registers to continue with
-    u64 resume = 0;           ///< host address to continue at
     u32 host_mxcsr = 0, guest_unused = 0;
     u32 site = 0;             ///< site through which the code left
     Leave leave = Leave::None;

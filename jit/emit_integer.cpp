@@ -81,7 +81,7 @@ bool Translator::emit_modrm(const Class& c) {
     bool in_place = false;
     if (memory) {
         if (reg.high) return false;  // the host address needs REX
-        m = check(operand_address(), rm_size, c.rm != Role::Read);
+        m = check(operand_address(), rm_size, c.rm != Role::Read, rm_size == 16 ? 16 : 1);  // CMPXCHG16B: #GP(0)
         if (flags_in) restore_flags(free_scratch(m));
         if (reg.scratch) reg.host = free_scratch(m);
     } else {

@@ -66,6 +66,7 @@ JitEngine::Known& JitEngine::known(Vp& vp) {
     current_ = known_.back().get();
     current_->vp = &vp;
     current_->model = model;
+    vp.tlb().clear_jump_caches();  // of an earlier engine
     return *current_;
 }
 
@@ -100,7 +101,7 @@ Stop JitEngine::run(Vp& vp) {
                 continue;
             }
             key = current_key(vp, k.model);
-            use_jump_cache(k, vp, key);
+            use_jump_cache(vp, key);
         }
         if (s.budget <= 0) {
             c.leave = Leave::Resync;
@@ -131,6 +132,7 @@ bool JitEngine::dispatch(Vp& vp, Context& c, ModeKey key) {
     pending_link_ = 0;
     s.jit[0] = pack_flags(s.rflags);
     s.jit[1] = page_rip;
+    c.bank = vp.tlb().bank();
     thunks_.enter(c, arena_.executable(block->entry), vp.tlb().bank());
     if (c.leave == Leave::Link) finish_exit(c);
     return true;
@@ -203,11 +205,11 @@ void JitEngine::link(u32 number, Block& target) {
 }
 
 /// Entries of a bank's jump cache lead to code for one mode key; another mode on the same bank starts afresh.
-void JitEngine::use_jump_cache(Known& k, Vp& vp, ModeKey key) {
-    const auto [entry, added] = k.jump_keys.try_emplace(vp.tlb().bank(), key.value);
-    if (!added && entry->second == key.value) return;
-    entry->second = key.value;
-    vp.tlb().clear_jump_caches();
+void JitEngine::use_jump_cache(Vp& vp, ModeKey key) {
+    mmu::BankTables* bank = vp.tlb().bank();
+    if (bank->jump_key == key.value) return;
+    bank->jump_key = key.value;
+    vp.tlb().clear_jump_cache();
 }
 
 ModeKey JitEngine::current_key(const Vp& vp, u32 model) const {

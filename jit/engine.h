@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <memory>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
@@ -37,6 +36,7 @@ struct Stats {
     u64 translate_ns = 0;
     u64 code_bytes = 0;
     u64 dispatches = 0;            ///< entries into translated code
+    u64 redispatches = 0;          ///< changes of mode, faults and returns that went on without the dispatcher
     u64 lookups_failed = 0;        ///< dispatches that had to translate
     u64 links = 0;                 ///< jumps patched
     u64 steps = 0;                 ///< instructions that the interpreter executed for the dispatcher
@@ -80,8 +80,6 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     struct Known {
         cpu::Vp* vp = nullptr;
         u32 model = 0;
-        /// Mode key of the entries in each bank's jump cache.
-        std::unordered_map<const mmu::BankTables*, u32> jump_keys;
     };
 
     // ---- dispatch (engine.cpp)
@@ -91,7 +89,9 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page);
     void finish_exit(Context& c);
     void link(u32 site, Block& target);
-    void use_jump_cache(Known& k, cpu::Vp& vp, ModeKey key);
+    static void use_jump_cache(cpu::Vp& vp, ModeKey key);
+    [[nodiscard]] u64 redispatch(Context& c);
+    [[nodiscard]] u64 go_on(Context& c, const Site& site);
     [[nodiscard]] ModeKey current_key(const cpu::Vp& vp, u32 model) const;
 
     // ---- invalidation (invalidate.cpp)

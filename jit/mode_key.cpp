@@ -11,7 +11,8 @@ ModeKey mode_key(const cpu::Vp& vp, u32 model) {
     const cpu::CodeMode mode = vp.code_mode();
     u32 key = static_cast<u32>(mode) | model << ModeKey::kModelShift;
     if (vp.cpl() == 3) key |= ModeKey::kUser;
-    if (mode == cpu::CodeMode::Bits64) key |= ModeKey::kFlat;
+    // Rings 1 and 2, which nobody uses in 64-bit mode, are left to the interpreter: native code is for CPL 0 or CPL 3.
+    if (mode == cpu::CodeMode::Bits64 && (vp.cpl() == 0 || vp.cpl() == 3)) key |= ModeKey::kFlat;
     constexpr u32 kMxcsrMasks = 0x1f80;
     const bool fpu_on = (s.cr0 & (cr0::EM | cr0::TS)) == 0;
     if (fpu_on && (s.cr4 & cr4::OSFXSR) != 0 && (s.mxcsr & kMxcsrMasks) == kMxcsrMasks) {

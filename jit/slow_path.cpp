@@ -41,7 +41,7 @@ u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
         }
     }
     ++stats_.slow_accesses;
-    return execute_at(c, site) == After::Continue ? reinterpret_cast<u64>(arena_.executable(site.next)) : 0;
+    return go_on(c, site);
 }
 
 /// The jump cache does not know `target`. If a translation exists, it does now: the code looks again.
@@ -66,15 +66,57 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
 }
 
 u64 JitEngine::slow_execute(Context& c, u32 number) {
-    const Site& site = blocks_.site(number);
-    return execute_at(c, site) == After::Continue ? reinterpret_cast<u64>(arena_.executable(site.next)) : 0;
+    return go_on(c, blocks_.site(number));
+}
+
+/// Executes the site's instruction; then behind it, or wherever it led.
+u64 JitEngine::go_on(Context& c, const Site& site) {
+    if (execute_at(c, site) == After::Left) return redispatch(c);
+    return reinterpret_cast<u64>(arena_.executable(site.next));
+}
+
+/// At an instruction boundary with the state page complete: what the dispatcher would do, if that is to run code that is
+/// there already. Otherwise 0.
+u64 JitEngine::redispatch(Context& c) {
+    VpState& s = *c.state;
+    cpu::Vp& vp = *c.vp;
+    if (c.leave == Leave::Unwind || !options_.link_blocks || s.budget <= 0) return 0;
+    if (c.leave == Leave::Resync) {
+        if (__atomic_load_n(&s.request, __ATOMIC_ACQUIRE) != 0 || s.activity != cpu::Activity::Active || vp.stepping())
+            return 0;
+        // A shadow ends at this boundary; if that is all there is to do, it is done here.
+        const u8 shadow = s.interrupt_shadow;
+        s.interrupt_shadow = 0;
+        if (vp.event_pending()) {
+            s.interrupt_shadow = shadow;
+            return 0;
+        }
+    }
+    const ModeKey key = current_key(vp, current_->model);
+    if (!key.has(ModeKey::kFlat)) return 0;
+    use_jump_cache(vp, key);
+    mmu::BankTables* bank = vp.tlb().bank();
+    const mmu::JumpEntry& entry = bank->jump[mmu::jump_index(s.rip)];
+    if (entry.rip != s.rip) {
+        if (!canonical(s.rip)) return 0;
+        const mmu::Tlb::Mapping mapping = vp.tlb().resolve_fetch(s.rip);
+        if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return 0;
+        const Block* block = blocks_.find(mapping.translation.spa, key.value);
+        if (block == nullptr) return 0;
+        vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
+    }
+    ++stats_.redispatches;
+    s.jit[0] = (s.jit[0] & ~u64{0xffff}) | pack_flags(s.rflags);
+    s.jit[1] = s.rip & ~kPageMask;
+    c.bank = bank;
+    return entry.host;
 }
 
 u64 JitEngine::helper_execute(Context& c, u32 number) {
     const Site& site = blocks_.site(number);
     ++stats_.helpers;
     if (site.insn != nullptr) ++stats_.helper_ops[static_cast<unsigned>(site.insn->op)];
-    return execute_at(c, site) == After::Continue ? 1 : 0;
+    return execute_at(c, site) == After::Continue ? kContinueHere : redispatch(c);
 }
 
 /// Makes the state page architectural as of the start of the site's instruction.

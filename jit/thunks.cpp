@@ -125,6 +125,11 @@ class Generator : public Xbyak::CodeGenerator {
         mov(rdi, ptr[rsp]);
         mov(rax, function);
         call(rax);
+        if (resume_ != 0) {
+            jump_to(resume_);
+            return;
+        }
+        resume_ = here();
         test(rax, rax);
         Xbyak::Label on;
         jnz(on, T_NEAR);
@@ -132,6 +137,7 @@ class Generator : public Xbyak::CodeGenerator {
         L(on);
         mov(ptr[rsp - 8], rax);
         mov(rcx, ptr[rsp]);
+        mov(rbp, context(rcx, offsetof(Context, bank)));
         mov(r8, context(rcx, offsetof(Context, t0)));
         mov(r9, context(rcx, offsetof(Context, t1)));
         restore_vectors();
@@ -151,18 +157,20 @@ class Generator : public Xbyak::CodeGenerator {
         mov(rax, reinterpret_cast<u64>(&vg_jit_helper_execute));
         call(rax);
         add(rsp, 8);
-        test(eax, eax);
-        Xbyak::Label on;
-        jnz(on, T_NEAR);
+        cmp(rax, static_cast<u32>(kContinueHere));
+        Xbyak::Label here_on;
+        je(here_on, T_NEAR);
         add(rsp, 8);
-        jump_to(left_);
-        L(on);
+        jump_to(resume_);
+        L(here_on);
+        mov(rcx, ptr[rsp + 8]);
+        mov(rbp, context(rcx, offsetof(Context, bank)));
         restore_vectors();
         reload();
         ret();
     }
 
-    u32 left_ = 0;
+    u32 left_ = 0, resume_ = 0;
 };
 
 }  // namespace

@@ -25,8 +25,9 @@ struct Thunks {
 };
 
 /// C++ behind the thunks. Called with all guest registers and the budget in the state page, the host's MXCSR loaded.
-/// slow_* return the host address to continue at, helper_execute returns 1 to continue; 0 leaves to the dispatcher, with
-/// the state page as the only truth.
+/// They return the host address to continue at, with Context's bank and scratch registers; helper_execute may also return
+/// kContinueHere. 0 leaves to the dispatcher. Either way the state page is the truth.
+inline constexpr u64 kContinueHere = 1;
 extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address);
 extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target);
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site);

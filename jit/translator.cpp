@@ -45,6 +45,7 @@ bool host_is_zen() {
 }
 
 bool ends_block(const Insn& i) {
+    if (i.op == Op::CLI || i.op == Op::SWAPGS) return false;  // they change nothing that the code behind depends on
     return (cpu::row(i.row).attributes & (cpu::attr::Branch | cpu::attr::System)) != 0 || may_change_key(i);
 }
 
@@ -181,6 +182,10 @@ bool Translator::emit_native() {
         case Emit::JmpRm: return emit_jmp_rm();
         case Emit::CallRm: return emit_call_rm();
         case Emit::Divide: return emit_divide();
+        case Emit::Cli: return emit_cli();
+        case Emit::DirectionFlag: return emit_direction_flag();
+        case Emit::Pushf: return emit_pushf();
+        case Emit::Swapgs: return emit_swapgs();
         case Emit::VexGpr: return emit_vex_gpr();
         case Emit::Vector: return emit_vector();
     }

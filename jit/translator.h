@@ -91,6 +91,10 @@ class Translator {
     [[nodiscard]] bool emit_vex_gpr();
     [[nodiscard]] bool emit_divide();
     [[nodiscard]] bool emit_vector();
+    [[nodiscard]] bool emit_cli();
+    [[nodiscard]] bool emit_direction_flag();
+    [[nodiscard]] bool emit_pushf();
+    [[nodiscard]] bool emit_swapgs();
     void vector_encoding(Encoding& e) const;
     [[nodiscard]] bool emit_push(unsigned reg);
     [[nodiscard]] bool emit_push_imm();

@@ -36,6 +36,7 @@ struct BankTables {
     TlbEntry read[kTlbEntries];
     TlbEntry write[kTlbEntries];
     JumpEntry jump[kJumpEntries];
+    alignas(kPageSize) u64 jump_key;  ///< the translator's: what the entries of `jump` are valid for (meaningless while there are none)
 };
 
 inline constexpr std::ptrdiff_t kReadTable = offsetof(BankTables, read);

@@ -380,6 +380,8 @@ void Tlb::drop_write_entries(Spa page) {
 
 void Tlb::fill_jump(u64 rip, u64 host) { impl_->current->fill_jump(rip, host); }
 
+void Tlb::clear_jump_cache() { impl_->current->clear_jumps(); }
+
 void Tlb::clear_jump_caches() {
     ++impl_->jump_generation;
     impl_->synchronize(*impl_->current, mode_.pkru);

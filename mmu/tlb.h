@@ -95,6 +95,8 @@ class Tlb final : public TlbObserver {
     /// Records in the current bank that linear address `rip` is translated code at host address `host`. The jump
     /// cache must be written only through here: flushes rely on knowing which entries are in use.
     void fill_jump(u64 rip, u64 host);
+    /// The current bank's jump cache is emptied (its entries are for another mode).
+    void clear_jump_cache();
     /// The jump cache of every bank is emptied (code was invalidated or moved).
     void clear_jump_caches();
 

@@ -11,10 +11,14 @@ namespace {
 
 std::string_view describe(IoStatus status) {
     switch (status) {
-        case IoStatus::Ok: return "ok";
-        case IoStatus::NoRegister: return "no register there";
-        case IoStatus::BadSize: return "size not supported";
-        case IoStatus::Unaligned: return "not aligned";
+        case IoStatus::Ok:
+            return "ok";
+        case IoStatus::NoRegister:
+            return "no register there";
+        case IoStatus::BadSize:
+            return "size not supported";
+        case IoStatus::Unaligned:
+            return "not aligned";
     }
     VG_UNREACHABLE();
 }

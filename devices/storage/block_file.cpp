@@ -101,9 +101,10 @@ class HostFile final : public BlockFile {
 Unexpected<Error> cannot_open(const std::string& path, int reason) {
     switch (reason) {
         case ENOENT:
-            return fail(Error::Code::Usage,
-                        fmt::format("{}: no such file; check the path, or create one with: qemu-img create -f vpc {} 4G",
-                                    path, path));
+            return fail(
+                Error::Code::Usage,
+                fmt::format("{}: no such file; check the path, or create one with: qemu-img create -f vpc {} 4G", path,
+                            path));
         case EEXIST:
             return fail(Error::Code::Usage, fmt::format("{}: already exists; choose another name or remove it", path));
         case EACCES:
@@ -111,8 +112,8 @@ Unexpected<Error> cannot_open(const std::string& path, int reason) {
         case EROFS:
             return fail(Error::Code::Usage, fmt::format("{}: {}; check its permissions", path, std::strerror(reason)));
         default:
-            return fail(Error::Code::Usage, fmt::format("{}: cannot be opened: {}; check the path", path,
-                                                        std::strerror(reason)));
+            return fail(Error::Code::Usage,
+                        fmt::format("{}: cannot be opened: {}; check the path", path, std::strerror(reason)));
     }
 }
 
@@ -155,10 +156,11 @@ Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, FileAccess
     }
     auto file = std::make_unique<HostFile>(path, fd, measured->size, measured->modified, writable);
     if (::flock(fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-        return fail(Error::Code::Usage,
-                    fmt::format("{}: is in use by another machine{}; stop that one first, or use a throw-away overlay on "
-                                "an image that nobody writes",
-                                path, writable ? "" : ", which writes to it"));
+        return fail(
+            Error::Code::Usage,
+            fmt::format("{}: is in use by another machine{}; stop that one first, or use a throw-away overlay on "
+                        "an image that nobody writes",
+                        path, writable ? "" : ", which writes to it"));
     }
     return std::unique_ptr<BlockFile>(std::move(file));
 }

@@ -54,9 +54,15 @@ vhd::Footer make_footer(const vhd::Plan& plan) {
     footer.original_size = footer.current_size = plan.size_bytes;
     footer.unique_id = plan.id;
     switch (plan.kind) {
-        case VhdKind::Fixed: footer.disk_type = vhd::DiskType::Fixed; break;
-        case VhdKind::Dynamic: footer.disk_type = vhd::DiskType::Dynamic; break;
-        case VhdKind::Differencing: footer.disk_type = vhd::DiskType::Differencing; break;
+        case VhdKind::Fixed:
+            footer.disk_type = vhd::DiskType::Fixed;
+            break;
+        case VhdKind::Dynamic:
+            footer.disk_type = vhd::DiskType::Dynamic;
+            break;
+        case VhdKind::Differencing:
+            footer.disk_type = vhd::DiskType::Differencing;
+            break;
     }
     if (plan.kind != VhdKind::Fixed) footer.data_offset = vhd::kFooterBytes;
     set_geometry(footer);
@@ -65,14 +71,16 @@ vhd::Footer make_footer(const vhd::Plan& plan) {
 
 Result<void> check_plan(const std::string& name, const vhd::Plan& plan) {
     if (plan.size_bytes == 0 || plan.size_bytes % kSector != 0 || plan.size_bytes > vhd::kMaxDiskBytes) {
-        return fail(Error::Code::Usage, fmt::format("{}: a VHD cannot have {} bytes; give a multiple of 512 up to 2040 GiB",
-                                                    name, plan.size_bytes));
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: a VHD cannot have {} bytes; give a multiple of 512 up to 2040 GiB", name,
+                                plan.size_bytes));
     }
     const u32 block = plan.block_bytes;
     if (block < kSector || block > vhd::kMaxBlockBytes || (block & (block - 1)) != 0 ||
         (plan.size_bytes + block - 1) / block > vhd::kMaxBlocks) {
-        return fail(Error::Code::Usage, fmt::format("{}: blocks of {} bytes do not suit a disk of {}; the usual size is {}",
-                                                    name, block, plan.size_bytes, vhd::kDefaultBlockBytes));
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: blocks of {} bytes do not suit a disk of {}; the usual size is {}", name, block,
+                                plan.size_bytes, vhd::kDefaultBlockBytes));
     }
     return {};
 }
@@ -94,8 +102,8 @@ Result<void> create_finished(const std::string& path, const vhd::Plan& plan) {
     auto done = vhd::write_new(**file, plan);
     if (done) done = (*file)->sync();
     if (done && ::link(temporary.c_str(), path.c_str()) != 0) {
-        done = fail(Error::Code::Usage, fmt::format("{}: cannot be created: {}; choose another name", path,
-                                                    std::strerror(errno)));
+        done = fail(Error::Code::Usage,
+                    fmt::format("{}: cannot be created: {}; choose another name", path, std::strerror(errno)));
     }
     ::unlink(temporary.c_str());
     if (!done) return done;
@@ -167,8 +175,8 @@ Result<void> create_overlay(const std::string& path, const vhd::Identity& parent
     const fs::path folder = fs::weakly_canonical(fs::absolute(path).parent_path(), error);
     plan.parent_path = fs::weakly_canonical(fs::absolute(parent.name), error).lexically_relative(folder).string();
     if (plan.parent_path.find('\\') != std::string::npos) {
-        return fail(Error::Code::Usage, fmt::format("{}: a VHD cannot name a parent with a backslash in its path; rename it",
-                                                    parent.name));
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: a VHD cannot name a parent with a backslash in its path; rename it", parent.name));
     }
     return create_finished(path, plan);
 }

@@ -16,7 +16,7 @@ enum class VhdKind : u8 { Fixed, Dynamic, Differencing };
 struct VhdOptions {
     std::string path;
     VhdKind kind = VhdKind::Dynamic;
-    u64 size_bytes = 0;  ///< Fixed and Dynamic: a multiple of 512 up to 2040 GiB. Differencing: 0, the parent's size
+    u64 size_bytes = 0;    ///< Fixed and Dynamic: a multiple of 512 up to 2040 GiB. Differencing: 0, the parent's size
     std::string parent{};  ///< Differencing: path of the image below, raw or VHD, by its name
     u32 block_bytes = vhd::kDefaultBlockBytes;  ///< a power of two from 512 to 256 MiB
 };

@@ -45,9 +45,12 @@ Result<std::unique_ptr<BlockDevice>> open_image(const ImageOptions& options) {
     if (!image) return Unexpected{image.error()};
     switch (options.mode) {
         case WriteMode::Direct:
-        case WriteMode::ReadOnly: return std::move(image->device);
-        case WriteMode::Overlay: return open_overlay(options.overlay, *std::move(image));
-        case WriteMode::Throwaway: break;
+        case WriteMode::ReadOnly:
+            return std::move(image->device);
+        case WriteMode::Overlay:
+            return open_overlay(options.overlay, *std::move(image));
+        case WriteMode::Throwaway:
+            break;
     }
     auto store = open_unnamed_file(options.path + " (throw-away overlay)");
     if (!store) return Unexpected{store.error()};

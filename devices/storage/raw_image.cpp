@@ -41,9 +41,10 @@ class RawImage final : public BlockDevice {
 
 Result<void> check_range(const BlockDevice& device, u64 offset, u64 size) {
     if (offset % kSectorBytes == 0 && size % kSectorBytes == 0 && fits(offset, size, device.size_bytes())) return {};
-    return fail(Error::Code::Internal, fmt::format("{}: request for {} bytes at byte {} is not whole sectors inside the "
-                                                   "disk's {} bytes",
-                                                   device.describe(), size, offset, device.size_bytes()));
+    return fail(Error::Code::Internal,
+                fmt::format("{}: request for {} bytes at byte {} is not whole sectors inside the "
+                            "disk's {} bytes",
+                            device.describe(), size, offset, device.size_bytes()));
 }
 
 Result<void> check_writable(const BlockDevice& device, u64 offset, u64 size) {
@@ -54,10 +55,11 @@ Result<void> check_writable(const BlockDevice& device, u64 offset, u64 size) {
 Result<std::unique_ptr<BlockDevice>> open_raw(std::unique_ptr<BlockFile> file) {
     const u64 size = file->size();
     if (size == 0 || size % kSectorBytes != 0) {
-        return fail(Error::Code::Usage,
-                    fmt::format("{}: a raw image of {} bytes is not a whole number of 512-byte sectors; if it is another "
-                                "format, name it, else pad it with: truncate -s %512 {}",
-                                file->name(), size, file->name()));
+        return fail(
+            Error::Code::Usage,
+            fmt::format("{}: a raw image of {} bytes is not a whole number of 512-byte sectors; if it is another "
+                        "format, name it, else pad it with: truncate -s %512 {}",
+                        file->name(), size, file->name()));
     }
     return std::unique_ptr<BlockDevice>(std::make_unique<RawImage>(std::move(file)));
 }

@@ -27,12 +27,9 @@ class Throwaway final : public BlockDevice {
         if (auto checked = check_range(*this, offset, out.size()); !checked) return checked;
         while (!out.empty()) {
             const u64 sector = offset / kSectorBytes;
-            const bool written = is_written(sector);
-            u64 end = sector + 1;
-            const u64 limit = sector + out.size() / kSectorBytes;
-            while (end < limit && is_written(end) == written) ++end;
-            const std::span<u8> part = out.first(static_cast<std::size_t>((end - sector) * kSectorBytes));
-            if (auto done = written ? read_store(offset, part) : base_->read(offset, part); !done) return done;
+            const Run run = run_at(sector, sector + out.size() / kSectorBytes);
+            const std::span<u8> part = out.first(static_cast<std::size_t>((run.end - sector) * kSectorBytes));
+            if (auto done = run.written ? read_store(offset, part) : base_->read(offset, part); !done) return done;
             out = out.subspan(part.size());
             offset += part.size();
         }
@@ -55,17 +52,31 @@ class Throwaway final : public BlockDevice {
         return {};
     }
     [[nodiscard]] Result<void> flush() override { return {}; }
-    [[nodiscard]] std::string describe() const override { return fmt::format("throw-away overlay of {}", base_->describe()); }
+    [[nodiscard]] std::string describe() const override {
+        return fmt::format("throw-away overlay of {}", base_->describe());
+    }
 
   private:
-    [[nodiscard]] bool is_written(u64 sector) const {
+    /// Sectors up to `end` that are all written or all not.
+    struct Run {
+        u64 end;
+        bool written;
+    };
+    [[nodiscard]] Run run_at(u64 sector, u64 limit) const {
+        const u64 chunk_end = std::min(limit, (sector / kChunkSectors + 1) * kChunkSectors);
         const auto chunk = written_.find(sector / kChunkSectors);
-        return chunk != written_.end() && chunk->second[sector % kChunkSectors];
+        if (chunk == written_.end()) return {chunk_end, false};
+        const bool written = chunk->second[sector % kChunkSectors];
+        u64 end = sector + 1;
+        while (end < chunk_end && chunk->second[end % kChunkSectors] == written) ++end;
+        return {end, written};
     }
     void mark(u64 offset, u64 size) {
         const u64 end = (offset + size) / kSectorBytes;
-        for (u64 sector = offset / kSectorBytes; sector < end; ++sector) {
-            written_[sector / kChunkSectors].set(sector % kChunkSectors);
+        for (u64 sector = offset / kSectorBytes; sector < end;) {
+            auto& chunk = written_[sector / kChunkSectors];
+            const u64 chunk_end = std::min(end, (sector / kChunkSectors + 1) * kChunkSectors);
+            for (; sector < chunk_end; ++sector) chunk.set(sector % kChunkSectors);
         }
     }
     [[nodiscard]] Result<void> read_store(u64 offset, std::span<u8> out) {

@@ -74,13 +74,14 @@ class Chain {
         image.identity = {file->name(), layout->footer.unique_id, layout->footer.time_stamp,
                           stamp_of(file->modified())};
         if (std::find(seen_.begin(), seen_.end(), image.identity.id) != seen_.end()) {
-            return damaged(*file, 68, fmt::format("unique id {} a second time in one chain", to_string(image.identity.id)),
+            return damaged(*file, 68,
+                           fmt::format("unique id {} a second time in one chain", to_string(image.identity.id)),
                            "an id of its own: the chain of parents is a loop");
         }
         seen_.push_back(image.identity.id);
         if (seen_.size() > kMaxChain) {
-            return damaged(*file, 0, fmt::format("parent number {}", seen_.size()), fmt::format("at most {}", kMaxChain),
-                           "merge the chain into one image");
+            return damaged(*file, 0, fmt::format("parent number {}", seen_.size()),
+                           fmt::format("at most {}", kMaxChain), "merge the chain into one image");
         }
         std::unique_ptr<BlockDevice> parent;
         if (layout->differencing()) {
@@ -109,7 +110,8 @@ class Chain {
             if (!format) return Unexpected{format.error()};
             auto parent = open(*std::move(file), *format);
             if (!parent) return Unexpected{parent.error().in("parent of " + child.name())};
-            if (auto checked = check_parent(child, layout, parent->identity); !checked) return Unexpected{checked.error()};
+            if (auto checked = check_parent(child, layout, parent->identity); !checked)
+                return Unexpected{checked.error()};
             return parent;
         }
         return fail(Error::Code::Usage,
@@ -180,10 +182,11 @@ Result<std::unique_ptr<BlockDevice>> open_over(std::unique_ptr<BlockFile> file, 
     auto layout = load_layout(*file);
     if (!layout) return Unexpected{layout.error()};
     if (!layout->differencing()) {
-        return fail(Error::Code::Usage,
-                    fmt::format("{}: is not an overlay but a whole disk of its own; name it as the image, or choose another "
-                                "overlay file",
-                                file->name()));
+        return fail(
+            Error::Code::Usage,
+            fmt::format("{}: is not an overlay but a whole disk of its own; name it as the image, or choose another "
+                        "overlay file",
+                        file->name()));
     }
     if (auto checked = check_parent(*file, *layout, parent.identity); !checked) return Unexpected{checked.error()};
     return make_image(std::move(file), *std::move(layout), std::move(parent.device));

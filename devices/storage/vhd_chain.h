@@ -20,7 +20,8 @@ class ImageFolder {
     virtual ~ImageFolder() = default;
     /// Opens `path`, which the image `child` names as its parent, read-only; a relative path starts at the child's
     /// folder. Null if there is no such file. Error (Usage) if the path may not be followed.
-    [[nodiscard]] virtual Result<std::unique_ptr<BlockFile>> find(const std::string& child, const std::string& path) = 0;
+    [[nodiscard]] virtual Result<std::unique_ptr<BlockFile>> find(const std::string& child,
+                                                                  const std::string& path) = 0;
 };
 
 /// Follows paths that stay, links resolved, in the child's folder or below, and files that the user named. What an
@@ -54,7 +55,8 @@ struct IdentifiedImage {
 /// Opens an image of the given format and, for a differencing VHD, its chain of parents, read-only. Errors: Usage for
 /// a missing parent, Damaged for a loop, a chain of more than kMaxChain, or a parent that is not the one the child
 /// was made from.
-[[nodiscard]] Result<IdentifiedImage> open_chain(std::unique_ptr<BlockFile> file, ImageFormat format, ImageFolder& folder);
+[[nodiscard]] Result<IdentifiedImage> open_chain(std::unique_ptr<BlockFile> file, ImageFormat format,
+                                                 ImageFolder& folder);
 
 /// Opens a differencing VHD over a parent that the user named; the paths in the file are not followed.
 [[nodiscard]] Result<std::unique_ptr<BlockDevice>> open_over(std::unique_ptr<BlockFile> file, IdentifiedImage parent);

@@ -24,7 +24,7 @@ namespace vg::devices::vhd {
 inline constexpr u64 kSector = 512;
 inline constexpr u64 kFooterBytes = 512;
 inline constexpr u64 kHeaderBytes = 1024;
-inline constexpr u64 kNoOffset = ~u64{0};       ///< data offset of a fixed disk, and of a header without a successor
+inline constexpr u64 kNoOffset = ~u64{0};        ///< data offset of a fixed disk, and of a header without a successor
 inline constexpr u32 kUnallocated = 0xffffffff;  ///< table entry of a block that the file does not hold
 inline constexpr u32 kVersion = 0x00010000;
 inline constexpr u32 kDefaultBlockBytes = 2 * 1024 * 1024;
@@ -35,9 +35,9 @@ inline constexpr u32 kReservedFeature = 2;                ///< "this bit must al
 /// Creator version of files that we write. Their creator application is "win ", by which other programs know that the
 /// current size counts and not the geometry.
 inline constexpr u32 kCreatorVersion = 0x56470001;
-inline constexpr u32 kMaxLocatorBytes = 16 * 1024;        ///< our limit for one parent path
+inline constexpr u32 kMaxLocatorBytes = 16 * 1024;  ///< our limit for one parent path
 inline constexpr unsigned kLocatorCount = 8;
-inline constexpr u64 kEpochUnixSeconds = 946684800;       ///< time stamps count from 2000-01-01 00:00:00 UTC
+inline constexpr u64 kEpochUnixSeconds = 946684800;  ///< time stamps count from 2000-01-01 00:00:00 UTC
 
 using Id = std::array<u8, 16>;
 using Text8 = std::array<char, 8>;
@@ -214,10 +214,9 @@ template <std::size_t Size, class T>
     return encode<kHeaderBytes>(header, kHeaderChecksumOffset);
 }
 
-/// "Block Allocation Table and Data Blocks": bytes of one block's sector bitmap, "padded to a 512-byte sector boundary".
-[[nodiscard]] constexpr u64 bitmap_bytes(u32 block_size) {
-    return align_up((block_size / kSector + 7) / 8, kSector);
-}
+/// "Block Allocation Table and Data Blocks": bytes of one block's sector bitmap, "padded to a 512-byte sector
+/// boundary".
+[[nodiscard]] constexpr u64 bitmap_bytes(u32 block_size) { return align_up((block_size / kSector + 7) / 8, kSector); }
 /// Bytes of a table of `entries` entries, "always extended to a sector boundary".
 [[nodiscard]] constexpr u64 table_bytes(u64 entries) { return align_up(entries * 4, kSector); }
 

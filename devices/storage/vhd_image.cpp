@@ -53,7 +53,9 @@ struct Piece {
 class Sparse final : public BlockDevice {
   public:
     Sparse(std::unique_ptr<BlockFile> file, Layout layout, std::unique_ptr<BlockDevice> parent)
-        : file_(std::move(file)), layout_(std::move(layout)), parent_(std::move(parent)),
+        : file_(std::move(file)),
+          layout_(std::move(layout)),
+          parent_(std::move(parent)),
           block_sectors_(layout_.header.block_size / kSector),
           max_bitmaps_(std::max<std::size_t>(kMaxBitmapBytes / layout_.bitmap_size, 4)) {}
     ~Sparse() override {
@@ -198,9 +200,10 @@ Result<void> Sparse::read_piece(const Piece& piece, u64 offset, std::span<u8> ou
         const bool here = test_sector(bits, first);
         u64 last = first + 1;
         while (last < piece.sector + piece.count && test_sector(bits, last) == here) ++last;
-        const auto part = out.subspan(static_cast<std::size_t>(done * kSector),
-                                      static_cast<std::size_t>((last - first) * kSector));
-        auto read = here ? file_->read(data_offset(piece.block, first), part) : read_below(offset + done * kSector, part);
+        const auto part =
+            out.subspan(static_cast<std::size_t>(done * kSector), static_cast<std::size_t>((last - first) * kSector));
+        auto read =
+            here ? file_->read(data_offset(piece.block, first), part) : read_below(offset + done * kSector, part);
         if (!read) return read;
         done += last - first;
     }
@@ -302,9 +305,10 @@ Result<std::unique_ptr<BlockDevice>> make_image(std::unique_ptr<BlockFile> file,
                                                 std::unique_ptr<BlockDevice> parent) {
     VG_ASSERT(layout.differencing() == (parent != nullptr));
     if (layout.footer.saved_state != 0 && file->writable()) {
-        return fail(Error::Code::Usage, fmt::format("{}: belongs to a virtual machine in saved state; resume and shut it "
-                                                    "down first, or use an overlay",
-                                                    file->name()));
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: belongs to a virtual machine in saved state; resume and shut it "
+                                "down first, or use an overlay",
+                                file->name()));
     }
     if (layout.fixed()) {
         const u64 size = layout.footer.current_size;

@@ -140,7 +140,8 @@ Result<std::vector<u32>> load_table(BlockFile& file, const Footer& footer, const
     }
     const u64 offset = header.table_offset;
     if (offset % kSector != 0 || !fits(offset, table_bytes(header.max_table_entries), file.size())) {
-        return damaged(file, at + 16, fmt::format("a block table of {} entries at byte {}", header.max_table_entries, offset),
+        return damaged(file, at + 16,
+                       fmt::format("a block table of {} entries at byte {}", header.max_table_entries, offset),
                        fmt::format("a multiple of 512 with the table inside the file's {} bytes", file.size()));
     }
     std::vector<u8> bytes(static_cast<std::size_t>(blocks * 4));
@@ -163,9 +164,10 @@ Result<std::vector<Extent>> fixed_extents(BlockFile& file, const Layout& layout)
         const Locator& locator = layout.header.locators[i];
         if (locator.platform == Platform::None || locator.data_length == 0) continue;
         if (locator.data_length > kMaxLocatorBytes || !fits(locator.data_offset, locator.data_length, file.size())) {
-            return damaged(file, layout.footer.data_offset + 576 + i * 24,
-                           fmt::format("parent locator of {} bytes at byte {}", locator.data_length, locator.data_offset),
-                           fmt::format("at most {} bytes inside the file's {}", kMaxLocatorBytes, file.size()));
+            return damaged(
+                file, layout.footer.data_offset + 576 + i * 24,
+                fmt::format("parent locator of {} bytes at byte {}", locator.data_length, locator.data_offset),
+                fmt::format("at most {} bytes inside the file's {}", kMaxLocatorBytes, file.size()));
         }
         extents.push_back({locator.data_offset, align_up(locator.data_offset + locator.data_length, kSector),
                            fmt::format("parent locator {}", i)});

@@ -1,7 +1,7 @@
 // HvCallPostMessage and HvCallSignalEvent. TLFS 6.0b "Inter-Partition Communication".
+#include "hv/spec/synic.h"
 #include "hv/hypercalls/bodies.h"
 #include "hv/partition.h"
-#include "hv/spec/synic.h"
 #include "hv/vp.h"
 
 namespace vg::hv::hypercalls {

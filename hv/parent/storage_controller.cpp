@@ -212,8 +212,7 @@ void StorageController::fields(StateVisitor& v) {
     due_fields(v);
     for (const Disk& disk : disks_) {
         const VisitScope scope(v, fmt::format("disk{}.{}.{}", disk.path, disk.target, disk.lun));
-        std::string image = disk.device->describe();
-        v("image", image);
+        v.note("image", disk.device->describe());
         disk.scsi->fields(v);
     }
 }

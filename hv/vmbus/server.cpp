@@ -1,7 +1,10 @@
 #include "hv/vmbus/server.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "hv/vmbus/channel.h"
 
@@ -14,6 +17,21 @@ constexpr u32 kFirstVersionWithEvents = kVersion2_4;
 constexpr u64 kInterruptPageHalf = 256;  ///< bytes used of each half: one bit per relid
 constexpr u64 kChildToParent = kPageSize / 2;
 constexpr u64 kLoggedContacts = 10;  ///< a guest can repeat them without limit
+
+/// The name of a channel message number.
+const char* message_name(u32 type) {
+    switch (type) {
+#define VMBUS_TO_GUEST(number, name, first_version) \
+    case number:                                    \
+        return #name;
+#define VMBUS_TO_HOST(number, name, first_version) \
+    case number:                                   \
+        return #name;
+#include "hv/vmbus/messages.def"
+        default:
+            return "unknown";
+    }
+}
 
 template <class T>
 T read_prefix(std::span<const u8> bytes) {
@@ -133,6 +151,7 @@ bool Server::dispatch(std::span<const u8> message, u32 first_version) {
 
 void Server::on_message(std::span<const u8> message) {
     ++messages_received_;
+    log_message("guest:", message);
     bool handled = false;
     u32 type = 0;
     if (message.size() >= sizeof(MessageHeader) && message.size() <= kMaxMessageSize) {
@@ -164,8 +183,20 @@ void Server::send(MessageType type, Message message) {
 }
 
 void Server::send_bytes(std::vector<u8> message) {
+    log_message("host: ", message);
     unsent_.push_back(std::move(message));
     flush();
+}
+
+/// One line for people: name, size, and the first words of the body as they are on the wire.
+void Server::log_message(const char* direction, std::span<const u8> message) {
+    if (!log_.wants(Area::Vmbus, Level::Debug) || !messages_logged_.pass()) return;
+    std::string words;
+    for (std::size_t at = sizeof(MessageHeader); at + sizeof(u32) <= std::min<std::size_t>(message.size(), 28);
+         at += sizeof(u32))
+        fmt::format_to(std::back_inserter(words), " {:08x}", read_prefix<u32>(message.subspan(at)));
+    const u32 type = message.size() >= sizeof(u32) ? read_prefix<u32>(message) : 0;
+    log_.debug(Area::Vmbus, "{} {} ({}), {} bytes:{}", direction, message_name(type), type, message.size(), words);
 }
 
 void Server::flush() {

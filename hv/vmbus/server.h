@@ -149,6 +149,7 @@ class Server {
     template <class Message>
     void send(MessageType type, Message message);
     void send_bytes(std::vector<u8> message);
+    void log_message(const char* direction, std::span<const u8> message);
     void send_offer(Channel& channel);
     [[nodiscard]] bool acceptable(u32 version) const;
     [[nodiscard]] u32 try_open(Channel& channel, const OpenChannel& request, std::span<const u8> extra);
@@ -183,6 +184,7 @@ class Server {
     u64 contacts_ = 0;  ///< connections so far
     u64 messages_received_ = 0, messages_sent_ = 0, messages_ignored_ = 0;
     RateLimit complaints_{20};
+    RateLimit messages_logged_{1000};  ///< at level debug
 };
 
 }  // namespace vg::hv::vmbus

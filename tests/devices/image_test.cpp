@@ -1,9 +1,9 @@
 // Images in files: write modes, overlays, what may be followed, killed writers.
-#include <catch2/catch.hpp>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <catch2/catch.hpp>
 
 #include <filesystem>
 
@@ -241,7 +241,9 @@ TEST_CASE("image: a killed writer loses nothing that it flushed", "[devices][sto
             u32 word = 0;
             std::memcpy(&word, sector.data(), 4);
             const u32 generation = word ^ static_cast<u32>(s) * 2654435761u;
-            if (flushed[s] == 0 && std::equal(sector.begin(), sector.end(), base.begin() + static_cast<std::ptrdiff_t>(s * 512))) continue;
+            if (flushed[s] == 0 &&
+                std::equal(sector.begin(), sector.end(), base.begin() + static_cast<std::ptrdiff_t>(s * 512)))
+                continue;
             INFO("round " << round << " sector " << s);
             REQUIRE(sector == fill(s, generation));
             REQUIRE(generation >= flushed[s]);

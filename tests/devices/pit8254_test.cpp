@@ -17,7 +17,7 @@ struct Board {
     RecordingIrq irq;
     Pit8254 pit{time.events, irq};
     void program(unsigned channel, u8 mode, u16 count, u8 bcd = 0) {
-        out8(pit, 3, static_cast<u8>(channel << 6 | 0x30u | unsigned{mode} << 1 | bcd));
+        out8(pit, 3, static_cast<u8>(channel << 6 | 0x30u | u32{mode} << 1 | bcd));
         out8(pit, static_cast<u16>(channel), static_cast<u8>(count));
         out8(pit, static_cast<u16>(channel), static_cast<u8>(count >> 8));
     }
@@ -52,7 +52,7 @@ TEST_CASE("pit: keeps the device contract", "[devices][pit]") {
     for (unsigned mode = 0; mode < 8; ++mode) {
         for (u8 count = 0; count < 4; ++count) {
             for (u16 channel = 0; channel < 3; ++channel) {
-                out8(pit, 3, static_cast<u8>(unsigned{channel} << 6 | 0x10 | mode << 1));
+                out8(pit, 3, static_cast<u8>(u32{channel} << 6 | 0x10u | mode << 1));
                 out8(pit, channel, count);
                 out8(pit, channel, count);
                 out8(pit.speaker_port(), 0, static_cast<u8>(mode & 1u));

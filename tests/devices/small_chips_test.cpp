@@ -77,7 +77,8 @@ TEST_CASE("fw_cfg: reads as kvm-unit-tests and SeaBIOS do", "[devices][fw_cfg]")
 }
 
 TEST_CASE("system ports: POST code and port 92", "[devices][ports]") {
-    check_device_contract<PostPort>([] { return std::make_unique<PostPort>(); }, [](PostPort& p) { out8(p, 0, 0x42); }, 1);
+    check_device_contract<PostPort>([] { return std::make_unique<PostPort>(); }, [](PostPort& p) { out8(p, 0, 0x42); },
+                                    1);
     int resets = 0;
     std::vector<bool> gate;
     SystemControlPort port([&] { ++resets; }, [&](bool open) { gate.push_back(open); });
@@ -88,9 +89,8 @@ TEST_CASE("system ports: POST code and port 92", "[devices][ports]") {
     out8(port, 0, 0x03);
     out8(port, 0, 0x03);
     CHECK(resets == 1);
-    check_device_contract<SystemControlPort>(
-        [] { return std::make_unique<SystemControlPort>(nullptr, nullptr); },
-        [](SystemControlPort& p) { out8(p, 0, 0); }, 1);
+    check_device_contract<SystemControlPort>([] { return std::make_unique<SystemControlPort>(nullptr, nullptr); },
+                                             [](SystemControlPort& p) { out8(p, 0, 0); }, 1);
 }
 
 namespace {

@@ -47,7 +47,9 @@ class SharedFile final : public devices::BlockFile {
     [[nodiscard]] u64 size() const override { return file_->size(); }
     [[nodiscard]] bool writable() const override { return writable_; }
     [[nodiscard]] Result<void> read(u64 offset, std::span<u8> out) override { return file_->read(offset, out); }
-    [[nodiscard]] Result<void> write(u64 offset, std::span<const u8> data) override { return file_->write(offset, data); }
+    [[nodiscard]] Result<void> write(u64 offset, std::span<const u8> data) override {
+        return file_->write(offset, data);
+    }
     [[nodiscard]] Result<void> zero(u64 offset, u64 size) override { return file_->zero(offset, size); }
     [[nodiscard]] Result<void> sync() override { return file_->sync(); }
     [[nodiscard]] Result<void> resize(u64 size) override { return file_->resize(size); }
@@ -66,7 +68,8 @@ class MemoryFolder final : public devices::vhd::ImageFolder {
     std::unique_ptr<devices::BlockFile> open(const std::string& name, bool writable = true) {
         return std::make_unique<SharedFile>(files_.at(name), writable);
     }
-    [[nodiscard]] Result<std::unique_ptr<devices::BlockFile>> find(const std::string&, const std::string& path) override {
+    [[nodiscard]] Result<std::unique_ptr<devices::BlockFile>> find(const std::string&,
+                                                                   const std::string& path) override {
         if (files_.count(path) == 0) return std::unique_ptr<devices::BlockFile>{};
         return open(path, false);
     }
@@ -120,7 +123,9 @@ inline void random_request(Random& random, devices::BlockDevice& disk, FlatModel
             must(disk.discard(offset, size));
             std::fill_n(model.bytes.begin() + static_cast<std::ptrdiff_t>(offset), size, u8{0});
             break;
-        case 4: must(disk.flush()); break;
+        case 4:
+            must(disk.flush());
+            break;
         default: {
             std::vector<u8> got(size);
             must(disk.read(offset, got));

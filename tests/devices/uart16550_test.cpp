@@ -18,9 +18,7 @@ struct Port {
     Uart16550 uart{"com1", irq, [this](u8 byte) { sent.push_back(static_cast<char>(byte)); }};
     u8 in(u16 reg) { return in8(uart, reg); }
     void out(u16 reg, u8 value) { out8(uart, reg, value); }
-    void receive(std::string_view text) {
-        uart.receive({reinterpret_cast<const u8*>(text.data()), text.size()});
-    }
+    void receive(std::string_view text) { uart.receive({reinterpret_cast<const u8*>(text.data()), text.size()}); }
 };
 
 }  // namespace

@@ -104,21 +104,66 @@ TEST_CASE("vhd: fields out of range are refused by name", "[devices][vhd]") {
     std::string expected;
     const int row = GENERATE(range(0, 15));
     switch (row) {
-        case 0: footer.version = 0x20000; expected = "at byte"; break;
-        case 1: footer.disk_type = vhd::DiskType{5}; expected = "disk type 5"; break;
-        case 2: footer.current_size = 0; expected = "current size 0"; break;
-        case 3: footer.current_size = vhd::kMaxDiskBytes + 512; expected = "current size"; break;
-        case 4: footer.current_size = 1000; expected = "current size 1000"; break;
-        case 5: footer.saved_state = 2; expected = "saved state 2"; break;
-        case 6: footer.data_offset = 1; expected = "dynamic disk header at byte 1"; break;
-        case 7: footer.data_offset = ~u64{511}; expected = "dynamic disk header"; break;
-        case 8: header.version = 0; expected = "header version"; break;
-        case 9: header.block_size = 0; expected = "block size 0"; break;
-        case 10: header.block_size = 3 << 12; expected = "block size 12288"; break;
-        case 11: header.block_size = 1u << 31; expected = "block size"; break;
-        case 12: header.max_table_entries = 15; expected = "15 table entries"; break;
-        case 13: header.max_table_entries = 0xffffffff; expected = "a block table of 4294967295 entries"; break;
-        case 14: header.table_offset = 0; expected = "found block 0"; break;
+        case 0:
+            footer.version = 0x20000;
+            expected = "at byte";
+            break;
+        case 1:
+            footer.disk_type = vhd::DiskType{5};
+            expected = "disk type 5";
+            break;
+        case 2:
+            footer.current_size = 0;
+            expected = "current size 0";
+            break;
+        case 3:
+            footer.current_size = vhd::kMaxDiskBytes + 512;
+            expected = "current size";
+            break;
+        case 4:
+            footer.current_size = 1000;
+            expected = "current size 1000";
+            break;
+        case 5:
+            footer.saved_state = 2;
+            expected = "saved state 2";
+            break;
+        case 6:
+            footer.data_offset = 1;
+            expected = "dynamic disk header at byte 1";
+            break;
+        case 7:
+            footer.data_offset = ~u64{511};
+            expected = "dynamic disk header";
+            break;
+        case 8:
+            header.version = 0;
+            expected = "header version";
+            break;
+        case 9:
+            header.block_size = 0;
+            expected = "block size 0";
+            break;
+        case 10:
+            header.block_size = 3 << 12;
+            expected = "block size 12288";
+            break;
+        case 11:
+            header.block_size = 1u << 31;
+            expected = "block size";
+            break;
+        case 12:
+            header.max_table_entries = 15;
+            expected = "15 table entries";
+            break;
+        case 13:
+            header.max_table_entries = 0xffffffff;
+            expected = "a block table of 4294967295 entries";
+            break;
+        case 14:
+            header.table_offset = 0;
+            expected = "found block 0";
+            break;
     }
     patch(bytes, 0, footer);
     patch(bytes, end, footer);

@@ -82,7 +82,8 @@ TEST_CASE("vhd: a power loss at any moment keeps what was flushed", "[devices][v
     base.id = test_id(1);
     folder.create("base.vhd", base);
     FlatModel flushed{random_bytes(random, kSize)};
-    must(std::move(must(vhd::open_chain(folder.open("base.vhd"), ImageFormat::Vhd, folder)).device)->write(0, flushed.bytes));
+    must(std::move(must(vhd::open_chain(folder.open("base.vhd"), ImageFormat::Vhd, folder)).device)
+             ->write(0, flushed.bytes));
     vhd::Plan plan;
     plan.size_bytes = kSize;
     plan.block_bytes = 4096;
@@ -101,7 +102,8 @@ TEST_CASE("vhd: a power loss at any moment keeps what was flushed", "[devices][v
         VolatileFile file(image);
         // A sector that was not flushed holds what it held before or anything written since.
         std::vector<std::vector<std::vector<u8>>> since(kSectors);
-        auto disk = std::move(must(vhd::open_chain(std::make_unique<VolatileFile::Handle>(file), ImageFormat::Vhd, folder)).device);
+        auto disk = std::move(
+            must(vhd::open_chain(std::make_unique<VolatileFile::Handle>(file), ImageFormat::Vhd, folder)).device);
         FlatModel model = flushed;
         for (u64 steps = random() % 30; steps > 0; --steps) {
             if (random() % 6 == 0) {

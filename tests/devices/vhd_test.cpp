@@ -107,7 +107,8 @@ TEST_CASE("vhd: what was flushed is there when the writer disappears", "[devices
     // Every prefix of the writes that reach the file opens again, and shows all that was flushed before it.
     class Journal final : public BlockFile {
       public:
-        Journal(std::unique_ptr<BlockFile> file, u64 limit, u64& count) : file_(std::move(file)), limit_(limit), count_(count) {}
+        Journal(std::unique_ptr<BlockFile> file, u64 limit, u64& count)
+            : file_(std::move(file)), limit_(limit), count_(count) {}
         const std::string& name() const override { return file_->name(); }
         u64 size() const override { return file_->size(); }
         bool writable() const override { return true; }
@@ -115,7 +116,9 @@ TEST_CASE("vhd: what was flushed is there when the writer disappears", "[devices
         Result<void> write(u64 offset, std::span<const u8> data) override {
             return ++count_ > limit_ ? dead() : file_->write(offset, data);
         }
-        Result<void> zero(u64 offset, u64 size) override { return ++count_ > limit_ ? dead() : file_->zero(offset, size); }
+        Result<void> zero(u64 offset, u64 size) override {
+            return ++count_ > limit_ ? dead() : file_->zero(offset, size);
+        }
         Result<void> sync() override { return count_ > limit_ ? dead() : Result<void>{}; }
         Result<void> resize(u64 size) override { return ++count_ > limit_ ? dead() : file_->resize(size); }
 

@@ -80,7 +80,9 @@ inline void fuzz_hypercalls(std::span<const u8> input) {
                     f.rdmsr(index);
                 break;
             }
-            case 4: f.advance_ns(bytes.take<u16>()); break;
+            case 4:
+                f.advance_ns(bytes.take<u16>());
+                break;
             case 5:
                 state.cpl = action & 0x80 ? 3 : 0;
                 state.efer = action & 0x40 ? cpu::efer::LMA : 0;

@@ -93,8 +93,8 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     if ((choice & 1) != 0) correct_checksums(bytes);
     Mirror folder(bytes);
     const bool writable = (choice & 2) != 0 && !has_large_blocks(bytes);
-    auto image = vhd::open_chain(std::make_unique<MemoryFile>("fuzz.vhd", std::move(bytes), writable), ImageFormat::Vhd,
-                                 folder);
+    auto image =
+        vhd::open_chain(std::make_unique<MemoryFile>("fuzz.vhd", std::move(bytes), writable), ImageFormat::Vhd, folder);
     if (image) exercise(*image->device);
     return 0;
 }

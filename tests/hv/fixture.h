@@ -63,8 +63,8 @@ class RecordingSink final : public InterceptSink {
 };
 
 struct Fixture {
-    static constexpr u64 kRamSize = 16 << 20;   ///< guest GPA 0..16 MiB
-    static constexpr u64 kRamSpa = 16 << 20;    ///< where it is in the machine
+    static constexpr u64 kRamSize = 16 << 20;  ///< guest GPA 0..16 MiB
+    static constexpr u64 kRamSpa = 16 << 20;   ///< where it is in the machine
     static constexpr u64 kPrivateSpa = 64 << 20;
     static constexpr u64 kPrivateSize = 4 << 20;
     static constexpr u64 kOsId = 0x8100'0006'0c00'0000;

@@ -1,4 +1,5 @@
-// Guest code in a partition, run by the interpreter: the interface as a processor reaches it (tests/hv/guest/child.asm).
+// Guest code in a partition, run by the interpreter: the interface as a processor reaches it
+// (tests/hv/guest/child.asm).
 #ifdef VG_GUEST_IMAGES  // needs nasm
 
 #include <catch2/catch.hpp>
@@ -30,8 +31,8 @@ class EventParent final : public PortOwner {
 };
 
 void set_gate(Fixture& f, u8 vector, u64 handler) {
-    f.guest_write<u64>(kIdt + 16 * vector, (handler & 0xffff) | u64{8} << 16 | u64{0x8e00} << 32 |
-                                               (handler >> 16 & 0xffff) << 48);
+    f.guest_write<u64>(kIdt + 16 * vector,
+                       (handler & 0xffff) | u64{8} << 16 | u64{0x8e00} << 32 | (handler >> 16 & 0xffff) << 48);
     f.guest_write<u64>(kIdt + 16 * vector + 8, handler >> 32);
 }
 
@@ -91,27 +92,28 @@ TEST_CASE("guest: a child uses leaves, MSRs, hypercalls, SynIC and timers", "[hv
 
     CHECK(f.sink.shutdowns == 0);
     CHECK(f.vp->processor().activity() == cpu::Activity::Halted);
-    CHECK(f.guest_read<u32>(kResults) == 0x7263694d);                              // C-03
-    CHECK(parent.signals == 1);                                                    // K-101
-    CHECK(f.guest_read<u64>(kResults + 8) == 0);                                   // its status
+    CHECK(f.guest_read<u32>(kResults) == 0x7263694d);  // C-03
+    CHECK(parent.signals == 1);                        // K-101
+    CHECK(f.guest_read<u64>(kResults + 8) == 0);       // its status
     CHECK(f.guest_read<u32>(0x5000) == (std::string(model).ends_with("amd") ? 0xc3d9010f : 0xc3c1010f));
     const u64 by_page = f.guest_read<u64>(kResults + 0x10), by_msr = f.guest_read<u64>(kResults + 0x18);
-    CHECK(by_page <= by_msr);                                                      // S-93: read a few instructions before
+    CHECK(by_page <= by_msr);  // S-93: read a few instructions before
     CHECK(by_msr - by_page <= 1);
-    CHECK(f.guest_read<u32>(kResults + 0x20) == 1);                                // went on behind the #GP of H-50
-    CHECK(f.guest_read<u32>(kResults + 0x24) == 2);                                // and of an MSR that is not there
+    CHECK(f.guest_read<u32>(kResults + 0x20) == 1);  // went on behind the #GP of H-50
+    CHECK(f.guest_read<u32>(kResults + 0x24) == 2);  // and of an MSR that is not there
     CHECK(f.sink.ports == std::vector<RecordingSink::Access>{{true, 0x3f8, 1, 'V'}});
     CHECK(f.sink.mmio == std::vector<RecordingSink::Access>{{false, RecordingSink::kMmioPage + 4, 4, 0}});
     CHECK(f.guest_read<u32>(kResults + 0x28) == 0x55667788);
-    CHECK(f.guest_read<u32>(kResults + 0x44) == 1);                                // S-84
-    CHECK(f.guest_read<u32>(kResults + 0x48) >= by_msr + 100);                     // not early
+    CHECK(f.guest_read<u32>(kResults + 0x44) == 1);             // S-84
+    CHECK(f.guest_read<u32>(kResults + 0x48) >= by_msr + 100);  // not early
     CHECK(f.guest_read<u32>(kResults + 0x48) <= by_msr + 102);
 
     const std::array<u8, 2> one{0x11, 0}, two{0x22, 0}, three{0x33, 0};
     u32 type = 5;
-    for (const auto& payload : {one, two, three}) CHECK(f.partition->post_message(0, 2, type++, payload) == HvStatus::Success);
+    for (const auto& payload : {one, two, three})
+        CHECK(f.partition->post_message(0, 2, type++, payload) == HvStatus::Success);
     run(f, 2'000'000);
-    CHECK(f.guest_read<u32>(kResults + 0x40) == 3);                                // S-03: one interrupt each
+    CHECK(f.guest_read<u32>(kResults + 0x40) == 3);  // S-03: one interrupt each
     CHECK(f.guest_read<u32>(kResults + 0x30) == 7);
     CHECK((f.guest_read<u64>(kResults + 0x38) & 0xffff) == 0x33);
     CHECK(f.vp->synic().queued(2) == 0);

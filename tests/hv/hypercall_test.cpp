@@ -139,9 +139,15 @@ TEST_CASE("hypercall: H-31 a missing privilege is status 6", "[hv][hypercall]") 
         u64 privilege;
         u32 hint;
     };
-    const Case cases[] = {{kPost, u64{1} << 36, 0},        {kSignal | kFast, u64{1} << 37, 0}, {kQuery, u64{1} << 52, 0},
-                          {kFlush, 0, 1 << 2},             {kFlushList | reps(1), 0, 1 << 2},  {kIpi | kFast, 0, 1 << 10},
-                          {kFlushEx, 0, 1 << 11},          {kIpiEx, 0, 1 << 11},               {kFlushListEx | reps(1), 0, 1 << 11}};
+    const Case cases[] = {{kPost, u64{1} << 36, 0},
+                          {kSignal | kFast, u64{1} << 37, 0},
+                          {kQuery, u64{1} << 52, 0},
+                          {kFlush, 0, 1 << 2},
+                          {kFlushList | reps(1), 0, 1 << 2},
+                          {kIpi | kFast, 0, 1 << 10},
+                          {kFlushEx, 0, 1 << 11},
+                          {kIpiEx, 0, 1 << 11},
+                          {kFlushListEx | reps(1), 0, 1 << 11}};
     for (const Case& c : cases) {
         CAPTURE(c.control);
         PartitionConfig config = everything();
@@ -158,8 +164,8 @@ TEST_CASE("hypercall: H-28, H-29 XMM registers that were not given are #UD", "[h
     PartitionConfig config = everything();
     config.features_edx &= ~(u32{1} << 4);
     Called no_input(config);
-    CHECK_FALSE(no_input.hypercall(kFlush | kFast));          // 24 bytes
-    CHECK(no_input.hypercall(kIpi | kFast, 0x41, 1) == 0u);   // 16 bytes
+    CHECK_FALSE(no_input.hypercall(kFlush | kFast));         // 24 bytes
+    CHECK(no_input.hypercall(kIpi | kFast, 0x41, 1) == 0u);  // 16 bytes
     config = everything();
     config.features_edx &= ~(u32{1} << 15);
     config.privileges &= ~(u64{1} << 51);

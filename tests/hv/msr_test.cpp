@@ -17,15 +17,15 @@ struct Rule {
 };
 
 constexpr Rule kRules[] = {
-    {0x40000000, 5, true, true},   {0x40000001, 5, true, true},   {0x40000002, 6, true, false},
-    {0x40000003, 7, true, true},   {0x40000010, 0, true, false},  {0x40000020, 1, true, false},
-    {0x40000021, 9, true, true},   {0x40000022, 11, true, false}, {0x40000023, 11, true, false},
-    {0x40000070, 4, false, true},  {0x40000071, 4, true, true},   {0x40000072, 4, true, true},
-    {0x40000073, 4, true, true},   {0x40000080, 2, true, true},   {0x40000081, 2, true, false},
-    {0x40000082, 2, true, true},   {0x40000083, 2, true, true},   {0x40000084, 2, true, true},
-    {0x400000b0, 3, true, true},   {0x400000b1, 3, true, true},   {0x400000b7, 3, true, true},
-    {0x40000100, 74, true, true},  {0x40000104, 74, true, true},  {0x40000105, 74, true, true},
-    {0x40000106, 13, true, true},  {0x40000107, 13, true, true},  {0x40000108, 13, true, true},
+    {0x40000000, 5, true, true},  {0x40000001, 5, true, true},   {0x40000002, 6, true, false},
+    {0x40000003, 7, true, true},  {0x40000010, 0, true, false},  {0x40000020, 1, true, false},
+    {0x40000021, 9, true, true},  {0x40000022, 11, true, false}, {0x40000023, 11, true, false},
+    {0x40000070, 4, false, true}, {0x40000071, 4, true, true},   {0x40000072, 4, true, true},
+    {0x40000073, 4, true, true},  {0x40000080, 2, true, true},   {0x40000081, 2, true, false},
+    {0x40000082, 2, true, true},  {0x40000083, 2, true, true},   {0x40000084, 2, true, true},
+    {0x400000b0, 3, true, true},  {0x400000b1, 3, true, true},   {0x400000b7, 3, true, true},
+    {0x40000100, 74, true, true}, {0x40000104, 74, true, true},  {0x40000105, 74, true, true},
+    {0x40000106, 13, true, true}, {0x40000107, 13, true, true},  {0x40000108, 13, true, true},
     {0x40000118, 15, true, true},
 };
 
@@ -63,10 +63,10 @@ TEST_CASE("msr: an index without a row is #GP, with every privilege", "[hv][msr]
     config.privileges = ~u64{0};
     config.features_edx = ~u32{0};
     Fixture f(config);
-    for (const u32 index : {0x40000004u, 0x4000000fu, 0x40000011u, 0x4000001fu, 0x40000024u, 0x40000040u, 0x4000006fu,
-                            0x40000074u, 0x4000007fu, 0x40000085u, 0x4000008fu, 0x400000a0u, 0x400000afu, 0x400000b8u,
-                            0x400000e0u, 0x400000f1u, 0x40000109u, 0x40000119u, 0x400001ffu, 0x40001002u, 0x40001080u,
-                            0x400010ffu}) {
+    for (const u32 index :
+         {0x40000004u, 0x4000000fu, 0x40000011u, 0x4000001fu, 0x40000024u, 0x40000040u, 0x4000006fu, 0x40000074u,
+          0x4000007fu, 0x40000085u, 0x4000008fu, 0x400000a0u, 0x400000afu, 0x400000b8u, 0x400000e0u, 0x400000f1u,
+          0x40000109u, 0x40000119u, 0x400001ffu, 0x40001002u, 0x40001080u, 0x400010ffu}) {
         CAPTURE(index);
         CHECK_FALSE(f.rdmsr(index));
         CHECK_FALSE(f.wrmsr(index, 0));

@@ -44,9 +44,7 @@ TEST_CASE("reference time: M-06 counts 100 ns since creation", "[hv][time]") {
     CHECK_FALSE(f.wrmsr(msr::TIME_REF_COUNT, 0));
 }
 
-TEST_CASE("reference time: S-91 the scale", "[hv][time]") {
-    CHECK(kReferenceScale == 184467440737095516u);
-}
+TEST_CASE("reference time: S-91 the scale", "[hv][time]") { CHECK(kReferenceScale == 184467440737095516u); }
 
 TEST_CASE("reference time: reaches is the inverse of at", "[hv][time]") {
     const VTime created = GENERATE(as<VTime>{}, 0, 1, 99, 100, 123'456'789, VTime{1} << 50);

@@ -109,7 +109,8 @@ TEST_CASE("stimer: S-81, S-82 enable, count and their order", "[hv][stimer]") {
         CHECK(f.rdmsr(kConfig) == 0x0008u);
     }
     SECTION("reserved bits are #GP") {
-        for (const u64 bad : {u64{1} << 13, u64{1} << 15, u64{1} << 20, u64{1} << 63}) CHECK_FALSE(f.wrmsr(kConfig, bad));
+        for (const u64 bad : {u64{1} << 13, u64{1} << 15, u64{1} << 20, u64{1} << 63})
+            CHECK_FALSE(f.wrmsr(kConfig, bad));
     }
     SECTION("a count that is never reached") {
         CHECK(f.wrmsr(kConfig, kLinuxDirect));

@@ -565,3 +565,17 @@ TEST_CASE("vmbus: reset forgets the guest and keeps the offers", "[hv][vmbus]") 
     CHECK(bed.guest.unread() == 0);
     bed.connect();
 }
+
+TEST_CASE("vmbus: at level debug each message is one line, within a limit (C14)", "[hv][vmbus]") {
+    Bed bed;
+    std::vector<std::string> lines;
+    bed.log.set_sink([&](Area, Level, std::string_view line) { lines.emplace_back(line); });
+    bed.log.set_level(Area::Vmbus, Level::Debug);
+    bed.guest.contact(kVersion5_3);
+    REQUIRE(lines.size() == 3);
+    CHECK(lines[0] == "guest: InitiateContact (14), 40 bytes: 00050003 00000000 00000002 00000000 00002000");
+    CHECK(lines[1] == "connected with version 5.3");
+    CHECK(lines[2] == "host:  VersionResponse (15), 16 bytes: 00000001 00000004");
+    for (u32 i = 0; i < 3000; ++i) bed.server.on_message(std::array<u8, 3>{});
+    CHECK(lines.size() < 1100);
+}

@@ -146,7 +146,8 @@ TEST_CASE("hypervisor: partitions are found, pages recycle, exhaustion is an err
     CHECK(f.guest_read<u64>(0x400000) == 7);
 }
 
-TEST_CASE("state: two partitions that did the same print the same tree, and reset gives the initial one", "[hv][state]") {
+TEST_CASE("state: two partitions that did the same print the same tree, and reset gives the initial one",
+          "[hv][state]") {
     const auto tree = [](Fixture& f) {
         StatePrinter printer;
         f.hypervisor->fields(printer);

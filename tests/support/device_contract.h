@@ -24,7 +24,9 @@ class StateTape {
     class Recorder final : public StateVisitor {
       public:
         explicit Recorder(StateTape& tape) : tape_(tape) {}
-        void bytes(std::string_view, std::span<u8> data) override { tape_.items_.emplace_back(std::vector<u8>(data.begin(), data.end())); }
+        void bytes(std::string_view, std::span<u8> data) override {
+            tape_.items_.emplace_back(std::vector<u8>(data.begin(), data.end()));
+        }
         void text(std::string_view, std::string& field) override { tape_.items_.emplace_back(field); }
         void enter(std::string_view) override {}
         void leave() override {}

@@ -333,7 +333,7 @@ void CaseGenerator::prepare_operands(Case& c, const u8* data) {
         default: break;
     }
     if (i[0].kind == OperandKind::Gpr && row(i.row).has(attr::Branch))
-        s.gpr[i[0].reg] = NativeRunner::kCode + random_.below(kPageSize);
+        s.gpr[i[0].reg] = NativeRunner::kCode + random_.below(0x400);  // not the instruction itself
     if (i.op == Op::JCXZ || i.op == Op::JECXZ || i.op == Op::JRCXZ || i.op == Op::LOOP || i.op == Op::LOOPE ||
         i.op == Op::LOOPNE)
         if (random_.chance(50)) s.gpr[RCX] = random_.below(3);

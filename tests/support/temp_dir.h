@@ -1,8 +1,8 @@
 // A folder that is gone when the test ends.
 #pragma once
 
-#include <catch2/catch.hpp>
 #include <stdlib.h>
+#include <catch2/catch.hpp>
 
 #include <filesystem>
 #include <fstream>
