@@ -114,7 +114,7 @@ IoStatus AcpiPm::port_write(u16 offset, unsigned size, u32 value) {
     if (!fits(offset, size, kPortCount)) return IoStatus::NoRegister;
     collect_timer_status();
     bool sleep = false;
-    for (u16 i = 0; i < size; ++i) {
+    for (unsigned i = 0; i < size; ++i) {
         const u8 byte = static_cast<u8>(value >> (i * 8));
         write_byte(static_cast<u16>(offset + i), byte);
         sleep = sleep || (offset + i == kControlOffset + 1 && (byte & kSleepEnableHigh) != 0);

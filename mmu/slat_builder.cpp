@@ -76,7 +76,7 @@ Result<u64> SlatBuilder::table_below(u64 table, u64 gpa, unsigned level) {
     const u64 entry = load(table, gpa, level);
     const bool present = (entry & kRights) != 0;
     if (present && !is_leaf(entry, level)) return entry & kAddress;
-    const Result<u64> below = new_table();
+    Result<u64> below = new_table();
     if (!below) return below;
     for (u64 i = 0; present && i < 512; ++i) {
         u64 piece = entry + i * size_of(level - 1);

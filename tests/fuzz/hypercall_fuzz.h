@@ -44,7 +44,8 @@ inline void fuzz_hypercalls(std::span<const u8> input) {
     PartitionConfig config;
     config.privileges = ~u64{0};
     config.features_edx = config.hints_eax = ~u32{0};
-    Fixture f(config, 2);
+    static const cpu::CpuModel model = *cpu::CpuModel::create("verdigris-v2");  // most of a run's time if made anew
+    Fixture f(config, 2, model);
     FuzzParent parent;
     f.partition->connections().connect(1, {PortKind::Message, &parent});
     f.partition->connections().connect(2, {PortKind::Event, &parent});

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -70,7 +71,8 @@ struct Fixture {
     static constexpr u64 kOsId = 0x8100'0006'0c00'0000;
 
     explicit Fixture(PartitionConfig config = {}, u32 vp_count = 1, const char* model_name = "verdigris-v2")
-        : model(*cpu::CpuModel::create(model_name)) {
+        : Fixture(std::move(config), vp_count, *cpu::CpuModel::create(model_name)) {}
+    Fixture(PartitionConfig config, u32 vp_count, cpu::CpuModel cpu_model) : model(std::move(cpu_model)) {
         log.set_sink([this](Area, Level, std::string_view line) { lines.emplace_back(line); });
         must(memory.add_ram("guest", Spa(kRamSpa), kRamSize));
         must(memory.add_ram("private", Spa(kPrivateSpa), kPrivateSize));

@@ -203,13 +203,13 @@ bool is_layout_equal(const Insn& i, const Reading& z) {
     if (i.has_modrm && i.opcode_offset + 1 != i.modrm_offset) return false;
     if (i.bytes[i.opcode_offset] != z.insn.opcode) return false;
     if (z.insn.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
-        const unsigned rex = 0x40u | raw.vex.W << 3;
+        const unsigned rex = 0x40u | unsigned{raw.vex.W} << 3;
         return i.vex == raw.vex.size && i.prefix_count == raw.vex.offset && (i.rex & 0x48) == rex &&
                i.opcode_offset == i.prefix_count + i.vex && i.vex_l == raw.vex.L;
     }
     if (i.vex != 0 || i.vex_l != 0) return false;
     if ((z.insn.attributes & ZYDIS_ATTRIB_HAS_REX) == 0) return i.rex == 0;
-    const unsigned rex = 0x40u | raw.rex.W << 3 | raw.rex.R << 2 | raw.rex.X << 1 | raw.rex.B;
+    const unsigned rex = 0x40u | unsigned{raw.rex.W} << 3 | unsigned{raw.rex.R} << 2 | unsigned{raw.rex.X} << 1 | raw.rex.B;
     return i.rex == rex && i.prefix_count == raw.rex.offset;
 }
 
