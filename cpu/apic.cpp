@@ -175,6 +175,14 @@ bool Apic::lint0_accepts_extint() const {
     return (lvt & kLvtMasked) == 0 && bits(lvt, 10, 8) == static_cast<u32>(DeliveryMode::ExtInt);
 }
 
+void Apic::lint0_asserted() {
+    const u32 lvt = lvt_[kLint0Index];
+    if (!enabled() || (lvt & kLvtMasked) != 0) return;
+    const auto mode = static_cast<DeliveryMode>(bits(lvt, 10, 8));
+    if (mode == DeliveryMode::Fixed) accept(static_cast<u8>(lvt), bit(lvt, 15));
+    if (mode == DeliveryMode::Nmi) vp_.request_nmi();
+}
+
 // ---- messages ----------------------------------------------------------------------------------------------------
 
 u32 Apic::logical_id() const { return x2apic() ? (id_ >> 4) << 16 | u32{1} << (id_ & 15) : ldr_; }

@@ -97,6 +97,8 @@ class Apic {
     void set_auto_eoi(u8 vector, bool on) { auto_eoi_[vector] = on; }
     void eoi();
     [[nodiscard]] bool lint0_accepts_extint() const;
+    /// The line at LINT0 rose: in fixed and NMI mode the LVT entry turns it into an interrupt.
+    void lint0_asserted();
     [[nodiscard]] u8 tpr() const;
     void set_tpr(u8 value);  ///< MOV CR8 writes value << 4
     [[nodiscard]] u8 ppr() const;

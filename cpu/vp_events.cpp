@@ -185,7 +185,9 @@ void Vp::request_sipi(u8 vector) {
 }
 
 void Vp::set_external_line(bool level) {
+    const bool rises = level && !external_line_;
     external_line_ = level;
+    if (rises) apic_->lint0_asserted();
     if (level) shorten_slice(now() + 1);
 }
 

@@ -66,8 +66,8 @@ Exec read_time_stamp(Interp& in, const Insn& i, bool with_aux) {
         exit.value = value;
         Exec out{};
         const virt::Action action = offer(in, i, out);
-        if (action != virt::Action::Default && action != virt::Action::Complete) return out;
-        value = exit.value;
+        if (action == virt::Action::Complete) value = exit.value;
+        else if (action != virt::Action::Default) return out;
     }
     set_pair(in, value);
     if (with_aux) in.s.gpr[RCX] = static_cast<u32>(in.s.tsc_aux);
@@ -140,13 +140,14 @@ Exec MOV_CR(Interp& in, const Insn& i) {
         exit.value = value;
         Exec out{};
         const virt::Action action = offer(in, i, out);
-        if (action != virt::Action::Default && action != virt::Action::Complete) return out;
-        value = exit.value;
+        if (action == virt::Action::Complete) value = exit.value;
+        else if (action != virt::Action::Default) return out;
     }
     in.set_gpr(i[0].reg, size, value);
     return Exec::Next;
 }
 
+// DEVIATION: breakpoints on I/O are stored and read back, but never match.
 Exec MOV_DR(Interp& in, const Insn& i) {
     const bool writes = i[0].kind == OperandKind::Dr;
     unsigned number = writes ? i[0].reg : i[1].reg;
@@ -269,8 +270,8 @@ Exec CPUID(Interp& in, const Insn& i) {
         exit.regs[0] = regs.eax, exit.regs[1] = regs.ebx, exit.regs[2] = regs.ecx, exit.regs[3] = regs.edx;
         Exec out{};
         const virt::Action action = offer(in, i, out);
-        if (action != virt::Action::Default && action != virt::Action::Complete) return out;
-        regs = {exit.regs[0], exit.regs[1], exit.regs[2], exit.regs[3]};
+        if (action == virt::Action::Complete) regs = {exit.regs[0], exit.regs[1], exit.regs[2], exit.regs[3]};
+        else if (action != virt::Action::Default) return out;
     }
     in.s.gpr[RAX] = regs.eax;
     in.s.gpr[RBX] = regs.ebx;

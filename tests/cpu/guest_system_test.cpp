@@ -76,4 +76,8 @@ void check_against_golden(const std::string& name, const std::string& model) {
 TEST_CASE("system: protected and virtual-8086 mode cases give the manual's faults", "[cpu][system]") {
     check_against_golden("protected_mode", "verdigris-v2");
 }
+
+TEST_CASE("system: 64-bit and compatibility mode cases give the manual's faults", "[cpu][system]") {
+    check_against_golden("long_mode", "verdigris-v2");
+}
 #endif

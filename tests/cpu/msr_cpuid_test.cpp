@@ -1,0 +1,200 @@
+#include <catch2/catch.hpp>
+
+#include "base/state.h"
+#include "cpu/msr.h"
+#include "tests/support/test_vp.h"
+
+using namespace vg;
+using namespace vg::cpu;
+
+namespace {
+
+/// Last accepted and first refused value of a write.
+struct Limit {
+    const char* model;
+    u32 msr;
+    u64 accepted, refused;
+};
+
+}  // namespace
+
+TEST_CASE("msr: writes stop at the first reserved bit", "[cpu][msr]") {
+    const Limit limit = GENERATE(
+        Limit{"verdigris-v2", 0x174, 0xffffffff, u64{1} << 32}, Limit{"verdigris-v2", 0x175, 0x7fffffffffff, u64{1} << 47},
+        Limit{"verdigris-v2", 0x277, 0x0706050401000704, 0x0000000000000002},
+        Limit{"verdigris-v2", 0x2ff, 0xc06, 0x1000}, Limit{"verdigris-v2", 0x2ff, 0x806, 0x802},
+        Limit{"verdigris-v2", 0x200, 0x3ffffffff006, u64{1} << 46}, Limit{"verdigris-v2", 0x201, 0x3ffffffff800, 0x400},
+        Limit{"verdigris-v2", 0x26f, 0x0606060606060606, 0x07}, Limit{"verdigris-v2", 0x3a, 1, 4},
+        Limit{"verdigris-v2", 0x48, 0x407, 8}, Limit{"verdigris-v2", 0x49, 1, 2},
+        Limit{"verdigris-v2", 0xc0000084, 0xffffffff, u64{1} << 32},
+        Limit{"verdigris-v2", 0xc0000082, 0xffff800000000000, 0xffff000000000000},
+        Limit{"verdigris-v2", 0xc0000080, 0xd01, 0x2}, Limit{"verdigris-v2", 0x401, 0, 1},
+        Limit{"verdigris-v2-amd", 0x48, 7, 0x400}, Limit{"verdigris-v2-amd", 0x49, 0x81, 2},
+        Limit{"verdigris-v2-amd", 0xc0000080, 0x204d01, 0x1000}, Limit{"verdigris-v2-amd", 0xc0010114, 0x1f, 0x20});
+    test::TestVp t(limit.model, 0x200000);
+    t.vp->reset();
+    INFO(std::hex << limit.msr << " " << limit.accepted);
+    CHECK(write_msr(*t.vp, limit.msr, limit.accepted));
+    CHECK_FALSE(write_msr(*t.vp, limit.msr, limit.refused));
+}
+
+TEST_CASE("msr: what one vendor has is #GP on the other", "[cpu][msr]") {
+    test::TestVp intel("verdigris-v2", 0x200000), amd("verdigris-v2-amd", 0x200000);
+    u64 value = 0;
+    for (const u32 msr : {0x10au, 0x1a0u, 0x3au, 0xceu}) {
+        CHECK(read_msr(*intel.vp, msr, value));
+        CHECK_FALSE(read_msr(*amd.vp, msr, value));
+    }
+    for (const u32 msr : {0xc0010015u, 0xc0010010u, 0xc0011029u}) {
+        CHECK_FALSE(read_msr(*intel.vp, msr, value));
+        CHECK(read_msr(*amd.vp, msr, value));
+    }
+    for (const u32 msr : {0x40000000u, 0x12345u, 0xc0000104u, 0x480u})
+        CHECK_FALSE(read_msr(*intel.vp, msr, value));
+    CHECK_FALSE(write_msr(*intel.vp, 0xfe, 0));
+    CHECK_FALSE(write_msr(*intel.vp, 0x10a, 0));
+}
+
+TEST_CASE("msr: TSC and TSC_ADJUST move together", "[cpu][msr]") {
+    test::TestVp t("verdigris-v2", 0x200000);
+    u64 value = 0;
+    t.vp->begin_slice(1000, 2000);
+    REQUIRE(write_msr(*t.vp, 0x10, 5000));
+    REQUIRE(read_msr(*t.vp, 0x10, value));
+    CHECK(value == 5000);
+    REQUIRE(read_msr(*t.vp, 0x3b, value));
+    CHECK(value == 4000);
+    REQUIRE(write_msr(*t.vp, 0x3b, 0));
+    REQUIRE(read_msr(*t.vp, 0x10, value));
+    CHECK(value == 1000);
+}
+
+TEST_CASE("cpuid: models have their level's features and no other", "[cpu][cpuid]") {
+    const auto v2 = CpuModel::create("verdigris-v2").value();
+    const auto v3 = CpuModel::create("verdigris-v3-amd").value();
+    CHECK(v2.has(CpuFlag::SSE4_2));
+    CHECK_FALSE(v2.has(CpuFlag::AVX));
+    CHECK(v3.has(CpuFlag::AVX2));
+    CHECK(v3.has(CpuFlag::TOPOEXT));
+    CHECK_FALSE(v3.has(CpuFlag::ARCH_CAPABILITIES));
+    for (const CpuFlag flag : {CpuFlag::VMX, CpuFlag::SVM, CpuFlag::MONITOR, CpuFlag::RDRAND, CpuFlag::RDSEED}) {
+        CHECK_FALSE(v2.has(flag));
+        CHECK_FALSE(v3.has(flag));
+    }
+    const auto changed = CpuModel::create("verdigris-v3,-avx2,+rdrand").value();
+    CHECK_FALSE(changed.has(CpuFlag::AVX2));
+    CHECK(changed.has(CpuFlag::RDRAND));
+    CHECK((changed.leaf(1, 0).ecx & 1u << 30) != 0);
+    CHECK((changed.leaf(7, 0).ebx & 1u << 5) == 0);
+}
+
+TEST_CASE("cpuid: unknown models and features are explained", "[cpu][cpuid]") {
+    const auto model = CpuModel::create("verdigris-v4");
+    REQUIRE_FALSE(model);
+    CHECK(model.error().code == Error::Code::Usage);
+    CHECK(model.error().text.find("verdigris-v2") != std::string::npos);
+    const auto feature = CpuModel::create("verdigris-v2,+avx3");
+    REQUIRE_FALSE(feature);
+    CHECK(feature.error().text.find("'avx'") != std::string::npos);
+    CHECK_FALSE(CpuModel::create("verdigris-v2,avx"));
+    CHECK_FALSE(CpuModel::create(""));
+}
+
+TEST_CASE("cpuid: every feature of the instruction table follows a CPUID bit", "[cpu][cpuid]") {
+    // With everything switched on, a Feature that stays off has no row in cpuid_bits.def.
+    std::string spec = "verdigris-v3";
+    for (const char* name : {"vmx", "svm", "monitor", "rdrand", "rdseed", "pku", "sse4a"}) spec += std::string(",+") + name;
+    spec += ",+vaes,+vpclmul,+gfni";
+    const auto model = CpuModel::create(spec);
+    if (!model) return;  // the host lacks one of them
+    for (unsigned i = 0; i < static_cast<unsigned>(Feature::Count); ++i) {
+        const auto feature = static_cast<Feature>(i);
+        const std::string_view name = feature_name(feature);
+        if (name == "Hypervisor" || name == "Gib1" || name == "CmpxchgMisc") continue;  // not about instructions
+        INFO(name);
+        CHECK(model->has(feature));
+    }
+}
+
+TEST_CASE("cpuid: dynamic bits follow the processor's state", "[cpu][cpuid]") {
+    test::TestVp t("verdigris-v3", 0x200000);
+    Vp& vp = *t.vp;
+    vp.reset();
+    CHECK((cpuid(vp, 1, 0).ecx & 1u << 27) == 0);
+    vp.state().cr4 |= cr4::OSXSAVE;
+    CHECK((cpuid(vp, 1, 0).ecx & 1u << 27) != 0);
+    CHECK(cpuid(vp, 0xd, 0).ebx == 576);
+    vp.state().xcr0 = 7;
+    CHECK(cpuid(vp, 0xd, 0).ebx == 832);
+    CHECK(cpuid(vp, 0xd, 1).ebx == 832);
+    CHECK(cpuid(vp, 0xd, 0).eax == 7);
+    CHECK((cpuid(vp, 1, 0).edx & 1u << 9) != 0);
+    REQUIRE(vp.apic().write_base(0xfee00000));
+    CHECK((cpuid(vp, 1, 0).edx & 1u << 9) == 0);
+    CHECK(cpuid(vp, 0x40000000, 0) == CpuidRegs{});
+    CHECK(cpuid(vp, 0x12345678, 0) == cpuid(vp, 0x1f, 0));
+    CHECK((cpuid(vp, 1, 0).ecx & 1u << 31) == 0);
+    CHECK(cpuid(vp, 0xa, 0) == CpuidRegs{});
+    CHECK(cpuid(vp, 0x15, 0) == CpuidRegs{1, 1, 1000000000, 0});
+    test::TestVp amd("verdigris-v3-amd", 0x200000);
+    CHECK(cpuid(*amd.vp, 0x12345678, 0) == CpuidRegs{});
+    CHECK(cpuid(*amd.vp, 0, 0).ebx == 0x68747541);
+}
+
+TEST_CASE("vp: reset and INIT values are the manual's", "[cpu][system]") {
+    test::TestVp t("verdigris-v2", 0x200000);
+    Vp& vp = *t.vp;
+    VpState& s = vp.state();
+    vp.reset();
+    CHECK(s.rip == 0xfff0);
+    CHECK(s.segment(Seg::CS).base == 0xffff0000);
+    CHECK(s.segment(Seg::CS).selector == 0xf000);
+    CHECK(s.rflags == 2);
+    CHECK(s.cr0 == 0x60000010);
+    CHECK(s.dr[6] == 0xffff0ff0);
+    CHECK(s.dr[7] == 0x400);
+    CHECK(s.gpr[RDX] == 0x000c06f2);
+    CHECK(s.x87.fcw == 0x40);
+    CHECK(s.mxcsr == 0x1f80);
+    CHECK(s.pat == 0x0007040600070406);
+    CHECK(s.apic_base == 0xfee00900);
+    s.cr0 = cr0::PE | cr0::ET;
+    s.lstar = 0x1234;
+    s.x87.fcw = 0x37f;
+    s.cr3 = 0x1000;
+    vp.init();
+    CHECK(s.cr0 == 0x10);
+    CHECK(s.cr3 == 0);
+    CHECK(s.lstar == 0x1234);
+    CHECK(s.x87.fcw == 0x37f);
+}
+
+TEST_CASE("vp: shorten_slice keeps the present and never moves into the past", "[cpu][system]") {
+    test::TestVp t("verdigris-v2", 0x200000);
+    Vp& vp = *t.vp;
+    vp.begin_slice(100, 200);
+    vp.state().budget -= 30;
+    CHECK(vp.now() == 130);
+    vp.shorten_slice(150);
+    CHECK(vp.now() == 130);
+    CHECK(vp.state().budget == 20);
+    vp.shorten_slice(180);
+    CHECK(vp.state().budget == 20);
+    vp.shorten_slice(5);
+    CHECK(vp.state().budget == 0);
+    CHECK(vp.now() == 130);
+}
+
+TEST_CASE("vp: equal state prints and hashes alike after a round through the field list", "[cpu][system]") {
+    test::TestVp a("verdigris-v2", 0x200000), b("verdigris-v2", 0x200000);
+    a.vp->reset();
+    b.vp->reset();
+    StateHasher ha, hb;
+    a.vp->fields(ha);
+    b.vp->fields(hb);
+    CHECK(ha.digest() == hb.digest());
+    b.vp->state().lstar = 1;
+    StateHasher hc;
+    b.vp->fields(hc);
+    CHECK(ha.digest() != hc.digest());
+}
