@@ -102,8 +102,9 @@ bool execute_one(Vp& vp, Interp& in, VpState& s) {
             break;
         case Exec::Repeat: break;
         case Exec::Fault: {
-            const bool goes_on = in.deliver_fault(length);
             vp.settle_accesses(false);
+            const bool goes_on = in.deliver_fault(length);
+            vp.settle_accesses(goes_on);  // what the delivery itself pushed
             return goes_on;
         }
         case Exec::Leave: vp.settle_accesses(false); return false;

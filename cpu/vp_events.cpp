@@ -90,6 +90,7 @@ Exec Vp::deliver_debug(u64 dr6_bits) {
     fault.vector = kDebug;
     fault.dr6_bits = dr6_bits;
     (void)deliver(fault, state_->rip);
+    settle_accesses(false);  // a watched stack of the #DB handler would trap for ever (CVE-2015-8104)
     return leaving_ ? Exec::Leave : Exec::Resync;
 }
 
@@ -130,6 +131,7 @@ Exec Vp::take_event() {
             s.nmi_blocked = 0;
             return Exec::Leave;
         }
+        settle_accesses(true);
         return Exec::Resync;
     }
     if (shadow == 0 && external_interrupt_due()) {
@@ -148,6 +150,7 @@ Exec Vp::take_event() {
             s.acknowledged = 1;
             return Exec::Leave;
         }
+        settle_accesses(true);
         return Exec::Resync;
     }
     u64 dr6_bits = 0;
