@@ -95,12 +95,12 @@ Result<void> ChildMachine::attach_disks() {
         auto device = devices::open_image(options);
         if (!device) return Unexpected{device.error().in(disk.at.text())};
         auto& taken = used[disk.controller];
-        u32 lun = disk.lun;
+        u32 lun = disk.lun.value_or(0);
         const auto slot = [&](u32 candidate) { return disk.target * 256 + candidate; };
         const auto is_taken = [&](u32 candidate) {
             return std::find(taken.begin(), taken.end(), slot(candidate)) != taken.end();
         };
-        if (!disk.lun_given) {
+        if (!disk.lun) {
             while (is_taken(lun)) ++lun;
         }
         if (is_taken(lun)) {

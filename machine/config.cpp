@@ -109,6 +109,12 @@ class Loader {
         }
         return true;
     }
+    bool operator()(std::string_view key, std::optional<u32>& out, std::string_view doc, u64 low, u64 high) {
+        u32 value = 0;
+        if (!(*this)(key, value, doc, low, high)) return false;
+        out = value;
+        return true;
+    }
     bool operator()(std::string_view key, ByteSize& out, std::string_view) {
         return unit(key, out, parse_byte_size);
     }
@@ -227,30 +233,40 @@ class Loader {
     toml::node* last_ = nullptr;
 };
 
+/// A TOML string. JSON's escapes are TOML's, but for DEL, which TOML wants escaped; bytes that are not UTF-8 become U+FFFD.
+std::string toml_string(const std::string& value) {
+    std::string text = nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    for (std::size_t at = 0; (at = text.find('\x7f', at)) != std::string::npos;) text.replace(at, 1, "\\u007F");
+    return text;
+}
+
 /// Prints a section as TOML.
 class Shower {
   public:
     explicit Shower(std::string prefix = "") : prefix_(std::move(prefix)) {}
 
-    bool operator()(std::string_view key, std::string& value, std::string_view) {
-        if (!value.empty()) line(key, quoted(value));
-        return true;
+    /// Empty ones too: an empty string need not be the default.
+    bool operator()(std::string_view key, std::string& value, std::string_view) { return line(key, toml_string(value)); }
+    bool operator()(std::string_view key, std::optional<u32>& value, std::string_view, u64, u64) {
+        return value && line(key, fmt::format("{}", *value));
     }
     bool operator()(std::string_view key, bool& value, std::string_view) { return line(key, value ? "true" : "false"); }
     bool operator()(std::string_view key, u32& value, std::string_view, u64 = 0, u64 = 0) {
         return line(key, fmt::format("{}", value));
     }
-    bool operator()(std::string_view key, ByteSize& value, std::string_view) { return line(key, quoted(to_string(value))); }
-    bool operator()(std::string_view key, Duration& value, std::string_view) { return line(key, quoted(to_string(value))); }
+    bool operator()(std::string_view key, ByteSize& value, std::string_view) { return line(key, toml_string(to_string(value))); }
+    bool operator()(std::string_view key, Duration& value, std::string_view) { return line(key, toml_string(to_string(value))); }
     bool operator()(std::string_view key, std::vector<std::string>& value, std::string_view) {
         std::vector<std::string> parts;
-        for (const std::string& each : value) parts.push_back(quoted(each));
+        for (const std::string& each : value) parts.push_back(toml_string(each));
         return line(key, fmt::format("[{}]", fmt::join(parts, ", ")));
     }
     bool choice(std::string_view key, std::string& value, std::initializer_list<std::string_view>, std::string_view doc) {
         return (*this)(key, value, doc);
     }
-    bool path(std::string_view key, std::string& value, std::string_view doc) { return (*this)(key, value, doc); }
+    bool path(std::string_view key, std::string& value, std::string_view doc) {
+        return !value.empty() && (*this)(key, value, doc);
+    }
     template <class Section>
     void table(std::string_view key, Section& section, std::string_view) {
         nested(fmt::format("[{}{}]", prefix_, key), key, section);
@@ -266,7 +282,6 @@ class Shower {
     [[nodiscard]] std::string text() const { return lines_ + tables_; }
 
   private:
-    static std::string quoted(const std::string& value) { return nlohmann::json(value).dump(); }
     bool line(std::string_view key, const std::string& value) {
         lines_ += fmt::format("{} = {}\n", key, value);
         return true;
@@ -292,6 +307,9 @@ class Schema {
     }
     bool operator()(std::string_view key, u32& value, std::string_view doc, u64 low = 0, u64 high = 0xffffffff) {
         return add(key, {{"type", "integer"}, {"minimum", low}, {"maximum", high}, {"default", value}}, doc);
+    }
+    bool operator()(std::string_view key, std::optional<u32>&, std::string_view doc, u64 low, u64 high) {
+        return add(key, {{"type", "integer"}, {"minimum", low}, {"maximum", high}}, doc);
     }
     bool operator()(std::string_view key, ByteSize& value, std::string_view doc) {
         return add(key, {{"type", "string"}, {"pattern", "^[0-9]+ ?(B|KiB|MiB|GiB|TiB)$"}, {"default", to_string(value)}}, doc);
@@ -345,7 +363,7 @@ Result<void> apply_override(toml::table& root, const Override& setting) {
         return fail(Error::Code::Usage, fmt::format("-s {}={}: {}", key, text, why));
     };
     toml::parse_result parsed = toml::parse(fmt::format("v = {}", text));
-    if (!parsed) parsed = toml::parse(fmt::format("v = {}", nlohmann::json(text).dump()));
+    if (!parsed) parsed = toml::parse(fmt::format("v = {}", toml_string(text)));
     if (!parsed) return bad("not a value");
 
     toml::table* table = &root;

@@ -82,8 +82,8 @@ struct BootSection {
 
 struct DiskSection {
     std::string bus = "vmbus", image, overlay, format = "auto", write = "overlay";
-    u32 controller = 0, target = 0, lun = 0;
-    bool lun_given = false;
+    u32 controller = 0, target = 0;
+    std::optional<u32> lun;
     Location at;
 
     template <class V>
@@ -95,7 +95,7 @@ struct DiskSection {
         v.choice("write", write, {"overlay", "direct", "none"}, "where writes go");
         v("controller", controller, "SCSI controller", 0, 3);
         v("target", target, "SCSI target", 0, 1);
-        lun_given = v("lun", lun, "SCSI logical unit; left out: the next free one", 0, 63);
+        v("lun", lun, "SCSI logical unit; left out: the next free one", 0, 63);
     }
 };
 

@@ -56,7 +56,7 @@ guest_time = "120 s"
     REQUIRE(config->children[0].disks.size() == 2);
     CHECK(config->children[0].disks[0].image == "/abs/root.vhd");
     CHECK(config->children[0].disks[0].overlay == "/dir/root.ovl");
-    CHECK(!config->children[0].disks[0].lun_given);
+    CHECK(!config->children[0].disks[0].lun);
     CHECK(config->children[0].disks[1].lun == 7);
     CHECK(config->children[0].disks[1].at.line == 15);
     CHECK(config->devices.isa_debug_exit == 0xf4);
@@ -107,6 +107,25 @@ TEST_CASE("config: what is shown loads to the same description", "[machine][conf
     CHECK(again->children[0].name == "q\"x");
     CHECK(again->test->expect[0] == "a\\d+");
     CHECK(again->test->wall_time.ns == 90'000'000'000);
+}
+
+TEST_CASE("config: what is shown keeps left-out units, empty and odd strings", "[machine][config]") {
+    auto config = parse("[machine]\ncpu = \"\"\n[hypervisor]\n[[child]]\nname = \"a\\u007Fb\\u0000\"\n"
+                        "[[child.disk]]\nimage = \"/i\"\n[[child.disk]]\nimage = \"/j\"\n");
+    REQUIRE(config);
+    const std::string shown = show_config(*config);
+    auto again = parse(shown);
+    REQUIRE(again);
+    CHECK(show_config(*again) == shown);
+    CHECK(again->machine.cpu.empty());
+    CHECK(again->children[0].name == std::string_view("a\x7f" "b\0", 4));
+    CHECK(!again->children[0].disks[1].lun);
+}
+
+TEST_CASE("config: an override that is not UTF-8 is taken with replacements", "[machine][config]") {
+    auto config = parse("", {{"child.0.name", "\xff"}});
+    REQUIRE(config);
+    CHECK(config->children[0].name == "\xef\xbf\xbd");
 }
 
 TEST_CASE("config: the schema describes every section", "[machine][config]") {
