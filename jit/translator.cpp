@@ -304,6 +304,14 @@ bool Translator::needs_flags() const {
         default:
             break;
     }
+    if (row_->has(cpu::attr::MayKeepFlags)) {
+        // A shift by zero leaves them as they were.
+        const cpu::Operand& count = cur_->operands[cur_->operand_count - 1];
+        const u64 mask = cur_->operands[0].size == 8 ? 63 : 31;
+        if (count.kind != cpu::OperandKind::Implicit1 && (count.kind != cpu::OperandKind::Imm || (cur_->imm & mask) == 0)) {
+            return true;
+        }
+    }
     const u64 touched = (row_->flags_written | row_->flags_undefined) & kStatusFlags;
     return (row_->flags_read & kStatusFlags) != 0 || (touched != 0 && touched != kStatusFlags);
 }
