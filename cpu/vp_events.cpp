@@ -128,10 +128,10 @@ Exec Vp::take_event() {
         Fault nmi;
         nmi.vector = kNmi;
         nmi.type = EventType::Nmi;
-        s.nmi_pending = 0;
+        --s.nmi_pending;
         s.nmi_blocked = 1;
         if (!deliver(nmi, s.rip) && leaving_) {
-            s.nmi_pending = 1;
+            ++s.nmi_pending;
             s.nmi_blocked = 0;
             return Exec::Leave;
         }
@@ -179,7 +179,12 @@ void Vp::request_single_step() {
     state_->pending_dr6 |= kDr6SingleStep;
 }
 
-void Vp::request_nmi() { state_->nmi_pending = 1; }
+void Vp::request_nmi() {
+    // One NMI is latched while another is being handled. A processor whose slice is over would have taken the first
+    // already, so that a second one that comes meanwhile is not lost.
+    const u8 limit = state_->nmi_blocked != 0 ? 1 : 2;
+    if (state_->nmi_pending < limit) ++state_->nmi_pending;
+}
 void Vp::request_init() {
     state_->init_pending = 1;
     state_->sipi_pending = 0;  // an earlier SIPI is void

@@ -223,3 +223,17 @@ TEST_CASE("events: an NMI waits for the instruction after STI", "[cpu][events]")
     CHECK(t.faulted() == kNmi);
     CHECK(t.frame().rip == kCode + 2);
 }
+
+TEST_CASE("events: two NMIs that come between two slices are both taken", "[cpu][events]") {
+    TestVp t;
+    t.enter_long_mode(0);
+    VpState& s = t.vp->state();
+    s.gpr[RSP] = TestVp::kHandlerStack;
+    for (int i = 0; i < 3; ++i) t.vp->request_nmi();
+    CHECK(s.nmi_pending == 2);
+    (void)t.vp->take_event();
+    CHECK(s.nmi_blocked == 1);
+    CHECK(s.nmi_pending == 1);  // latched until IRET
+    t.vp->request_nmi();
+    CHECK(s.nmi_pending == 1);
+}
