@@ -40,6 +40,12 @@ class EventQueue {
     /// The scheduler's ear: called with the time whenever a timer is armed, so that a running slice can be cut short.
     void on_arm(std::function<void(VTime when)> observer) { observer_ = std::move(observer); }
 
+    /// Ends the running slice at the next instruction boundary, so that another processor sees at once what this one
+    /// did to it. Nothing outside a slice.
+    void end_slice() {
+        if (observer_) observer_(0);
+    }
+
     [[nodiscard]] VTime now() const { return clock_.now(); }
     [[nodiscard]] const Clock& clock() const { return clock_; }
     void fields(StateVisitor& v);

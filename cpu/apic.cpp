@@ -87,6 +87,7 @@ void Apic::clear_registers() {
     isr_ = tmr_ = irr_ = {};
     lvt_.fill(kLvtMasked);
     count_start_ = 0;
+    counting_ = false;
     pending_ = -1;
     events_.cancel(timer_);
     vp_.state().tsc_deadline = 0;
@@ -215,6 +216,7 @@ void Apic::accept(u8 vector, bool level) {
 }
 
 void Apic::accept(const InterruptMessage& message) {
+    events_.end_slice();  // the sender may be another processor in the middle of its slice
     switch (message.mode) {
         case DeliveryMode::Fixed:
         case DeliveryMode::LowestPriority: accept(message.vector, message.level); break;
@@ -271,7 +273,7 @@ u32 Apic::divisor() const {
 }
 
 u32 Apic::current_count() const {
-    if (initial_count_ == 0 || timer_mode() == kModeDeadline) return 0;
+    if (!counting_ || timer_mode() == kModeDeadline) return 0;
     const auto elapsed = static_cast<s64>(events_.now() - count_start_);
     const u64 ticks = elapsed < 0 ? 0 : static_cast<u64>(elapsed) / divisor();
     if (timer_mode() == kModePeriodic) return static_cast<u32>(initial_count_ - ticks % initial_count_);
@@ -299,7 +301,8 @@ void Apic::timer_fired(VTime due) {
     const u32 lvt = lvt_[kTimerIndex];
     if (timer_mode() == kModeDeadline) vp_.state().tsc_deadline = 0;
     if ((lvt & kLvtMasked) == 0) accept(static_cast<u8>(lvt), false);
-    if (timer_mode() != kModePeriodic || initial_count_ == 0) return;
+    if (timer_mode() != kModePeriodic) counting_ = false;
+    if (!counting_) return;
     const VTime period = u64{initial_count_} * divisor();
     VTime step = std::max(period, kMinPeriod / period * period);
     const VTime now = events_.now();
@@ -327,16 +330,20 @@ void Apic::write_lvt(unsigned index, u32 value) {
     if (index == kTimerIndex && !vp_.model().has(CpuFlag::TSC_DEADLINE)) writable &= ~(1u << 18);
     value &= writable;
     if (!software_enabled()) value |= kLvtMasked;
-    const u32 old_mode = timer_mode();
+    const u32 old_mode = timer_mode(), left = current_count();
     lvt_[index] = value;
     if (index != kTimerIndex || old_mode == timer_mode()) return;
     if (old_mode == kModeDeadline || timer_mode() == kModeDeadline) {
         // SDM "TSC-Deadline Mode": switching in or out disarms the timer.
         vp_.state().tsc_deadline = 0;
         initial_count_ = 0;
+        counting_ = false;
         events_.cancel(timer_);
-    } else if (current_count() != 0) {
+    } else if (left != 0) {
+        count_start_ = events_.now() - u64{initial_count_ - left} * divisor();
         arm_counter();
+    } else {
+        counting_ = false;  // a counter that reached zero stays there until the initial count is written again
     }
 }
 
@@ -392,6 +399,7 @@ void Apic::write_register(u32 reg, u32 value) {
         case kInitialCount:
             if (timer_mode() == kModeDeadline) break;
             initial_count_ = value;
+            counting_ = value != 0;
             count_start_ = events_.now();
             arm_counter();
             break;
@@ -474,6 +482,7 @@ void Apic::fields(StateVisitor& v) {
     v("lvt", lvt_);
     v("initial_count", initial_count_);
     v("divide", divide_);
+    v("counting", counting_);
     v("count_start", count_start_);
     v("auto_eoi", auto_eoi_);
     if (v.loading()) recompute();

@@ -138,6 +138,7 @@ class Apic {
     std::array<u32, 8> isr_{}, tmr_{}, irr_{};
     std::array<u32, 7> lvt_{};  ///< CMCI, timer, thermal, perfmon, LINT0, LINT1, error
     u32 initial_count_ = 0, divide_ = 0;
+    bool counting_ = false;  ///< the counter has not reached zero for good: one-shot runs out, a new count starts it
     VTime count_start_ = 0;
     int pending_ = -1;  ///< cache of pending_vector()
     std::array<bool, 256> auto_eoi_{};

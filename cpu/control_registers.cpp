@@ -101,7 +101,7 @@ Exec write_efer(Vp& vp, u64 value) {
     u64 allowed = efer::LMA;
     if (model.has(CpuFlag::SYSCALL)) allowed |= efer::SCE;
     if (model.has(CpuFlag::LM)) allowed |= efer::LME;
-    if (model.has(CpuFlag::NX)) allowed |= efer::NXE;
+    if (model.has(CpuFlag::NX) && (s.misc_enable & misc_enable::XdDisable) == 0) allowed |= efer::NXE;
     if (model.has(CpuFlag::SVM)) allowed |= efer::SVME;
     if (model.has(CpuFlag::FFXSR)) allowed |= efer::FFXSR;
     if (model.has(CpuFlag::AUTOMATIC_IBRS)) allowed |= kEferAutoIbrs;

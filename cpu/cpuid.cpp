@@ -11,6 +11,7 @@ namespace vg::cpu {
 namespace {
 
 constexpr u32 kXsaveHeaderEnd = 576;
+constexpr u32 kLimitedMaxLeaf = 2;  // what IA32_MISC_ENABLE "Limit CPUID Maxval" leaves
 
 /// One package of single-threaded cores: the low bits of the APIC id number the cores.
 u32 core_count(const Vp& vp) { return std::max<u32>(1, static_cast<u32>(vp.apic_bus().apics().size())); }
@@ -68,6 +69,7 @@ CpuidRegs extended(const Vp& vp, u32 leaf, CpuidRegs regs) {
         case 0x80000001:
             // SDM: "This feature flag is always enumerated as 0 outside 64-bit mode."
             if (intel && vp.code_mode() != CodeMode::Bits64) regs.edx &= ~(1u << 11);
+            if ((vp.state().misc_enable & misc_enable::XdDisable) != 0) regs.edx &= ~(1u << 20);
             if (!intel && count > 1) regs.ecx |= 1u << 1;  // CmpLegacy
             if (!intel && !vp.apic().enabled()) regs.edx &= ~(1u << 9);
             break;
@@ -96,15 +98,18 @@ CpuidRegs cpuid(const Vp& vp, u32 leaf, u32 subleaf) {
     const CpuModel& model = vp.model();
     if (leaf >= 0x40000000 && leaf <= 0x400000ff) return {};
     const bool is_extended = leaf >= 0x80000000;
-    if (leaf > (is_extended ? model.max_extended_leaf() : model.max_leaf())) {
+    const bool limited = (vp.state().misc_enable & misc_enable::LimitCpuid) != 0;
+    const u32 max_basic = limited ? kLimitedMaxLeaf : model.max_leaf();
+    if (leaf > (is_extended ? model.max_extended_leaf() : max_basic)) {
         // SDM: beyond the maximum, "the data for the highest basic information leaf is returned"; AMD returns zeros.
         if (model.vendor() == Vendor::Amd) return {};
-        leaf = model.max_leaf();
+        leaf = max_basic;
     }
     const bool indexed = leaf == 4 || leaf == 7 || leaf == 0xb || leaf == 0xd || leaf == 0x1f || leaf == 0x8000001d;
     const CpuidRegs regs = model.leaf(leaf, indexed ? subleaf : 0);
     if (leaf >= 0x80000000) return extended(vp, leaf, regs);
     switch (leaf) {
+        case 0: return {max_basic, regs.ebx, regs.ecx, regs.edx};
         case 1: return basic_features(vp, regs);
         case 4: return cache_leaf(vp, regs, true);
         case 7: {

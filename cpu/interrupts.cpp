@@ -226,6 +226,12 @@ class Delivery {
 
 /// What an exception leaves behind before its handler is entered.
 void note_cause(VpState& s, const Fault& fault) {
+    // One #DB reports every condition that is due: a trap held back by MOV SS comes with general detect or ICEBP.
+    if (fault.vector == kDebug && is_exception(fault) && s.debug_pending != 0) {
+        s.dr[6] |= s.pending_dr6;
+        s.debug_pending = 0;
+        s.pending_dr6 = 0;
+    }
     if (fault.type != EventType::HardException) return;
     if (fault.vector == kPageFault) s.cr2 = fault.cr2;
     if (fault.vector == kDebug) {

@@ -71,6 +71,11 @@ bool LinearMemory::misaligned(u64 address, u32 size, As as) const {
     return (address & (alignment_of(size) - 1)) != 0;
 }
 
+/// An access that was done, for the data breakpoints. Implicit accesses are not compared.
+inline void LinearMemory::watch(u64 address, u32 size, bool write, As as) {
+    if ((vp_.state().dr[7] & 0xff) != 0 && as == As::Current) [[unlikely]] vp_.note_access(address, size, write);
+}
+
 /// Canonical address and alignment; makes the address a 32-bit one outside 4-level paging.
 bool LinearMemory::check(u64& address, u32 size, As as, bool stack) {
     VG_ASSERT(size >= 1 && size <= kMaxSize);
@@ -239,6 +244,7 @@ bool LinearMemory::read(u64 address, void* out, u32 size, As as, bool stack) {
     if (!crosses_page(address, size) && privilege(as) == tlb.privilege() && !misaligned(address, size, as)) [[likely]] {
         if (const u8* host = tlb.find_read(address)) {
             copy(out, host, size);
+            watch(address, size, false, as);
             return true;
         }
     }
@@ -252,6 +258,7 @@ bool LinearMemory::read(u64 address, void* out, u32 size, As as, bool stack) {
         offset += pieces.piece[i].size;
     }
     copy(out, data, size);
+    watch(address, size, false, as);
     return true;
 }
 
@@ -260,6 +267,7 @@ bool LinearMemory::write(u64 address, const void* data, u32 size, As as, bool st
     if (!crosses_page(address, size) && privilege(as) == tlb.privilege() && !misaligned(address, size, as)) [[likely]] {
         if (u8* host = tlb.find_write(address)) {
             copy(host, data, size);
+            watch(address, size, true, as);
             return true;
         }
     }
@@ -274,6 +282,7 @@ bool LinearMemory::write(u64 address, const void* data, u32 size, As as, bool st
             if (!write_piece(piece, from + (i == 0 ? 0 : pieces.piece[0].size), privilege(as))) return false;
         }
     }
+    watch(address, size, true, as);
     return true;
 }
 
@@ -287,11 +296,15 @@ u8* LinearMemory::direct(u64 address, u32 size, bool for_write, As as, bool stac
     mmu::Tlb& tlb = vp_.tlb();
     direct_failed_ = false;
     if (!crosses_page(address, size) && privilege(as) == tlb.privilege() && !misaligned(address, size, as)) [[likely]] {
-        if (u8* host = for_write ? tlb.find_write(address) : tlb.find_read(address)) return host;
+        if (u8* host = for_write ? tlb.find_write(address) : tlb.find_read(address)) {
+            watch(address, size, for_write, as);
+            return host;
+        }
     }
     Pieces pieces;
     direct_failed_ = !locate(address, size, for_write ? Access::Write : Access::Read, as, stack, pieces);
     if (direct_failed_ || pieces.count != 1 || pieces.piece[0].kind != Piece::Kind::Host) return nullptr;
+    watch(address, size, for_write, as);
     return pieces.piece[0].host;
 }
 

@@ -53,6 +53,7 @@ class LinearMemory {
     struct Pieces;
     [[nodiscard]] mmu::Privilege privilege(As as) const;
     [[nodiscard]] bool misaligned(u64 address, u32 size, As as) const;
+    void watch(u64 address, u32 size, bool write, As as);
     [[nodiscard]] bool check(u64& address, u32 size, As as, bool stack);
     [[nodiscard]] bool locate(u64 address, u32 size, mmu::Access access, As as, bool stack, Pieces& out);
     [[nodiscard]] bool locate_page(u64 address, u32 size, mmu::Access access, mmu::Privilege privilege, Piece& out);

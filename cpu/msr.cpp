@@ -102,10 +102,18 @@ bool read_MISC_ENABLE(Vp& vp, u32, u64& value) {
     return true;
 }
 bool write_MISC_ENABLE(Vp& vp, u32, u64 value) {
-    constexpr u64 kWritable = 1 | 1 << 3 | 1 << 16 | 1 << 18 | 1 << 23;
+    // Fast strings, thermal control, SpeedStep, MONITOR, xTPR. BTS and PEBS unavailable and the counters' bit are read-only.
+    constexpr u64 kPlain = 1 | 1 << 3 | 1 << 16 | 1 << 18 | 1 << 23, kReadOnly = 1 << 7 | 1 << 11 | 1 << 12;
+    u64 writable = kPlain | misc_enable::LimitCpuid;
+    if (vp.model().has(CpuFlag::NX)) writable |= misc_enable::XdDisable;
     u64& current = vp.state().misc_enable;
-    if (((value ^ current) & ~kWritable) != 0) return false;
-    current = value;
+    if (((value ^ current) & ~(writable | kReadOnly)) != 0) return false;
+    const u64 changed = (value ^ current) & writable;
+    current ^= changed;
+    if ((changed & misc_enable::XdDisable) != 0) {
+        vp.tlb().flush_all();
+        vp.update_context();
+    }
     return true;
 }
 
@@ -164,8 +172,12 @@ bool read_MC_BANK(Vp& vp, u32 msr, u64& value) {
     return true;
 }
 bool write_MC_BANK(Vp& vp, u32 msr, u64 value) {
-    // CTL takes anything; STATUS, ADDR and MISC can only be cleared. SDM 3B "IA32_MCi_STATUS MSRS".
-    if ((msr & 3) != 0 && value != 0) return false;
+    // SDM 3B "IA32_MCi_CTL MSRs", "IA32_MCi_STATUS MSRS". STATUS can only be cleared. DEVIATION: ADDR and MISC take
+    // anything, as on AMD and under other hypervisors, where the SDM has #GP unless the value is 0.
+    enum : u32 { Ctl, Status };
+    const bool all_or_nothing = vp.model().vendor() == Vendor::Intel;
+    if ((msr & 3) == Ctl && all_or_nothing && value != 0 && value != ~u64{0}) return false;
+    if ((msr & 3) == Status && value != 0) return false;
     vp.state().mc_bank[(msr - 0x400) / 4][msr & 3] = value;
     return true;
 }

@@ -153,8 +153,9 @@ void drop_inner_segments(Vp& vp) {
     for (const Seg seg : {Seg::ES, Seg::DS, Seg::FS, Seg::GS}) {
         SegmentReg& reg = s.segment(seg);
         const bool conforming_code = reg.s() && (reg.type() & 12) == 12;
-        if (reg.usable() && !conforming_code && reg.dpl() < vp.cpl()) reg = null_segment(0);
-        else if (!reg.usable() && !is_null(reg.selector)) reg = null_segment(0);
+        // Only the selector becomes null and the register unusable: 64-bit code goes on using the base of FS and GS.
+        const bool inner = reg.usable() && !conforming_code && reg.dpl() < vp.cpl();
+        if (inner || (!reg.usable() && !is_null(reg.selector))) reg = {reg.base, 0, 0, 0};
     }
 }
 

@@ -101,9 +101,15 @@ bool execute_one(Vp& vp, Interp& in, VpState& s) {
             --s.budget;
             break;
         case Exec::Repeat: break;
-        case Exec::Fault: return in.deliver_fault(length);
-        case Exec::Leave: return false;
+        case Exec::Fault: {
+            vp.settle_accesses(false);
+            const bool goes_on = in.deliver_fault(length);
+            vp.settle_accesses(goes_on);  // what the delivery itself pushed
+            return goes_on;
+        }
+        case Exec::Leave: vp.settle_accesses(false); return false;
     }
+    vp.settle_accesses(true);
     if ((flags_before & (flag::TF | flag::RF)) != 0) [[unlikely]] vp.boundary(flags_before, result == Exec::Repeat);
     return true;
 }

@@ -109,7 +109,7 @@ void Vp::reset_common() {
     s.cpl = 0;
     s.interrupt_shadow = s.nmi_blocked = s.nmi_pending = s.debug_pending = 0;
     s.pending_dr6 = 0;
-    s.init_pending = s.sipi_pending = s.sipi_vector = 0;
+    s.init_pending = 0;
     s.acknowledged = s.acknowledged_vector = 0;
     s.activity = index_ == 0 ? Activity::Active : Activity::WaitForSipi;
     leaving_ = false;
@@ -187,7 +187,7 @@ mmu::PagingMode Vp::paging_mode() const {
     mode.smap = (s.cr4 & cr4::SMAP) != 0;
     mode.pge = (s.cr4 & cr4::PGE) != 0;
     mode.pse = (s.cr4 & cr4::PSE) != 0;
-    mode.nxe = (s.efer & efer::NXE) != 0;
+    mode.nxe = (s.efer & efer::NXE) != 0 && (s.misc_enable & misc_enable::XdDisable) == 0;
     mode.pcide = (s.cr4 & cr4::PCIDE) != 0;
     mode.gib_pages = env_.model.has(CpuFlag::PDPE1GB);
     mode.cr3 = s.cr3;

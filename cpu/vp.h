@@ -128,6 +128,14 @@ class Vp {
     /// After an instruction completed that began with these RFLAGS, when they had TF or RF set: arms the single-step
     /// trap and ends RF. @param repeat  an iteration of a string instruction: RF ends with the last one
     void boundary(u64 flags_before, bool repeat = false);
+    /// Compares an access with the data breakpoints in DR0-3; what matches waits for the end of the instruction.
+    void note_access(u64 address, u32 size, bool write);
+    /// The instruction that made the noted accesses is over: its data breakpoints trap, or are forgotten if it faulted.
+    void settle_accesses(bool completed) {
+        if (access_dr6_ != 0) [[unlikely]] trap_accesses(completed);
+    }
+    /// A single-step trap is due at the boundary after the instruction that is executing, whatever TF was before it.
+    void request_single_step();
     /// The instruction that is executing (INT n, SYSCALL...) loses its single-step trap.
     void cancel_single_step() { skip_step_ = (state_->rflags & flag::TF) != 0; }
     /// At an instruction boundary: clears shadows, delivers at most one pending event, wakes from HLT.
@@ -153,6 +161,7 @@ class Vp {
     Exec start_from_sipi();
     Exec deliver_debug(u64 dr6_bits);
     void reset_common();
+    void trap_accesses(bool completed);
     bool shut_down();
 
     VpEnvironment env_;
@@ -170,6 +179,7 @@ class Vp {
     bool leaving_ = false;
     bool external_line_ = false;
     bool skip_step_ = false;
+    u64 access_dr6_ = 0;  ///< DR6 bits of data breakpoints met by the instruction that is executing
 };
 
 }  // namespace vg::cpu

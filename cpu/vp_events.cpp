@@ -29,6 +29,31 @@ bool Vp::breakpoint_at_rip(u64& dr6_bits) const {
     return hit;
 }
 
+void Vp::note_access(u64 address, u32 size, bool write) {
+    constexpr u64 kOnWrite = 1, kOnAccess = 3;  // 0 is execution, 2 I/O
+    constexpr u32 kLengths[] = {1, 2, 8, 4};
+    const VpState& s = *state_;
+    u64 dr6_bits = 0;
+    bool hit = false;
+    for (unsigned i = 0; i < 4; ++i) {
+        const u64 kind = bits(s.dr[7], 17 + 4 * i, 16 + 4 * i);
+        if (kind != kOnAccess && !(kind == kOnWrite && write)) continue;
+        const u32 length = kLengths[bits(s.dr[7], 19 + 4 * i, 18 + 4 * i)];
+        const u64 first = s.dr[i] & ~u64{length - 1};
+        if (address - first >= length && first - address >= size) continue;
+        dr6_bits |= u64{1} << i;
+        hit |= bits(s.dr[7], 2 * i + 1, 2 * i) != 0;
+    }
+    if (hit) access_dr6_ |= dr6_bits;
+}
+
+void Vp::trap_accesses(bool completed) {
+    const u64 dr6_bits = std::exchange(access_dr6_, 0);
+    if (!completed) return;
+    state_->debug_pending = 1;
+    state_->pending_dr6 |= dr6_bits;
+}
+
 bool Vp::external_interrupt_due() const {
     const VpState& s = *state_;
     if (s.acknowledged != 0) return true;
@@ -65,6 +90,7 @@ Exec Vp::deliver_debug(u64 dr6_bits) {
     fault.vector = kDebug;
     fault.dr6_bits = dr6_bits;
     (void)deliver(fault, state_->rip);
+    settle_accesses(false);  // a watched stack of the #DB handler would trap for ever (CVE-2015-8104)
     return leaving_ ? Exec::Leave : Exec::Resync;
 }
 
@@ -72,7 +98,11 @@ Exec Vp::take_event() {
     VpState& s = *state_;
     leaving_ = false;
     if (s.init_pending != 0) {
+        // A SIPI that arrived behind the INIT, before this processor looked, still starts it.
+        const u8 sipi_pending = s.sipi_pending, sipi_vector = s.sipi_vector;
         init();
+        s.sipi_pending = sipi_pending;
+        s.sipi_vector = sipi_vector;
         return Exec::Resync;
     }
     if (s.activity == Activity::WaitForSipi) return s.sipi_pending != 0 ? start_from_sipi() : Exec::Next;
@@ -93,7 +123,8 @@ Exec Vp::take_event() {
         }
         return result;
     }
-    if (s.nmi_pending != 0 && s.nmi_blocked == 0) {
+    // SDM 3A "Masking Maskable Hardware Interrupts" leaves it open whether STI holds back an NMI too; processors do.
+    if (shadow == 0 && s.nmi_pending != 0 && s.nmi_blocked == 0) {
         Fault nmi;
         nmi.vector = kNmi;
         nmi.type = EventType::Nmi;
@@ -104,6 +135,7 @@ Exec Vp::take_event() {
             s.nmi_blocked = 0;
             return Exec::Leave;
         }
+        settle_accesses(true);
         return Exec::Resync;
     }
     if (shadow == 0 && external_interrupt_due()) {
@@ -122,6 +154,7 @@ Exec Vp::take_event() {
             s.acknowledged = 1;
             return Exec::Leave;
         }
+        settle_accesses(true);
         return Exec::Resync;
     }
     u64 dr6_bits = 0;
@@ -133,14 +166,24 @@ void Vp::boundary(u64 flags_before, bool repeat) {
     VpState& s = *state_;
     if ((flags_before & flag::RF) != 0 && !repeat) s.rflags &= ~flag::RF;
     const bool skip = std::exchange(skip_step_, false);
-    if ((flags_before & flag::TF) != 0 && !skip) {
+    // SDM 3B "Single-Step Exception Condition": after MOV SS and POP SS no single-step trap is generated; the next
+    // instruction makes its own.
+    if ((flags_before & flag::TF) != 0 && !skip && s.interrupt_shadow != kShadowMovSs) {
         s.debug_pending = 1;
         s.pending_dr6 |= kDr6SingleStep;
     }
 }
 
+void Vp::request_single_step() {
+    state_->debug_pending = 1;
+    state_->pending_dr6 |= kDr6SingleStep;
+}
+
 void Vp::request_nmi() { state_->nmi_pending = 1; }
-void Vp::request_init() { state_->init_pending = 1; }
+void Vp::request_init() {
+    state_->init_pending = 1;
+    state_->sipi_pending = 0;  // an earlier SIPI is void
+}
 
 void Vp::request_sipi(u8 vector) {
     if (state_->activity != Activity::WaitForSipi && state_->init_pending == 0) return;
@@ -152,6 +195,7 @@ void Vp::set_external_line(bool level) {
     const bool rises = level && !external_line_;
     external_line_ = level;
     if (rises) apic_->lint0_asserted();
+    if (level) shorten_slice(now() + 1);
 }
 
 }  // namespace vg::cpu

@@ -23,17 +23,17 @@ struct HostMem {
 
 /// What precedes ModRM.
 struct Encoding {
-    u8 map = 0;            ///< 0 one-byte, 1: 0F, 2: 0F38, 3: 0F3A
+    u8 map = 0;  ///< 0 one-byte, 1: 0F, 2: 0F38, 3: 0F3A
     u8 opcode = 0;
-    u8 mandatory = 0;      ///< 0, 0x66, 0xf2 or 0xf3 directly before REX
-    bool size16 = false;   ///< 0x66 as operand size
+    u8 mandatory = 0;     ///< 0, 0x66, 0xf2 or 0xf3 directly before REX
+    bool size16 = false;  ///< 0x66 as operand size
     bool lock = false;
     bool w = false;
-    bool force_rex = false;///< SPL..DIL are meant
+    bool force_rex = false;  ///< SPL..DIL are meant
     // VEX
     bool vex = false;
     bool l = false;
-    u8 vvvv = 0;           ///< register number
+    u8 vvvv = 0;  ///< register number
 };
 
 /// Condition codes as in the low nibble of Jcc.

@@ -17,31 +17,31 @@ struct Block;
 struct Site {
     Block* block = nullptr;
     const cpu::Insn* insn = nullptr;  ///< the record to execute; nullptr: fetch it again
-    u32 access = 0;     ///< memory check: where the access is done once its host address is known
-    u32 next = 0;       ///< behind the instruction
-    u32 patch = 0;      ///< link: the rel32 that leads here
-    u32 stub = 0;       ///< link: the code that leaves through this site
-    u32 next_incoming = 0;  ///< link: next site in the target's list of patched links
-    Block* linked = nullptr;///< link: the block that `patch` leads to now
-    s32 rip_offset = 0; ///< RIP of the instruction (or the link's target) relative to the code page base
-    u8 index = 0;       ///< instructions of the block before this one
-    u8 size = 0;        ///< memory check: bytes
-    u8 misalignment = 0;///< memory check: address bits that must be zero
+    u32 access = 0;                   ///< memory check: where the access is done once its host address is known
+    u32 next = 0;                     ///< behind the instruction
+    u32 patch = 0;                    ///< link: the rel32 that leads here
+    u32 stub = 0;                     ///< link: the code that leaves through this site
+    u32 next_incoming = 0;            ///< link: next site in the target's list of patched links
+    Block* linked = nullptr;          ///< link: the block that `patch` leads to now
+    s32 rip_offset = 0;               ///< RIP of the instruction (or the link's target) relative to the code page base
+    u8 index = 0;                     ///< instructions of the block before this one
+    u8 size = 0;                      ///< memory check: bytes
+    u8 misalignment = 0;              ///< memory check: address bits that must be zero
     bool write = false;
-    bool sum = false;   ///< memory check: T0 wants the host address itself, not the guest address
-    bool rip_in_stash = false; ///< leaving: RIP is the value in the stash, not rip_offset
-    bool check_key = false; ///< the instruction may change what the mode key is made of
+    bool sum = false;           ///< memory check: T0 wants the host address itself, not the guest address
+    bool rip_in_stash = false;  ///< leaving: RIP is the value in the stash, not rip_offset
+    bool check_key = false;     ///< the instruction may change what the mode key is made of
 };
 
 /// One translation: straight-line guest code within one physical page, for one mode key.
 struct Block {
     Spa spa;
     u32 key = 0;
-    u32 entry = 0;           ///< arena offset
-    u16 size = 0;            ///< guest bytes
-    u8 count = 0;            ///< guest instructions
+    u32 entry = 0;  ///< arena offset
+    u16 size = 0;   ///< guest bytes
+    u8 count = 0;   ///< guest instructions
     bool valid = true;
-    u32 incoming = 0;        ///< first site linked to this block
+    u32 incoming = 0;  ///< first site linked to this block
     u32 first_site = 0, site_end = 0;
     Block* hash_next = nullptr;
     Block* page_next = nullptr;
@@ -91,7 +91,7 @@ class BlockMap {
     std::vector<Block*> heads_;
     std::unordered_map<u64, Block*> pages_;
     std::deque<Block> blocks_;
-    std::vector<Site> sites_;
+    std::deque<Site> sites_;  // references stay good while others are added
     std::deque<cpu::Insn> insns_;
 };
 

@@ -114,13 +114,17 @@ Class group(Class c, const Insn& i, u8 map, u8 opcode) {
     const unsigned digit = (i.modrm >> 3) & 7;
     if (map == 0) {
         switch (opcode) {
-            case 0x80: case 0x81: case 0x83:
+            case 0x80:
+            case 0x81:
+            case 0x83:
                 if (digit == 7) c.rm = Role::Read;
                 break;
-            case 0xc6: case 0xc7:
+            case 0xc6:
+            case 0xc7:
                 if (digit != 0) c.emit = Emit::Helper;
                 break;
-            case 0xf6: case 0xf7:
+            case 0xf6:
+            case 0xf7:
                 if (digit < 2 || digit == 4 || digit == 5) c.rm = Role::Read;
                 if (digit >= 6) c.emit = Emit::Divide;
                 break;
@@ -130,7 +134,8 @@ Class group(Class c, const Insn& i, u8 map, u8 opcode) {
                 if (digit == 6) c.emit = Emit::PushRm;
                 if (digit == 3 || digit == 5) c.emit = Emit::Helper;
                 break;
-            default: break;
+            default:
+                break;
         }
     } else if (opcode == 0xba && digit == 4) {
         c.rm = Role::Read;
@@ -153,19 +158,37 @@ Class classify_0f38(const Insn& i) {
     using enum Role;
     const u8 opcode = i.bytes[i.opcode_offset];
     switch (i.op) {
-        case cpu::Op::MOVBE: return opcode == 0xf0 ? rm(Write, Read) : rm(Read, Write);
-        case cpu::Op::CRC32: return rm(Both, Read, i[0].size, i[1].size);
-        case cpu::Op::ADCX: case cpu::Op::ADOX: return rm(Both, Read);
-        default: return classify_vector(i);
+        case cpu::Op::MOVBE:
+            return opcode == 0xf0 ? rm(Write, Read) : rm(Read, Write);
+        case cpu::Op::CRC32:
+            return rm(Both, Read, i[0].size, i[1].size);
+        case cpu::Op::ADCX:
+        case cpu::Op::ADOX:
+            return rm(Both, Read);
+        default:
+            return classify_vector(i);
     }
 }
 
 bool is_vex_gpr(cpu::Op op) {
     using cpu::Op;
     switch (op) {
-        case Op::ANDN: case Op::BEXTR: case Op::BLSI: case Op::BLSMSK: case Op::BLSR: case Op::BZHI: case Op::MULX:
-        case Op::PDEP: case Op::PEXT: case Op::RORX: case Op::SARX: case Op::SHLX: case Op::SHRX: return true;
-        default: return false;
+        case Op::ANDN:
+        case Op::BEXTR:
+        case Op::BLSI:
+        case Op::BLSMSK:
+        case Op::BLSR:
+        case Op::BZHI:
+        case Op::MULX:
+        case Op::PDEP:
+        case Op::PEXT:
+        case Op::RORX:
+        case Op::SARX:
+        case Op::SHLX:
+        case Op::SHRX:
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -174,11 +197,19 @@ bool is_vex_gpr(cpu::Op op) {
 u8 opcode_map(const Insn& i) {
     using cpu::OpcodeMap;
     switch (cpu::row(i.row).map) {
-        case OpcodeMap::One: return 0;
-        case OpcodeMap::M0F: case OpcodeMap::Vex0F: return 1;
-        case OpcodeMap::M0F38: case OpcodeMap::Vex0F38: return 2;
-        case OpcodeMap::M0F3A: case OpcodeMap::Vex0F3A: return 3;
-        case OpcodeMap::Count: break;
+        case OpcodeMap::One:
+            return 0;
+        case OpcodeMap::M0F:
+        case OpcodeMap::Vex0F:
+            return 1;
+        case OpcodeMap::M0F38:
+        case OpcodeMap::Vex0F38:
+            return 2;
+        case OpcodeMap::M0F3A:
+        case OpcodeMap::Vex0F3A:
+            return 3;
+        case OpcodeMap::Count:
+            break;
     }
     VG_UNREACHABLE();
 }
@@ -188,20 +219,32 @@ Class classify(const Insn& i) {
     if (i.vex != 0) return is_vex_gpr(i.op) ? Class{.emit = Emit::VexGpr} : classify_vector(i);
     if (r.how == cpu::How::Host) return classify_vector(i);
     switch (i.op) {
-        case cpu::Op::CLI: return {.emit = Emit::Cli};
-        case cpu::Op::CLD: case cpu::Op::STD: return {.emit = Emit::DirectionFlag};
-        case cpu::Op::PUSHFQ: return {.emit = Emit::Pushf};
-        case cpu::Op::SWAPGS: return {.emit = Emit::Swapgs};
-        case cpu::Op::LFENCE: case cpu::Op::MFENCE: case cpu::Op::SFENCE: return {.emit = Emit::Plain};
-        case cpu::Op::CMPXCHG16B: return rm(Role::None, Role::Both, 0, 16);
-        case cpu::Op::CMPXCHG8B: return rm(Role::None, Role::Both, 0, 8);
-        default: break;
+        case cpu::Op::CLI:
+            return {.emit = Emit::Cli};
+        case cpu::Op::CLD:
+        case cpu::Op::STD:
+            return {.emit = Emit::DirectionFlag};
+        case cpu::Op::PUSHFQ:
+            return {.emit = Emit::Pushf};
+        case cpu::Op::SWAPGS:
+            return {.emit = Emit::Swapgs};
+        case cpu::Op::LFENCE:
+        case cpu::Op::MFENCE:
+        case cpu::Op::SFENCE:
+            return {.emit = Emit::Plain};
+        case cpu::Op::CMPXCHG16B:
+            return rm(Role::None, Role::Both, 0, 16);
+        case cpu::Op::CMPXCHG8B:
+            return rm(Role::None, Role::Both, 0, 8);
+        default:
+            break;
     }
     const u8 opcode = i.bytes[i.opcode_offset];
     switch (opcode_map(i)) {
         case 0: {
             // F3 90 is PAUSE: it can exit.
-            if (opcode == 0x90 && (i.rex & 1) == 0) return {.emit = i.op == cpu::Op::NOP ? Emit::Nothing : Emit::Helper};
+            if (opcode == 0x90 && (i.rex & 1) == 0)
+                return {.emit = i.op == cpu::Op::NOP ? Emit::Nothing : Emit::Helper};
             return group(kOneByte[opcode], i, 0, opcode);
         }
         case 1: {
@@ -214,8 +257,10 @@ Class classify(const Insn& i) {
             if (i.op == cpu::Op::TZCNT || i.op == cpu::Op::LZCNT) c.reg = Role::Write;
             return c;
         }
-        case 2: return classify_0f38(i);
-        default: return classify_vector(i);
+        case 2:
+            return classify_0f38(i);
+        default:
+            return classify_vector(i);
     }
 }
 

@@ -15,12 +15,24 @@ enum class Emit : u8 {
     XchgAcc,  ///< 91..97, 90 with REX.B
     Bswap,
     Lea,
-    Push, PushImm, PushRm, Pop, Leave,
-    Jcc, Jmp, Call, Ret, JmpRm, CallRm,
+    Push,
+    PushImm,
+    PushRm,
+    Pop,
+    Leave,
+    Jcc,
+    Jmp,
+    Call,
+    Ret,
+    JmpRm,
+    CallRm,
     Divide,
-    Cli, DirectionFlag, Pushf, Swapgs,
-    VexGpr,   ///< BMI: general registers in ModRM and VEX.vvvv
-    Vector    ///< SSE and AVX
+    Cli,
+    DirectionFlag,
+    Pushf,
+    Swapgs,
+    VexGpr,  ///< BMI: general registers in ModRM and VEX.vvvv
+    Vector   ///< SSE and AVX
 };
 
 /// What an instruction does to a ModRM field's register or memory.
@@ -30,7 +42,7 @@ struct Class {
     Emit emit = Emit::Helper;
     Role reg = Role::None;  ///< None: the field is part of the opcode, or unused
     Role rm = Role::None;
-    u8 reg_size = 0;        ///< bytes; 0: operand size
+    u8 reg_size = 0;  ///< bytes; 0: operand size
     u8 rm_size = 0;
     bool no_memory = false;       ///< a memory operand needs the helper
     bool registers_only = false;  ///< register operands must be in host registers (memory has another meaning)

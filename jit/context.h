@@ -24,10 +24,10 @@ struct Context {
     cpu::Vp* vp = nullptr;
     cpu::Interp* interp = nullptr;
     cpu::VpState* state = nullptr;
-    void* bank = nullptr;     ///< to continue with
-    u64 t0 = 0, t1 = 0;       ///< scratch registers to continue with
+    void* bank = nullptr;  ///< to continue with
+    u64 t0 = 0, t1 = 0;    ///< scratch registers to continue with
     u32 host_mxcsr = 0, guest_unused = 0;
-    u32 site = 0;             ///< site through which the code left
+    u32 site = 0;  ///< site through which the code left
     Leave leave = Leave::None;
 };
 

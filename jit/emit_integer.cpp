@@ -10,10 +10,17 @@ namespace {
 /// Prefix byte that selects the instruction (as opposed to the operand size).
 u8 mandatory_prefix(Op op) {
     switch (op) {
-        case Op::POPCNT: case Op::TZCNT: case Op::LZCNT: case Op::ADOX: return 0xf3;
-        case Op::CRC32: return 0xf2;
-        case Op::ADCX: return 0x66;
-        default: return 0;
+        case Op::POPCNT:
+        case Op::TZCNT:
+        case Op::LZCNT:
+        case Op::ADOX:
+            return 0xf3;
+        case Op::CRC32:
+            return 0xf2;
+        case Op::ADCX:
+            return 0x66;
+        default:
+            return 0;
     }
 }
 
@@ -31,8 +38,8 @@ struct Field {
     u8 host = 0;
     bool scratch = false;  ///< lives in memory: `host` is to be loaded and stored around the instruction
     bool load = false, store = false;
-    bool high = false;     ///< AH..BH: no REX prefix may appear
-    bool low = false;      ///< SPL..DIL: a REX prefix must appear
+    bool high = false;  ///< AH..BH: no REX prefix may appear
+    bool low = false;   ///< SPL..DIL: a REX prefix must appear
 };
 
 Field field(unsigned guest, unsigned size, Role role, bool rex) {
@@ -53,7 +60,8 @@ Field field(unsigned guest, unsigned size, Role role, bool rex) {
 }  // namespace
 
 void Translator::copy_immediate() {
-    if (cur_->imm_size != 0) a_.bytes(cur_->bytes + cur_->imm_offset, static_cast<std::size_t>(cur_->length - cur_->imm_offset));
+    if (cur_->imm_size != 0)
+        a_.bytes(cur_->bytes + cur_->imm_offset, static_cast<std::size_t>(cur_->length - cur_->imm_offset));
 }
 
 bool Translator::emit_modrm(const Class& c) {
@@ -64,8 +72,12 @@ bool Translator::emit_modrm(const Class& c) {
     const unsigned rm_size = c.rm_size != 0 ? c.rm_size : cur_->op_size;
     const unsigned reg_size = c.reg_size != 0 ? c.reg_size : cur_->op_size;
     const bool sized = (c.reg != Role::None && c.reg_size == 0) || c.rm_size == 0;
-    Encoding e{.map = opcode_map(*cur_), .opcode = opcode(), .mandatory = mandatory_prefix(cur_->op),
-               .size16 = sized && cur_->op_size == 2, .lock = cur_->lock, .w = (cur_->rex & 8) != 0};
+    Encoding e{.map = opcode_map(*cur_),
+               .opcode = opcode(),
+               .mandatory = mandatory_prefix(cur_->op),
+               .size16 = sized && cur_->op_size == 2,
+               .lock = cur_->lock,
+               .w = (cur_->rex & 8) != 0};
     if (cur_->op == Op::ADCX || cur_->op == Op::ADOX) e.size16 = false;
     if (cur_->op == Op::CRC32) e.size16 = rm_size == 2;
     const bool rex = cur_->rex != 0;
@@ -177,7 +189,8 @@ bool Translator::emit_lea() {
     if (direct) {
         const HostMem m{.base = a.base == cpu::kNoReg ? kNone : kHostOf[a.base],
                         .index = a.index == cpu::kNoReg ? kNone : kHostOf[a.index],
-                        .scale = a.scale, .disp = static_cast<s32>(a.disp)};
+                        .scale = a.scale,
+                        .disp = static_cast<s32>(a.disp)};
         if (size == 8 && a.size == 8)
             a_.lea(host, m);
         else

@@ -12,15 +12,15 @@ namespace {
 constexpr int kAddendOffset = 8;
 constexpr bool fits32(s64 v) { return v == static_cast<s32>(v); }
 constexpr int segment_base_disp(Seg seg) {
-    return VG_STATE_DISP(seg) + static_cast<int>(static_cast<unsigned>(seg) * sizeof(cpu::SegmentReg) +
-                                                 offsetof(cpu::SegmentReg, base));
+    return VG_STATE_DISP(seg) +
+           static_cast<int>(static_cast<unsigned>(seg) * sizeof(cpu::SegmentReg) + offsetof(cpu::SegmentReg, base));
 }
 
 }  // namespace
 
 Translator::Address Translator::operand_address() const {
-    Address a{.base = cur_->base, .index = cur_->index, .scale = cur_->scale, .size = cur_->addr_size,
-              .disp = cur_->disp};
+    Address a{
+        .base = cur_->base, .index = cur_->index, .scale = cur_->scale, .size = cur_->addr_size, .disp = cur_->disp};
     if (cur_->seg == Seg::FS || cur_->seg == Seg::GS) a.seg = cur_->seg;
     if (a.base == kRipBase) a.disp += end_;  // relative to the code page's base
     return a;

@@ -1,5 +1,5 @@
-// System instructions that kernels execute often enough to be worth emitting. Their faults and intercepts are excluded by
-// the mode key, or the helper is called.
+// System instructions that kernels execute often enough to be worth emitting. Their faults and intercepts are excluded
+// by the mode key, or the helper is called.
 #include "cpu/spec/bits.h"
 #include "jit/translator.h"
 
@@ -51,8 +51,9 @@ bool Translator::emit_pushf() {
 
 bool Translator::emit_swapgs() {
     if (key_.has(ModeKey::kUser)) return false;
-    constexpr int kGs = VG_STATE_DISP(seg) + static_cast<int>(static_cast<unsigned>(cpu::Seg::GS) * sizeof(cpu::SegmentReg) +
-                                                              offsetof(cpu::SegmentReg, base));
+    constexpr int kGs =
+        VG_STATE_DISP(seg) + static_cast<int>(static_cast<unsigned>(cpu::Seg::GS) * sizeof(cpu::SegmentReg) +
+                                              offsetof(cpu::SegmentReg, base));
     constexpr int kOther = VG_STATE_DISP(kernel_gs_base);
     a_.mov(kT0, state(kGs));
     a_.mov(kT1, state(kOther));

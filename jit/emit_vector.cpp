@@ -14,15 +14,32 @@ enum class GprField : u8 { None, Reg, Rm };
 GprField gpr_field(u8 map, u8 opcode) {
     if (map == 1) {
         switch (opcode) {
-            case 0x2a: case 0x6e: case 0x7e: case 0xc4: return GprField::Rm;
-            case 0x2c: case 0x2d: case 0x50: case 0xc5: case 0xd7: return GprField::Reg;
-            default: return GprField::None;
+            case 0x2a:
+            case 0x6e:
+            case 0x7e:
+            case 0xc4:
+                return GprField::Rm;
+            case 0x2c:
+            case 0x2d:
+            case 0x50:
+            case 0xc5:
+            case 0xd7:
+                return GprField::Reg;
+            default:
+                return GprField::None;
         }
     }
     if (map == 3) {
         switch (opcode) {
-            case 0x14: case 0x15: case 0x16: case 0x17: case 0x20: case 0x22: return GprField::Rm;
-            default: return GprField::None;
+            case 0x14:
+            case 0x15:
+            case 0x16:
+            case 0x17:
+            case 0x20:
+            case 0x22:
+                return GprField::Rm;
+            default:
+                return GprField::None;
         }
     }
     return GprField::None;
@@ -33,9 +50,17 @@ bool is_string_compare(u8 map, u8 opcode) { return map == 3 && opcode >= 0x60 &&
 
 bool may_be_unaligned(Op op) {
     switch (op) {
-        case Op::MOVUPS: case Op::MOVUPD: case Op::MOVDQU: case Op::LDDQU: case Op::PCMPESTRI: case Op::PCMPESTRM:
-        case Op::PCMPISTRI: case Op::PCMPISTRM: return true;
-        default: return false;
+        case Op::MOVUPS:
+        case Op::MOVUPD:
+        case Op::MOVDQU:
+        case Op::LDDQU:
+        case Op::PCMPESTRI:
+        case Op::PCMPESTRM:
+        case Op::PCMPISTRI:
+        case Op::PCMPISTRM:
+            return true;
+        default:
+            return false;
     }
 }
 

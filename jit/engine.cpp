@@ -19,7 +19,7 @@ namespace {
 constexpr u32 kMinimumArena = 128u << 10;
 /// Beyond these the cache is emptied even if the arena has room: a guest of tiny blocks must not grow the process.
 constexpr std::size_t kMaxBlocks = 1u << 20, kMaxInsns = 1u << 20;
-constexpr u32 kMaxSites = 4u << 20;
+constexpr u32 kMaxSites = 2u << 20;
 
 bool host_is_sufficient() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
@@ -29,7 +29,8 @@ bool host_is_sufficient() {
 
 Result<std::unique_ptr<JitEngine>> JitEngine::create(mmu::PhysicalMemory& memory, const Options& options) {
     if (!host_is_sufficient())
-        return fail(Error::Code::Host, "translated code needs a processor with AVX2, BMI1 and BMI2. Run with --engine step");
+        return fail(Error::Code::Host,
+                    "translated code needs a processor with AVX2, BMI1 and BMI2. Run with --engine step");
     Options checked = options;
     if (checked.code_bytes < kMinimumArena) checked.code_bytes = kMinimumArena;
     if (checked.block_limit < 1) checked.block_limit = 1;
@@ -126,8 +127,7 @@ bool JitEngine::dispatch(Vp& vp, Context& c, ModeKey key) {
     if (block == nullptr || block->count > s.budget) return false;
     if (options_.link_blocks) {
         if (pending_link_ != 0 && s.jit[1] == page_rip) link(pending_link_, *block);
-        if (key.has(ModeKey::kFlat))
-            vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
+        if (key.has(ModeKey::kFlat)) vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
     }
     pending_link_ = 0;
     s.jit[0] = pack_flags(s.rflags);

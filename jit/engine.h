@@ -21,39 +21,39 @@
 namespace vg::jit {
 
 struct Options {
-    u32 code_bytes = 128u << 20;   ///< size of the code arena; at least 128 KiB
-    unsigned block_limit = 32;     ///< instructions per block, 1..64
-    bool link_blocks = true;       ///< patch direct jumps and fill jump caches (off: every block ends in the dispatcher)
-    bool native = true;            ///< emit natively (off: every instruction is a helper call)
-    u32 flush_every = 0;           ///< for tests: empty the cache after this many dispatches; 0: never
-    bool perf_map = false;         ///< write /tmp/perf-PID.map for perf(1)
+    u32 code_bytes = 128u << 20;  ///< size of the code arena; at least 128 KiB
+    unsigned block_limit = 32;    ///< instructions per block, 1..64
+    bool link_blocks = true;      ///< patch direct jumps and fill jump caches (off: every block ends in the dispatcher)
+    bool native = true;           ///< emit natively (off: every instruction is a helper call)
+    u32 flush_every = 0;          ///< for tests: empty the cache after this many dispatches; 0: never
+    bool perf_map = false;        ///< write /tmp/perf-PID.map for perf(1)
 };
 
 /// What the engine did. Counters only grow.
 struct Stats {
-    u64 blocks = 0;                ///< translated
+    u64 blocks = 0;  ///< translated
     u64 translated_instructions = 0;
     u64 translate_ns = 0;
     u64 code_bytes = 0;
-    u64 dispatches = 0;            ///< entries into translated code
-    u64 redispatches = 0;          ///< changes of mode, faults and returns that went on without the dispatcher
-    u64 lookups_failed = 0;        ///< dispatches that had to translate
-    u64 links = 0;                 ///< jumps patched
-    u64 steps = 0;                 ///< instructions that the interpreter executed for the dispatcher
-    u64 helpers = 0;               ///< instructions that translated code gave to the interpreter's bodies
-    u64 refills = 0;               ///< memory checks that failed and found a translation
-    u64 slow_accesses = 0;         ///< memory checks whose instruction the interpreter executed
-    u64 slow_jumps = 0;            ///< indirect and cross-page jumps that the jump cache did not know
-    u64 invalidations = 0;         ///< blocks dropped because their bytes were written
-    u64 flushes = 0;               ///< times the whole cache was emptied
+    u64 dispatches = 0;      ///< entries into translated code
+    u64 redispatches = 0;    ///< changes of mode, faults and returns that went on without the dispatcher
+    u64 lookups_failed = 0;  ///< dispatches that had to translate
+    u64 links = 0;           ///< jumps patched
+    u64 steps = 0;           ///< instructions that the interpreter executed for the dispatcher
+    u64 helpers = 0;         ///< instructions that translated code gave to the interpreter's bodies
+    u64 refills = 0;         ///< memory checks that failed and found a translation
+    u64 slow_accesses = 0;   ///< memory checks whose instruction the interpreter executed
+    u64 slow_jumps = 0;      ///< indirect and cross-page jumps that the jump cache did not know
+    u64 invalidations = 0;   ///< blocks dropped because their bytes were written
+    u64 flushes = 0;         ///< times the whole cache was emptied
     std::array<u64, static_cast<unsigned>(cpu::Op::Count)> helper_ops{};  ///< helpers by mnemonic
 };
 
 /// Runs any number of VPs that share one PhysicalMemory, one at a time, on one thread.
 class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
   public:
-    /// Error (Host): no executable memory, or a host processor without AVX2 and BMI. Registers itself as the memory's code
-    /// observer; the memory outlives the engine.
+    /// Error (Host): no executable memory, or a host processor without AVX2 and BMI. Registers itself as the memory's
+    /// code observer; the memory outlives the engine.
     static Result<std::unique_ptr<JitEngine>> create(mmu::PhysicalMemory& memory, const Options& options);
     ~JitEngine() override;
 
@@ -65,7 +65,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     /// A VP that has run here is about to be destroyed: forget it.
     void forget(cpu::Vp& vp);
     [[nodiscard]] const Stats& stats() const { return stats_; }
-    /// Executable bytes of the translation of the code at `spa` in the VP's present mode; empty if there is none. For tests and tools.
+    /// Executable bytes of the translation of the code at `spa` in the VP's present mode; empty if there is none. For
+    /// tests and tools.
     [[nodiscard]] std::span<const u8> code_of(const cpu::Vp& vp, Spa spa);
 
     // ---- for the thunks (slow_path.cpp); all on the thread that is in run()
@@ -97,6 +98,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     // ---- invalidation (invalidate.cpp)
     void flush();
     void invalidate(Block& block);
+    void redirect(Block& block);
     void unlink(u32 site);
     void clear_jump_caches();
     void remark_page(u64 page_number);
@@ -119,8 +121,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     std::vector<std::unique_ptr<Known>> known_;
     std::vector<const cpu::CpuModel*> models_;
     Stats stats_;
-    u64 epoch_ = 0;           ///< counts invalidations: whoever sees it change leaves translated code
-    u32 pending_link_ = 0;    ///< site whose jump leads to the block that is looked up next
+    u64 epoch_ = 0;         ///< counts invalidations: whoever sees it change leaves translated code
+    u32 pending_link_ = 0;  ///< site whose jump leads to the block that is looked up next
     Known* current_ = nullptr;
     std::FILE* perf_map_ = nullptr;
 };

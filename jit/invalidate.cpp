@@ -1,4 +1,7 @@
 // Code that changed, and the cache that is full.
+#include <cstring>
+
+#include "base/bits.h"
 #include "jit/engine.h"
 
 namespace vg::jit {
@@ -16,7 +19,6 @@ void JitEngine::code_written(Spa spa, u32 size) {
     }
     if (!any) return;
     ++epoch_;
-    clear_jump_caches();
     remark_page(page);
 }
 
@@ -36,8 +38,37 @@ void JitEngine::invalidate(Block& block) {
         *link = site.next_incoming;
         unlink(number);
     }
+    redirect(block);
     blocks_.remove(block);
     ++stats_.invalidations;
+}
+
+/// Jump caches may still lead to the block: its entry now leaves to the dispatcher, which fills in the new one. Costs a
+/// few bytes where emptying every jump cache would cost thousands of look-ups.
+void JitEngine::redirect(Block& block) {
+    constexpr u32 kStubSize = 16;
+    if (arena_.room() < kStubSize) {
+        clear_jump_caches();
+        return;
+    }
+    Site site;
+    site.block = &block;
+    site.rip_offset = static_cast<s32>(block.spa.offset());
+    site.index = block.count;
+    Assembler stub;
+    stub.attach(arena_.writable(), arena_.used());
+    const u32 target = stub.offset();
+    stub.push_imm(blocks_.add_site(site));
+    stub.jmp(thunks_.leave);
+    arena_.set_used(stub.offset());
+    // One store of the eight bytes at the entry, which is aligned: nobody is between them.
+    u8* entry = arena_.writable() + block.entry;
+    u64 word;
+    std::memcpy(&word, entry, sizeof word);
+    constexpr u64 kJmp = 0xe9, kJmpBytes = 5;
+    const u64 displacement = static_cast<u32>(target - (block.entry + kJmpBytes));
+    word = (word & ~low_mask(8 * kJmpBytes)) | displacement << 8 | kJmp;
+    __atomic_store_n(reinterpret_cast<u64*>(entry), word, __ATOMIC_RELEASE);
 }
 
 void JitEngine::unlink(u32 number) {

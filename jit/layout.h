@@ -23,9 +23,9 @@ inline constexpr u8 kGuestRbp = 11, kGuestRsp = 15;
 inline constexpr u8 kInMemory = 0xff;  ///< the guest register has no host register
 
 /// Host register of each guest register.
-inline constexpr std::array<u8, 16> kHostOf = {kRax,      kRcx,      kRdx,      kRbx,      kGuestRsp, kGuestRbp,
-                                               kRsi,      kRdi,      kInMemory, kInMemory, kInMemory, kInMemory,
-                                               12,        13,        14,        kInMemory};
+inline constexpr std::array<u8, 16> kHostOf = {kRax, kRcx, kRdx,      kRbx,      kGuestRsp, kGuestRbp,
+                                               kRsi, kRdi, kInMemory, kInMemory, kInMemory, kInMemory,
+                                               12,   13,   14,        kInMemory};
 
 /// Displacement of a guest register's home in the state page.
 constexpr int gpr_disp(unsigned reg) { return VG_STATE_DISP(gpr) + 8 * static_cast<int>(reg); }
@@ -44,9 +44,7 @@ inline constexpr int kStash = VG_STATE_DISP(jit) + 16;
 inline constexpr u64 kStatusFlags = 0x8d5;
 
 /// RFLAGS status bits to the flags slot's format and back.
-constexpr u16 pack_flags(u64 rflags) {
-    return static_cast<u16>((rflags & 0xd5) << 8 | 0x200 | ((rflags >> 11) & 1));
-}
+constexpr u16 pack_flags(u64 rflags) { return static_cast<u16>((rflags & 0xd5) << 8 | 0x200 | ((rflags >> 11) & 1)); }
 constexpr u64 unpack_flags(u64 slot) { return ((slot >> 8) & 0xd5) | (slot & 1) << 11; }
 
 }  // namespace vg::jit

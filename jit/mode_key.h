@@ -9,12 +9,12 @@ namespace vg::jit {
 struct ModeKey {
     u32 value = 0;
 
-    static constexpr u32 kModeMask = 3;       ///< cpu::CodeMode
-    static constexpr u32 kUser = 1 << 2;      ///< CPL 3
-    static constexpr u32 kFlat = 1 << 3;      ///< 64-bit mode: emit natively
-    static constexpr u32 kSse = 1 << 4;       ///< legacy SSE can execute, with all exceptions masked
-    static constexpr u32 kAvx = 1 << 5;       ///< VEX-encoded vector instructions too
-    static constexpr u32 kAligned = 1 << 6;   ///< alignment checks are in force
+    static constexpr u32 kModeMask = 3;      ///< cpu::CodeMode
+    static constexpr u32 kUser = 1 << 2;     ///< CPL 3
+    static constexpr u32 kFlat = 1 << 3;     ///< 64-bit mode: emit natively
+    static constexpr u32 kSse = 1 << 4;      ///< legacy SSE can execute, with all exceptions masked
+    static constexpr u32 kAvx = 1 << 5;      ///< VEX-encoded vector instructions too
+    static constexpr u32 kAligned = 1 << 6;  ///< alignment checks are in force
     static constexpr unsigned kModelShift = 8;
 
     [[nodiscard]] bool has(u32 bits) const { return (value & bits) == bits; }

@@ -65,9 +65,7 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     return slow_execute(c, number);
 }
 
-u64 JitEngine::slow_execute(Context& c, u32 number) {
-    return go_on(c, blocks_.site(number));
-}
+u64 JitEngine::slow_execute(Context& c, u32 number) { return go_on(c, blocks_.site(number)); }
 
 /// Executes the site's instruction; then behind it, or wherever it led.
 u64 JitEngine::go_on(Context& c, const Site& site) {
@@ -75,8 +73,8 @@ u64 JitEngine::go_on(Context& c, const Site& site) {
     return reinterpret_cast<u64>(arena_.executable(site.next));
 }
 
-/// At an instruction boundary with the state page complete: what the dispatcher would do, if that is to run code that is
-/// there already. Otherwise 0.
+/// At an instruction boundary with the state page complete: what the dispatcher would do, if that is to run code that
+/// is there already. Otherwise 0.
 u64 JitEngine::redispatch(Context& c) {
     VpState& s = *c.state;
     cpu::Vp& vp = *c.vp;
@@ -150,12 +148,17 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
             --s.budget;
             (void)completed(c, site, *insn, key, epoch);
             return After::Left;
-        case Exec::Resync: --s.budget; return After::Left;
-        case Exec::Repeat: return After::Left;
+        case Exec::Resync:
+            --s.budget;
+            return After::Left;
+        case Exec::Repeat:
+            return After::Left;
         case Exec::Fault:
             if (!c.interp->deliver_fault(length)) c.leave = Leave::Unwind;
             return After::Left;
-        case Exec::Leave: c.leave = Leave::Unwind; return After::Left;
+        case Exec::Leave:
+            c.leave = Leave::Unwind;
+            return After::Left;
     }
     VG_UNREACHABLE();
 }

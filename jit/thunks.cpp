@@ -180,7 +180,8 @@ Thunks make_thunks(CodeArena& arena) {
     Thunks thunks = generator.make();
     VG_ASSERT(Xbyak::GetError() == Xbyak::ERR_NONE);
     // A function pointer is the only way to call code that no compiler has seen.
-    thunks.enter = reinterpret_cast<Thunks::Enter>(reinterpret_cast<std::uintptr_t>(arena.executable(generator.enter_offset())));
+    thunks.enter =
+        reinterpret_cast<Thunks::Enter>(reinterpret_cast<std::uintptr_t>(arena.executable(generator.enter_offset())));
     arena.set_used(Thunks::kSize);
     return thunks;
 }

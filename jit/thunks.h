@@ -12,8 +12,8 @@ struct Thunks {
     /// Runs translated code at `code` with the bank at `bank` until it leaves; Context says why.
     using Enter = void (*)(Context& context, const void* code, void* bank);
     Enter enter = nullptr;
-    u32 leave = 0;         ///< pushed: site. Registers are live: spill and return to the dispatcher
-    u32 miss_read = 0;     ///< pushed: site. T0 = address ^ tag, T1 = table index; goes on where slow_access says
+    u32 leave = 0;      ///< pushed: site. Registers are live: spill and return to the dispatcher
+    u32 miss_read = 0;  ///< pushed: site. T0 = address ^ tag, T1 = table index; goes on where slow_access says
     u32 miss_write = 0;
     u32 miss_jump = 0;     ///< pushed: site. T0 = target that the jump cache does not know; tries again or executes
     u32 execute = 0;       ///< pushed: site. Executes that instruction in the interpreter, goes on behind it
@@ -25,8 +25,8 @@ struct Thunks {
 };
 
 /// C++ behind the thunks. Called with all guest registers and the budget in the state page, the host's MXCSR loaded.
-/// They return the host address to continue at, with Context's bank and scratch registers; helper_execute may also return
-/// kContinueHere. 0 leaves to the dispatcher. Either way the state page is the truth.
+/// They return the host address to continue at, with Context's bank and scratch registers; helper_execute may also
+/// return kContinueHere. 0 leaves to the dispatcher. Either way the state page is the truth.
 inline constexpr u64 kContinueHere = 1;
 extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address);
 extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target);

@@ -18,10 +18,22 @@ namespace {
 /// Instructions after which the next one may have another mode key although they return Next.
 bool may_change_key(const Insn& i) {
     switch (i.op) {
-        case Op::LDMXCSR: case Op::VLDMXCSR: case Op::FXRSTOR: case Op::FXRSTOR64: case Op::XRSTOR:
-        case Op::XRSTOR64: case Op::XRSTORS: case Op::XRSTORS64: case Op::POPF: case Op::POPFD: case Op::POPFQ:
-        case Op::CLAC: case Op::STAC: return true;
-        default: return false;
+        case Op::LDMXCSR:
+        case Op::VLDMXCSR:
+        case Op::FXRSTOR:
+        case Op::FXRSTOR64:
+        case Op::XRSTOR:
+        case Op::XRSTOR64:
+        case Op::XRSTORS:
+        case Op::XRSTORS64:
+        case Op::POPF:
+        case Op::POPFD:
+        case Op::POPFQ:
+        case Op::CLAC:
+        case Op::STAC:
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -29,8 +41,15 @@ bool may_change_key(const Insn& i) {
 /// out otherwise on another host.
 bool undefined_flags_differ(const cpu::Row& row) {
     switch (row.op) {
-        case Op::AND: case Op::OR: case Op::XOR: case Op::TEST: case Op::DIV: case Op::IDIV: return false;
-        default: return row.flags_undefined != 0;
+        case Op::AND:
+        case Op::OR:
+        case Op::XOR:
+        case Op::TEST:
+        case Op::DIV:
+        case Op::IDIV:
+            return false;
+        default:
+            return row.flags_undefined != 0;
     }
 }
 
@@ -161,33 +180,60 @@ bool Translator::emit_native() {
     if (cur_->base == cpu::kRipBase && cur_->disp + end_ > INT32_MAX) return false;
     const Class c = classify(*cur_);
     switch (c.emit) {
-        case Emit::Helper: return false;
-        case Emit::Nothing: return true;
-        case Emit::ModRm: return emit_modrm(c);
-        case Emit::Plain: return emit_plain();
-        case Emit::MovImm: return emit_mov_imm();
-        case Emit::MovAbs: return emit_mov_abs();
-        case Emit::XchgAcc: return emit_xchg_acc();
-        case Emit::Bswap: return emit_bswap();
-        case Emit::Lea: return emit_lea();
-        case Emit::Push: return emit_push(opcode_reg());
-        case Emit::PushImm: return emit_push_imm();
-        case Emit::PushRm: return emit_push_rm();
-        case Emit::Pop: return emit_pop(opcode_reg());
-        case Emit::Leave: return emit_leave();
-        case Emit::Jcc: return emit_jcc();
-        case Emit::Jmp: return emit_jmp();
-        case Emit::Call: return emit_call();
-        case Emit::Ret: return emit_ret();
-        case Emit::JmpRm: return emit_jmp_rm();
-        case Emit::CallRm: return emit_call_rm();
-        case Emit::Divide: return emit_divide();
-        case Emit::Cli: return emit_cli();
-        case Emit::DirectionFlag: return emit_direction_flag();
-        case Emit::Pushf: return emit_pushf();
-        case Emit::Swapgs: return emit_swapgs();
-        case Emit::VexGpr: return emit_vex_gpr();
-        case Emit::Vector: return emit_vector();
+        case Emit::Helper:
+            return false;
+        case Emit::Nothing:
+            return true;
+        case Emit::ModRm:
+            return emit_modrm(c);
+        case Emit::Plain:
+            return emit_plain();
+        case Emit::MovImm:
+            return emit_mov_imm();
+        case Emit::MovAbs:
+            return emit_mov_abs();
+        case Emit::XchgAcc:
+            return emit_xchg_acc();
+        case Emit::Bswap:
+            return emit_bswap();
+        case Emit::Lea:
+            return emit_lea();
+        case Emit::Push:
+            return emit_push(opcode_reg());
+        case Emit::PushImm:
+            return emit_push_imm();
+        case Emit::PushRm:
+            return emit_push_rm();
+        case Emit::Pop:
+            return emit_pop(opcode_reg());
+        case Emit::Leave:
+            return emit_leave();
+        case Emit::Jcc:
+            return emit_jcc();
+        case Emit::Jmp:
+            return emit_jmp();
+        case Emit::Call:
+            return emit_call();
+        case Emit::Ret:
+            return emit_ret();
+        case Emit::JmpRm:
+            return emit_jmp_rm();
+        case Emit::CallRm:
+            return emit_call_rm();
+        case Emit::Divide:
+            return emit_divide();
+        case Emit::Cli:
+            return emit_cli();
+        case Emit::DirectionFlag:
+            return emit_direction_flag();
+        case Emit::Pushf:
+            return emit_pushf();
+        case Emit::Swapgs:
+            return emit_swapgs();
+        case Emit::VexGpr:
+            return emit_vex_gpr();
+        case Emit::Vector:
+            return emit_vector();
     }
     return false;
 }
@@ -244,9 +290,27 @@ void Translator::restore_flags(u8 park) {
 bool Translator::needs_flags() const {
     // Flags that the manuals call undefined but that stay as they are (the rule is in cpu/ops/flags.h).
     switch (cur_->op) {
-        case Op::MUL: case Op::IMUL: case Op::DIV: case Op::IDIV: case Op::BT: case Op::BTS: case Op::BTR: case Op::BTC:
-        case Op::TZCNT: case Op::LZCNT: return true;
-        default: break;
+        case Op::MUL:
+        case Op::IMUL:
+        case Op::DIV:
+        case Op::IDIV:
+        case Op::BT:
+        case Op::BTS:
+        case Op::BTR:
+        case Op::BTC:
+        case Op::TZCNT:
+        case Op::LZCNT:
+            return true;
+        default:
+            break;
+    }
+    if (row_->has(cpu::attr::MayKeepFlags)) {
+        // A shift by zero leaves them as they were.
+        const cpu::Operand& count = cur_->operands[cur_->operand_count - 1];
+        const u64 mask = cur_->operands[0].size == 8 ? 63 : 31;
+        if (count.kind != cpu::OperandKind::Implicit1 && (count.kind != cpu::OperandKind::Imm || (cur_->imm & mask) == 0)) {
+            return true;
+        }
     }
     const u64 touched = (row_->flags_written | row_->flags_undefined) & kStatusFlags;
     return (row_->flags_read & kStatusFlags) != 0 || (touched != 0 && touched != kStatusFlags);

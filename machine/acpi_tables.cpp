@@ -116,7 +116,7 @@ std::vector<u8> build_dsdt(const AcpiOptions& options) {
 std::vector<u8> build_madt(const AcpiOptions& options) {
     Table table("APIC", 4);
     table.u32_(0xfee00000);
-    table.u32_(0);  // no 8259
+    table.u32_(options.has_pic ? 1 : 0);  // PCAT_COMPAT: two 8259 are there
     for (std::size_t i = 0; i < options.apic_ids.size(); ++i) {
         table.u8_(0);
         table.u8_(8);
@@ -130,6 +130,14 @@ std::vector<u8> build_madt(const AcpiOptions& options) {
     table.u8_(0);
     table.u32_(static_cast<u32>(board::kIoApicBase));
     table.u32_(0);
+    if (options.has_pic) {
+        table.u8_(2);  // the timer's interrupt: as its bus says
+        table.u8_(10);
+        table.u8_(0);
+        table.u8_(0);
+        table.u32_(board::kTimerPin);
+        table.u16_(0);
+    }
     table.u8_(2);  // SCI: level, active high
     table.u8_(10);
     table.u8_(0);

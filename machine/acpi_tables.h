@@ -21,6 +21,7 @@ inline constexpr u16 kPmBase = 0x400;                 ///< ACPI fixed hardware: 
 inline constexpr u16 kResetPort = 0xcf9;              ///< FADT reset register: devices::ResetControl
 inline constexpr u8 kResetValue = 0x06;
 inline constexpr u8 kSciIrq = 9;
+inline constexpr u8 kTimerPin = 2;                       ///< IOAPIC pin of ISA interrupt 0
 inline constexpr u8 kSleepTypeS5 = 5;
 inline constexpr u16 kCom1 = 0x3f8;
 inline constexpr u8 kCom1Irq = 4;
@@ -31,6 +32,7 @@ inline constexpr u8 kRtcIrq = 8;
 struct AcpiOptions {
     std::vector<u32> apic_ids;   ///< in VP index order
     u64 memory_top = 0;          ///< end of RAM above 4 GiB, or 4 GiB
+    bool has_pic = false;        ///< two 8259 besides the IOAPIC, ISA interrupt 0 on IOAPIC pin 2
     bool vmbus = false;          ///< the VMBus device and its MMIO windows (B-11..B-13)
     std::vector<u8> dsdt;        ///< replaces the built-in DSDT when not empty: a complete table
     std::string dsdt_name;       ///< for messages

@@ -78,7 +78,8 @@ Result<void> ChildMachine::attach_disks() {
     for (const DiskSection& disk : section_.disks) {
         while (controllers.size() <= disk.controller) {
             const auto number = static_cast<u32>(controllers.size());
-            controllers.push_back(&parent_->add_storage_controller(fmt::format("{}.scsi{}", section_.name, number), controller_instance(number)));
+            controllers.push_back(&parent_->add_storage_controller(fmt::format("{}.scsi{}", section_.name, number), controller_instance(number),
+                                                                       static_cast<u16>(section_.processors - 1)));
             used.emplace_back();
         }
         devices::ImageOptions options;

@@ -16,21 +16,48 @@ cpu::InterruptMessage decode_msi(u64 address, u32 data) {
     return message;
 }
 
+namespace {
+
+/// The reset register lies inside PCI's configuration address register and answers byte accesses only; wider ones are
+/// PCI's, which these boards do not have. ICH9 data sheet "RST_CNT".
+constexpr u16 kConfigAddressPort = 0xcf8;
+constexpr bool is_reset_register(u16 offset, unsigned size) {
+    return kConfigAddressPort + offset == board::kResetPort && size == 1;
+}
+
+}  // namespace
+
 Chipset::Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers)
     : apics_(apics),
       ioapic_(*this),
-      com1_("com1", ioapic_.line(board::kCom1Irq), std::move(handlers.console)),
-      rtc_(events, ioapic_.line(board::kRtcIrq), static_cast<s64>(start_unix_seconds)),
-      pm_(events, ioapic_.line(board::kSciIrq),
+      isa_lines_(pins_of(ioapic_)),
+      com1_("com1", isa_line(board::kCom1Irq), std::move(handlers.console)),
+      rtc_(events, isa_line(board::kRtcIrq), static_cast<s64>(start_unix_seconds)),
+      pm_(events, isa_line(board::kSciIrq),
           [off = std::move(handlers.power_off)](u8 type) {
               if (type == board::kSleepTypeS5) off();
           }),
-      reset_([again = std::move(handlers.reset)](bool) { again(); }) {
+      reset_([again = std::move(handlers.reset)](bool) { again(); }),
+      config_ports_(
+          [this](u16 offset, unsigned size, u32& value) {
+              if (!is_reset_register(offset, size)) return devices::IoStatus::NoRegister;
+              return reset_.port_read(0, size, value);
+          },
+          [this](u16 offset, unsigned size, u32 value) {
+              if (!is_reset_register(offset, size)) return devices::IoStatus::NoRegister;
+              return reset_.port_write(0, size, value);
+          }) {
     io.map("com1", board::kCom1, devices::Uart16550::kPortCount, com1_);
     io.map("cmos_rtc", board::kRtcPort, devices::CmosRtc::kPortCount, rtc_);
     io.map("acpi_pm", board::kPmBase, devices::AcpiPm::kPortCount, pm_);
-    io.map("reset_control", board::kResetPort, 1, reset_);
+    io.map("reset_control", kConfigAddressPort, 4, config_ports_);
     apics_.add_eoi_listener(*this);
+}
+
+Chipset::IsaLines Chipset::pins_of(devices::Ioapic& ioapic) {
+    IsaLines lines;
+    for (u32 irq = 0; irq < lines.size(); ++irq) lines[irq].pin = &ioapic.line(irq == 0 ? board::kTimerPin : irq);
+    return lines;
 }
 
 void Chipset::send(u64 address, u32 data) { apics_.deliver(decode_msi(address, data)); }

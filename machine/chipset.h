@@ -1,6 +1,7 @@
 // The chips that a generation-2 partition and the bare PC have in common, and their wiring.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,6 +12,7 @@
 #include "devices/acpi_pm.h"
 #include "devices/cmos_rtc.h"
 #include "devices/core/io.h"
+#include "devices/core/port_window.h"
 #include "devices/ioapic.h"
 #include "devices/reset_control.h"
 #include "devices/uart16550.h"
@@ -31,20 +33,37 @@ class Chipset final : private devices::MessageSink, private cpu::EoiListener {
     Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers);
 
     [[nodiscard]] devices::Ioapic& ioapic() { return ioapic_; }
+    /// ISA interrupt 0..15: an IOAPIC pin (0 goes to pin 2, as on every PC) and what `connect` added to it.
+    [[nodiscard]] devices::IrqLine& isa_line(u32 irq) { return isa_lines_[irq]; }
+    /// Lets ISA interrupt `irq` drive `also` besides its IOAPIC pin.
+    void connect(u32 irq, devices::IrqLine& also) { isa_lines_[irq].second = &also; }
     [[nodiscard]] devices::Uart16550& com1() { return com1_; }
     [[nodiscard]] devices::AcpiPm& pm() { return pm_; }
     void fields(StateVisitor& v);
 
   private:
+    struct IsaLine final : devices::IrqLine {
+        devices::IrqLine* pin = nullptr;
+        devices::IrqLine* second = nullptr;
+        void set(bool level) override {
+            pin->set(level);
+            if (second != nullptr) second->set(level);
+        }
+    };
+    using IsaLines = std::array<IsaLine, 16>;
+    static IsaLines pins_of(devices::Ioapic& ioapic);
+
     void send(u64 address, u32 data) override;
     void eoi(u8 vector) override { ioapic_.eoi(vector); }
 
     cpu::ApicBus& apics_;
     devices::Ioapic ioapic_;
+    IsaLines isa_lines_;
     devices::Uart16550 com1_;
     devices::CmosRtc rtc_;
     devices::AcpiPm pm_;
     devices::ResetControl reset_;
+    devices::PortWindow config_ports_;
 };
 
 /// Address and data of a message-signalled interrupt as an APIC message. SDM 3A "Message Signalled Interrupts".

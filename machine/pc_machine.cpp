@@ -42,6 +42,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     if (auto ok = memory_.add_mmio("ioapic", Spa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic()); !ok) {
         return ok;
     }
+    add_legacy_chips(events);
     if (auto ok = add_test_devices(config); !ok) return ok;
 
     AcpiOptions acpi;
@@ -51,6 +52,8 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
             cpu::VpEnvironment{memory_, events, log, model_, apics_, *this}, fmt::format("vp{}", i), i, i));
         vps_.back()->reset();
     }
+    leave_as_firmware();
+    acpi.has_pic = true;
     acpi.memory_top = layout.top();
     auto tables = build_acpi(acpi);
     if (!tables) return Unexpected{tables.error()};
@@ -63,6 +66,35 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     if (!entry) return Unexpected{entry.error()};
     if (!enter(*this, *vps_.front(), *entry)) VG_UNREACHABLE();
     return {};
+}
+
+void PcMachine::add_legacy_chips(EventQueue& events) {
+    using devices::PicPair, devices::Pit8254;
+    pic_ = std::make_unique<PicPair>(intr_);
+    io_.map("pic_master", PicPair::kMasterPort, 2, pic_->master_ports());
+    io_.map("pic_slave", PicPair::kSlavePort, 2, pic_->slave_ports());
+    io_.map("pic_elcr", PicPair::kElcrPort, 2, pic_->elcr_ports());
+    for (const u32 irq : {0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}) chipset_->connect(irq, pic_->line(irq));
+    pit_ = std::make_unique<Pit8254>(events, chipset_->isa_line(0));
+    io_.map("pit", Pit8254::kPort, Pit8254::kPortCount, *pit_);
+    io_.map("speaker", Pit8254::kSpeakerPort, 1, pit_->speaker_port());
+}
+
+/// What a PC's firmware sets up before it hands over: the 8259s at their BIOS vectors, the boot processor's APIC as a
+/// virtual wire for them (MultiProcessor Specification 1.4 "Virtual Wire Mode").
+void PcMachine::leave_as_firmware() {
+    constexpr struct {
+        u16 port;
+        u8 value;
+    } kWords[] = {{0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01},   // vector 08H, slave on input 2, 8086 mode
+                  {0xa0, 0x11}, {0xa1, 0x70}, {0xa1, 0x02}, {0xa1, 0x01}};  // vector 70H
+    for (const auto& word : kWords) io_.write(word.port, 1, word.value);
+    constexpr u32 kSpurious = 0xf0, kLint0 = 0x350, kLint1 = 0x360;
+    constexpr u32 kSoftwareEnable = 0x100, kSpuriousVector = 0x0f, kExtInt = 0x700, kNmi = 0x400;
+    cpu::Apic& apic = vps_.front()->apic();
+    apic.mmio_write(kSpurious, kSoftwareEnable | kSpuriousVector);
+    apic.mmio_write(kLint0, kExtInt);
+    apic.mmio_write(kLint1, kNmi);
 }
 
 Result<void> PcMachine::add_test_devices(const Config& config) {
@@ -78,7 +110,9 @@ Result<void> PcMachine::add_test_devices(const Config& config) {
     }
     if (!config.devices.testdev) return {};
     std::vector<devices::IrqLine*> lines;
-    for (u32 i = 0; i < chipset_->ioapic().pin_count(); ++i) lines.push_back(&chipset_->ioapic().line(i));
+    for (u32 i = 0; i < chipset_->ioapic().pin_count(); ++i) {
+        lines.push_back(i < 16 ? &chipset_->isa_line(i) : &chipset_->ioapic().line(i));
+    }
     test_device_ = std::make_unique<devices::TestDevice>(std::move(lines), [this](u32 address) {
         for (const auto& vp : vps_) vp->tlb().flush_page(address);
     });
@@ -108,7 +142,7 @@ void PcMachine::port_write(cpu::Vp&, u16 port, unsigned size, u32 value) { io_.w
 void PcMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
     for (devices::Device* device :
-         std::initializer_list<devices::Device*>{debug_exit_.get(), fw_cfg_.get(), test_device_.get()}) {
+         std::initializer_list<devices::Device*>{pic_.get(), pit_.get(), debug_exit_.get(), fw_cfg_.get(), test_device_.get()}) {
         if (device == nullptr) continue;
         VisitScope scope(v, device->name());
         device->fields(v);

@@ -7,6 +7,8 @@
 #include "cpu/vp.h"
 #include "devices/debug_exit.h"
 #include "devices/fw_cfg.h"
+#include "devices/pic8259.h"
+#include "devices/pit8254.h"
 #include "devices/test_device.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
@@ -37,11 +39,22 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
         : memory_(memory), io_(log), model_(std::move(model)) {}
     Result<void> build(const Config& config, EventQueue& events, Log& log, Events handlers);
     Result<void> add_test_devices(const Config& config);
+    void add_legacy_chips(EventQueue& events);
+    void leave_as_firmware();
 
     u32 port_read(cpu::Vp& vp, u16 port, unsigned size) override;
     void port_write(cpu::Vp& vp, u16 port, unsigned size, u32 value) override;
-    int acknowledge_external(cpu::Vp&) override { return -1; }
+    int acknowledge_external(cpu::Vp&) override { return pic_->acknowledge(); }
     void shutdown(cpu::Vp&) override { handlers_.shutdown(); }
+
+    /// The 8259s' INTR output, wired to the boot processor's LINT0.
+    struct IntrLine final : devices::IrqLine {
+        explicit IntrLine(std::vector<std::unique_ptr<cpu::Vp>>& processors) : vps(processors) {}
+        void set(bool level) override {
+            if (!vps.empty()) vps.front()->set_external_line(level);
+        }
+        std::vector<std::unique_ptr<cpu::Vp>>& vps;
+    };
 
     mmu::PhysicalMemory& memory_;
     devices::IoBus io_;
@@ -49,6 +62,9 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     cpu::ApicBus apics_;
     Events handlers_;
     std::unique_ptr<Chipset> chipset_;
+    IntrLine intr_{vps_};
+    std::unique_ptr<devices::PicPair> pic_;
+    std::unique_ptr<devices::Pit8254> pit_;
     std::unique_ptr<devices::DebugExit> debug_exit_;
     std::unique_ptr<devices::FwCfg> fw_cfg_;
     std::unique_ptr<devices::TestDevice> test_device_;

@@ -238,6 +238,8 @@ Exec SYSRET(Interp& in, const Insn& i) {
     s.rflags = wide ? (s.gpr[R11] & kRestored) | flag::Always1 : s.rflags | flag::IF;
     load_flat(in, static_cast<u16>(base + (to_64_bit ? 16 : 0)), static_cast<u16>(base + 8),
               to_64_bit ? kCode64 : kCode32, 3);
+    // Unlike IRET and POPF, a TF that SYSRET sets traps before the first instruction of the caller.
+    if ((s.rflags & flag::TF) != 0) in.vp.request_single_step();
     return Exec::Resync;
 }
 

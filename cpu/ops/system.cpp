@@ -147,7 +147,7 @@ Exec MOV_CR(Interp& in, const Insn& i) {
     return Exec::Next;
 }
 
-// DEVIATION: breakpoints on data and I/O are stored and read back, but never match.
+// DEVIATION: breakpoints on I/O are stored and read back, but never match.
 Exec MOV_DR(Interp& in, const Insn& i) {
     const bool writes = i[0].kind == OperandKind::Dr;
     unsigned number = writes ? i[0].reg : i[1].reg;

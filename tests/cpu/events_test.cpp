@@ -241,3 +241,23 @@ TEST_CASE("rdrand: the generator is the VP's own and repeats after reset", "[cpu
     };
     CHECK(draw() == draw());
 }
+
+TEST_CASE("events: a SIPI behind an INIT starts a processor that has seen neither yet", "[cpu][system]") {
+    // SDM 3A "MP Initialization Protocol Algorithm": the sender may send both before the receiver executes anything.
+    Fixture f({0x90});
+    f.s().activity = Activity::WaitForSipi;
+    f.vp->request_sipi(0x11);
+    f.vp->request_init();
+    CHECK(f.vp->take_event() == Exec::Resync);
+    f.s().activity = Activity::WaitForSipi;  // as INIT leaves an application processor
+    CHECK(f.vp->take_event() == Exec::Next);  // the SIPI before the INIT is void
+
+    f.vp->request_init();
+    f.vp->request_sipi(0x12);
+    CHECK(f.vp->take_event() == Exec::Resync);
+    f.s().activity = Activity::WaitForSipi;
+    CHECK(f.vp->take_event() == Exec::Resync);
+    CHECK(f.s().activity == Activity::Active);
+    CHECK(f.s().segment(Seg::CS).base == 0x12000);
+    CHECK(f.s().rip == 0);
+}

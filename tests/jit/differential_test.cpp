@@ -105,8 +105,8 @@ std::string first_difference(const Case& c, u64 count) {
         text += " " + std::string(cpu::mnemonic(insn.op));
     }
     const Outcome a = run_step(c, bad), b = run_jit(c, bad);
-    return text + " stops " + std::to_string(static_cast<int>(a.stop)) + "/" + std::to_string(static_cast<int>(b.stop)) +
-           "\n" + describe(a.state, b.state);
+    return text + " stops " + std::to_string(static_cast<int>(a.stop)) + "/" +
+           std::to_string(static_cast<int>(b.stop)) + "\n" + describe(a.state, b.state);
 }
 
 void compare(const Case& c, u64 count) {
@@ -177,8 +177,16 @@ TEST_CASE("jit: results do not depend on slices, cache and TLB size", "[jit]") {
         {"small cache", [](Case& c) { c.options.code_bytes = 128u << 10; }},
         {"no links", [](Case& c) { c.options.link_blocks = false; }},
         {"helpers only", [](Case& c) { c.options.native = false; }},
-        {"self-modifying, slice of seven", [](Case& c) { c.weights.self_modifying = true; c.slice = 7; }},
-        {"self-modifying, TLB of one entry", [](Case& c) { c.weights.self_modifying = true; c.tlb_entries = 1; }},
+        {"self-modifying, slice of seven",
+         [](Case& c) {
+             c.weights.self_modifying = true;
+             c.slice = 7;
+         }},
+        {"self-modifying, TLB of one entry",
+         [](Case& c) {
+             c.weights.self_modifying = true;
+             c.tlb_entries = 1;
+         }},
         {"blocks of one", [](Case& c) { c.options.block_limit = 1; }},
     };
     for (const Variant& variant : kVariants) {

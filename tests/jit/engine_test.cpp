@@ -1,4 +1,5 @@
-// What the translator promises beyond equal states: exact budgets, code that changes, bounded memory, use of its caches.
+// What the translator promises beyond equal states: exact budgets, code that changes, bounded memory, use of its
+// caches.
 #include <catch2/catch.hpp>
 
 #include "tests/jit/jit_machine.h"
@@ -53,7 +54,8 @@ TEST_CASE("jit: a hot loop runs without the dispatcher", "[jit]") {
 
 TEST_CASE("jit: a block that changes itself leaves right after the store", "[jit]") {
     // loop: inc dword [rip+imm of the next]; mov eax, imm32; add rbx, rax; dec ecx; jnz loop; hlt
-    const std::vector<u8> code = {0xff, 0x05, 0x01, 0, 0, 0, 0xb8, 0, 0, 0, 0, 0x48, 0x01, 0xc3, 0xff, 0xc9, 0x75, 0xee, 0xf4};
+    const std::vector<u8> code = {0xff, 0x05, 0x01, 0,    0,    0,    0xb8, 0,    0,   0,
+                                  0,    0x48, 0x01, 0xc3, 0xff, 0xc9, 0x75, 0xee, 0xf4};
     JitMachine m;
     m.load(kCodePhysical, code);
     m.s().gpr[cpu::RBX] = 0;

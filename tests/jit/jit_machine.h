@@ -16,13 +16,13 @@
 namespace vg::test {
 
 /// Guest layout. Virtual addresses below 2 MiB that are not listed are not mapped.
-inline constexpr u64 kCode = 0x400000;         ///< 4 pages, writable, at physical kCodePhysical
-inline constexpr u64 kData = 0x600000;         ///< 8 pages, writable; kData + 4 pages is read-only, + 6 not present
-inline constexpr u64 kStackTop = 0x708000;     ///< 8 pages below
-inline constexpr u64 kHandlers = 0x10000;      ///< one HLT per vector
+inline constexpr u64 kCode = 0x400000;      ///< 4 pages, writable, at physical kCodePhysical
+inline constexpr u64 kData = 0x600000;      ///< 8 pages, writable; kData + 4 pages is read-only, + 6 not present
+inline constexpr u64 kStackTop = 0x708000;  ///< 8 pages below
+inline constexpr u64 kHandlers = 0x10000;   ///< one HLT per vector
 inline constexpr u64 kIdt = 0x11000, kGdt = 0x12000, kTables = 0x100000;
 inline constexpr u64 kCodePhysical = 0x200000, kDataPhysical = 0x210000, kStackPhysical = 0x220000;
-inline constexpr u64 kCodeAlias = 0x800000;    ///< the code pages once more
+inline constexpr u64 kCodeAlias = 0x800000;  ///< the code pages once more
 
 class NoPlatform final : public cpu::Platform {
   public:
@@ -83,7 +83,8 @@ struct JitMachine {
         for (u64 vector = 0; vector < 32; ++vector) {
             const u64 handler = kHandlers + vector * 16;
             memory.write<u8>(Spa(handler), 0xf4);
-            memory.write<u64>(Spa(kIdt + vector * 16), (handler & 0xffff) | 0x8u << 16 | u64{0x8e00} << 32 | (handler >> 16) << 48);
+            memory.write<u64>(Spa(kIdt + vector * 16),
+                              (handler & 0xffff) | 0x8u << 16 | u64{0x8e00} << 32 | (handler >> 16) << 48);
             memory.write<u64>(Spa(kIdt + vector * 16 + 8), 0);
         }
         memory.write<u64>(Spa(kGdt + 8), 0x00af9b000000ffff);   // 64-bit code

@@ -16,7 +16,7 @@ class ProgramGenerator {
     struct Weights {
         bool vectors = true;
         bool branches = true;
-        bool faults = false;  ///< also addresses that fault
+        bool faults = false;          ///< also addresses that fault
         bool self_modifying = false;  ///< also addresses in the code, through either mapping
     };
 
@@ -81,17 +81,22 @@ class ProgramGenerator {
 
     u64 value() {
         switch (below(4)) {
-            case 0: return random_();
-            case 1: return below(70);
-            case 2: return ~below(70);
-            default: return u64{1} << below(64);
+            case 0:
+                return random_();
+            case 1:
+                return below(70);
+            case 2:
+                return ~below(70);
+            default:
+                return u64{1} << below(64);
         }
     }
     u64 pointer() {
         if (weights_.self_modifying && below(3) == 0) return (below(2) == 0 ? kCode : kCodeAlias) + below(0x500);
         if (weights_.faults && below(12) == 0) return kData + below(0x9000);
         const u64 page = kData + below(4) * 0x1000;
-        return below(4) == 0 ? page + 0x1000 - below(40) - (page == kData + 0x3000 ? 300 : 0) : page + 0x100 + below(0xc00);
+        return below(4) == 0 ? page + 0x1000 - below(40) - (page == kData + 0x3000 ? 300 : 0)
+                             : page + 0x100 + below(0xc00);
     }
     void pointer_reset() {
         const unsigned reg = kPointers[below(std::size(kPointers))];
@@ -107,16 +112,34 @@ class ProgramGenerator {
         if (r.has(attr::Branch | attr::System | attr::Privileged | attr::Hypervisor)) return false;
         if (r.feature != Feature::Base && !model_.has(r.feature)) return false;
         switch (insn.op) {
-            case Op::RDTSC: case Op::CPUID: return below(20) == 0;
-            case Op::CLD: case Op::STD: case Op::UD0: case Op::UD1: case Op::UD2: case Op::POPF: case Op::POPFQ:
-            case Op::MOV_SREG: case Op::POP_SREG: case Op::ENTER: case Op::LEAVE: case Op::IN: case Op::OUT:
-            case Op::LDMXCSR: case Op::VLDMXCSR: return false;
-            default: break;
+            case Op::RDTSC:
+            case Op::CPUID:
+                return below(20) == 0;
+            case Op::CLD:
+            case Op::STD:
+            case Op::UD0:
+            case Op::UD1:
+            case Op::UD2:
+            case Op::POPF:
+            case Op::POPFQ:
+            case Op::MOV_SREG:
+            case Op::POP_SREG:
+            case Op::ENTER:
+            case Op::LEAVE:
+            case Op::IN:
+            case Op::OUT:
+            case Op::LDMXCSR:
+            case Op::VLDMXCSR:
+                return false;
+            default:
+                break;
         }
         // Keep the stack pointer and, mostly, the pointers.
-        if (insn.operand_count > 0 && insn[0].kind == OperandKind::Gpr && insn[0].reg == RSP && insn[0].size >= 2) return false;
+        if (insn.operand_count > 0 && insn[0].kind == OperandKind::Gpr && insn[0].reg == RSP && insn[0].size >= 2)
+            return false;
         if (insn.operand_count > 1 && insn[1].kind == OperandKind::Gpr && insn[1].reg == RSP &&
-            (insn.op == Op::XCHG || insn.op == Op::XADD)) return false;
+            (insn.op == Op::XCHG || insn.op == Op::XADD))
+            return false;
         if (insn.operand_count > 0 && insn[0].kind == OperandKind::Gpr) {
             for (const unsigned p : kPointers)
                 if (insn[0].reg == p && below(10) != 0) return false;
@@ -140,9 +163,17 @@ class ProgramGenerator {
             if (below(3) == 0) b.push_back(static_cast<u8>(0x40 | below(16)));
             b.push_back(0x0f);
             switch (below(6)) {
-                case 0: b.push_back(0x38); b.push_back(static_cast<u8>(below(0x100))); break;
-                case 1: b.push_back(0x3a); b.push_back(static_cast<u8>(below(0x100))); break;
-                default: b.push_back(static_cast<u8>(below(2) == 0 ? 0x10 + below(0x70) : 0xc0 + below(0x40))); break;
+                case 0:
+                    b.push_back(0x38);
+                    b.push_back(static_cast<u8>(below(0x100)));
+                    break;
+                case 1:
+                    b.push_back(0x3a);
+                    b.push_back(static_cast<u8>(below(0x100)));
+                    break;
+                default:
+                    b.push_back(static_cast<u8>(below(2) == 0 ? 0x10 + below(0x70) : 0xc0 + below(0x40)));
+                    break;
             }
             operands(b);
         } else {
@@ -156,27 +187,37 @@ class ProgramGenerator {
         return b;
     }
     void integer(std::vector<u8>& b) {
-        static constexpr u8 kTwo[] = {0x18, 0x1f, 0xa3, 0xa4, 0xa5, 0xab, 0xac, 0xad, 0xaf, 0xb0, 0xb1, 0xb3, 0xb6, 0xb7,
-                                      0xba, 0xbb, 0xbc, 0xbd, 0xbe, 0xbf, 0xc0, 0xc1, 0xc3, 0xc7};
+        static constexpr u8 kTwo[] = {0x18, 0x1f, 0xa3, 0xa4, 0xa5, 0xab, 0xac, 0xad, 0xaf, 0xb0, 0xb1, 0xb3,
+                                      0xb6, 0xb7, 0xba, 0xbb, 0xbc, 0xbd, 0xbe, 0xbf, 0xc0, 0xc1, 0xc3, 0xc7};
         const bool rep = below(12) == 0;
         if (rep) b.push_back(below(2) == 0 ? 0xf3 : 0xf2);
         if (below(2) == 0) b.push_back(static_cast<u8>(0x40 | below(16)));
         switch (below(10)) {
-            case 0: case 1: case 2: {
+            case 0:
+            case 1:
+            case 2: {
                 const u64 op = below(0x100);
                 b.push_back(static_cast<u8>(op));
                 break;
             }
-            case 3: case 4: b.push_back(static_cast<u8>(below(8) * 8 + below(6))); break;
-            case 5: b.push_back(static_cast<u8>(0x80 + below(16))); break;
-            case 6: b.push_back(static_cast<u8>(below(2) == 0 ? 0xd0 + below(4) : 0xf6 + below(2))); break;
+            case 3:
+            case 4:
+                b.push_back(static_cast<u8>(below(8) * 8 + below(6)));
+                break;
+            case 5:
+                b.push_back(static_cast<u8>(0x80 + below(16)));
+                break;
+            case 6:
+                b.push_back(static_cast<u8>(below(2) == 0 ? 0xd0 + below(4) : 0xf6 + below(2)));
+                break;
             case 7:
                 b.push_back(0x0f);
                 b.push_back(kTwo[below(sizeof kTwo)]);
                 break;
             case 8:
                 b.push_back(0x0f);
-                b.push_back(static_cast<u8>(below(3) == 0 ? 0xb8 + below(24) : (below(2) == 0 ? 0x40 : 0x90) + below(16)));
+                b.push_back(
+                    static_cast<u8>(below(3) == 0 ? 0xb8 + below(24) : (below(2) == 0 ? 0x40 : 0x90) + below(16)));
                 break;
             default:
                 b.push_back(0x0f);
@@ -233,15 +274,25 @@ class ProgramGenerator {
         const u32 target = static_cast<u32>(below(8) == 0 ? below(count) : starts_.size() + below(6));
         const u64 sub = 0x2000 + below(4) * 64;
         switch (below(5)) {
-            case 0: byte(0xe8); relative(sub); break;
+            case 0:
+                byte(0xe8);
+                relative(sub);
+                break;
             case 1:  // mov eax, sub; call rax
                 byte(0xb8);
                 dword(static_cast<u32>((below(2) == 0 ? kCode : kCodeAlias) + sub));
                 byte(0xff);
                 byte(0xd0);
                 break;
-            case 2: byte(0xe9); fix(std::min(target, count)); break;
-            default: byte(0x0f); byte(0x80 | below(16)); fix(std::min(target, count)); break;
+            case 2:
+                byte(0xe9);
+                fix(std::min(target, count));
+                break;
+            default:
+                byte(0x0f);
+                byte(0x80 | below(16));
+                fix(std::min(target, count));
+                break;
         }
     }
     void relative(u64 target) { dword(static_cast<u32>(target - (code_.size() + 4))); }

@@ -89,7 +89,14 @@ void compare(Report& report, const UserState& start, const UserState& host, cons
 
 }  // namespace
 
-Differential::Differential(Engine& engine) : engine_(engine), all_flags_(host_is_zen()) {
+Differential::Differential(Engine& engine) : engine_(engine), all_flags_(host_is_zen()) { map_pages(); }
+
+Differential::Differential(const MakeEngine& make)
+    : owned_(make(machine_.memory)), engine_(*owned_), all_flags_(host_is_zen()) {
+    map_pages();
+}
+
+void Differential::map_pages() {
     machine_.enter_long_mode(3);
     machine_.map_user(NativeRunner::kCode, 1, false);
     machine_.map_user(NativeRunner::kData, NativeRunner::kDataSize / kPageSize);

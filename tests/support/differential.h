@@ -1,6 +1,8 @@
 // Runs the same case on the host processor and on an engine, and compares everything.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 
 #include "cpu/engine.h"
@@ -13,6 +15,9 @@ namespace vg::test {
 class Differential {
   public:
     explicit Differential(cpu::Engine& engine);
+    /// For engines that are made for one memory.
+    using MakeEngine = std::function<std::unique_ptr<cpu::Engine>(mmu::PhysicalMemory&)>;
+    explicit Differential(const MakeEngine& make);
 
     /// One case on both. Empty if they agree, else a report: bytes, mnemonic, both states.
     [[nodiscard]] std::string check(const Case& c);
@@ -34,8 +39,11 @@ class Differential {
     void load_vp(const UserState& s);
     void store_vp(UserState& s);
 
-    cpu::Engine& engine_;
+    void map_pages();
+
     TestVp machine_;
+    std::unique_ptr<cpu::Engine> owned_;  // goes before the memory
+    cpu::Engine& engine_;
     NativeRunner native_;
     bool all_flags_;  ///< the host is of the family whose undefined flags are ours (cpu/ops/flags.h)
     u8 pristine_[NativeRunner::kDataSize];

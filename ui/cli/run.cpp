@@ -26,6 +26,8 @@ using SteadyClock = std::chrono::steady_clock;
 
 /// Virtual time between looks at the host (input, Ctrl-C, control socket): a few host milliseconds of guest work.
 constexpr VTime kHostCheckInterval = 2'000'000;
+/// The same for a guest that slept through the last interval: fewer wake-ups of the host.
+constexpr VTime kIdleCheckInterval = 20'000'000;
 
 /// Set by the signal handler: the only thing a handler may do. 1: stop cleanly; more: at once.
 volatile std::sig_atomic_t interrupts = 0;  // tidy: signal handlers need a global
@@ -179,7 +181,9 @@ class Session {
         const std::string& pace = machine.config().machine.pace;
         paced_ = pace == "on" || (pace == "auto" && terminal.interactive() && !script_.has_expectations());
         while (true) {
-            const bool hung = machine.run_until(next_limit()) == machine::Pause::Hang && !terminal.interactive();
+            const machine::Pause pause = machine.run_until(next_limit());
+            idle_ = pause == machine::Pause::Idle;
+            const bool hung = pause == machine::Pause::Hang && !terminal.interactive();
             output_->flush();
             if (control != nullptr) control->serve(machine);
             if (auto verdict = judge(hung)) return *verdict;
@@ -197,7 +201,7 @@ class Session {
     }
 
     VTime next_limit() {
-        VTime limit = machine_->now() + kHostCheckInterval;
+        VTime limit = machine_->now() + (idle_ ? kIdleCheckInterval : kHostCheckInterval);
         if (test_.guest_time.ns != 0) limit = std::min(limit, test_.guest_time.ns);
         if (options_.instructions > machine_->instructions()) {
             limit = std::min<VTime>(limit, machine_->now() + options_.instructions - machine_->instructions());
@@ -270,7 +274,7 @@ class Session {
     SteadyClock::time_point start_;
     std::vector<BootMark> marks_;
     std::string to_send_;
-    bool paced_ = false;
+    bool paced_ = false, idle_ = false;
 };
 
 std::string xml_escaped(const std::string& text) {

@@ -1,0 +1,45 @@
+// The translator against the host processor, on random user-mode instructions: each is a block of its own.
+#include <catch2/catch.hpp>
+
+#include "jit/engine.h"
+#include "tests/support/differential.h"
+
+using namespace vg;
+using namespace vg::test;
+
+namespace {
+
+/// Blocks of one instruction, so that a slice of one instruction runs translated code.
+std::unique_ptr<cpu::Engine> make_engine(mmu::PhysicalMemory& memory) {
+    jit::Options options;
+    options.block_limit = 1;
+    options.code_bytes = 4u << 20;
+    auto engine = jit::JitEngine::create(memory, options);
+    REQUIRE(engine);
+    return std::move(*engine);
+}
+
+void compare_with_host(u64 first_seed, u64 seeds, u64 count, u64 least_completed) {
+    jit::JitEngine* engine = nullptr;
+    Differential differential([&](mmu::PhysicalMemory& memory) {
+        auto made = make_engine(memory);
+        engine = static_cast<jit::JitEngine*>(made.get());
+        return made;
+    });
+    for (u64 seed = first_seed; seed < first_seed + seeds; ++seed) {
+        const std::string report = differential.run(seed, count);
+        INFO(report);
+        REQUIRE(report.empty());
+    }
+    CHECK(differential.statistics().completed > least_completed);
+    // Most cases really ran as translated code, and most of them without the interpreter's help.
+    CHECK(engine->stats().dispatches > seeds * count / 2);
+}
+
+}  // namespace
+
+TEST_CASE("jit: random instructions do what the host does", "[jit][diff]") { compare_with_host(1, 1, 50'000, 30'000); }
+
+TEST_CASE("jit: a million random instructions do what the host does", "[jit][diff][slow]") {
+    compare_with_host(200, 10, 100'000, 600'000);
+}
