@@ -11,6 +11,9 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+// The parser asserts what it checks again right behind ("[=]" would end the program): its own errors are the answer.
+// This needs a build without NDEBUG, where the same conditions become assumptions.
+#define TOML_ASSERT(expr) static_cast<void>(0)
 #define TOML_EXCEPTIONS 0
 #include <toml++/toml.h>
 
@@ -71,6 +74,24 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
         }
     }
     return row[b.size()];
+}
+
+/// Where the text stops being UTF-8 (Unicode 15, table 3-7), or its size. The TOML parser's behaviour on other bytes is undefined.
+std::size_t utf8_prefix(std::string_view text) {
+    const auto byte = [&](std::size_t at) { return at < text.size() ? static_cast<u8>(text[at]) : u8{0}; };
+    std::size_t at = 0;
+    while (at < text.size()) {
+        const u8 lead = byte(at);
+        const std::size_t tail = lead < 0x80 ? 0 : lead >= 0xc2 && lead < 0xe0 ? 1 : lead >= 0xe0 && lead < 0xf0 ? 2 : 3;
+        if (tail == 3 && (lead < 0xf0 || lead > 0xf4)) return at;
+        const u8 low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+        const u8 high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+        if (tail != 0 && (byte(at + 1) < low || byte(at + 1) > high)) return at;
+        for (std::size_t i = 2; i <= tail; ++i)
+            if ((byte(at + i) & 0xc0) != 0x80) return at;
+        at += tail + 1;
+    }
+    return at;
 }
 
 Location location_of(const std::string& file, const toml::node& node) {
@@ -233,9 +254,9 @@ class Loader {
     toml::node* last_ = nullptr;
 };
 
-/// A TOML string. JSON's escapes are TOML's, but for DEL, which TOML wants escaped; bytes that are not UTF-8 become U+FFFD.
+/// A TOML string. JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
 std::string toml_string(const std::string& value) {
-    std::string text = nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    std::string text = nlohmann::json(value).dump();
     for (std::size_t at = 0; (at = text.find('\x7f', at)) != std::string::npos;) text.replace(at, 1, "\\u007F");
     return text;
 }
@@ -362,6 +383,7 @@ Result<void> apply_override(toml::table& root, const Override& setting) {
     const auto bad = [&](std::string_view why) {
         return fail(Error::Code::Usage, fmt::format("-s {}={}: {}", key, text, why));
     };
+    if (utf8_prefix(text) != text.size()) return bad("not UTF-8");
     toml::parse_result parsed = toml::parse(fmt::format("v = {}", text));
     if (!parsed) parsed = toml::parse(fmt::format("v = {}", toml_string(text)));
     if (!parsed) return bad("not a value");
@@ -464,6 +486,15 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
 
 Result<Config> parse_config(std::string_view text, const std::string& name, const std::string& directory,
                             const std::vector<Override>& overrides) {
+    if (const std::size_t valid = utf8_prefix(text); valid != text.size()) {
+        const std::string_view before = text.substr(0, valid);
+        const std::size_t line_start = before.rfind('\n') + 1;  // npos + 1 is 0
+        const auto line = static_cast<u32>(1 + std::count(before.begin(), before.end(), '\n'));
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: the byte 0x{:02x} is not UTF-8; save the file as UTF-8",
+                                Location{name, line, static_cast<u32>(valid - line_start + 1)}.text(),
+                                static_cast<u8>(text[valid])));
+    }
     toml::parse_result parsed = toml::parse(text, name);
     if (!parsed) {
         const toml::parse_error& error = parsed.error();

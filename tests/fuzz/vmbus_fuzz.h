@@ -52,7 +52,7 @@ struct FuzzBed {
           controller("scsi", hv::Guid{}, events, log, sub_channels),
           server(world, log, limits()),
           guest(world, server) {
-        require(controller.attach(0, 0, 0, std::make_unique<MemoryDevice>(256)).has_value());
+        require(controller.attach(0, 0, 0, std::make_unique<MemoryDevice>(16)).has_value());
         hv::vmbus::Offer offer;
         offer.type = hv::kScsiControllerClass;
         relid = server.offer(offer, controller);

@@ -122,10 +122,23 @@ TEST_CASE("config: what is shown keeps left-out units, empty and odd strings", "
     CHECK(!again->children[0].disks[1].lun);
 }
 
-TEST_CASE("config: an override that is not UTF-8 is taken with replacements", "[machine][config]") {
-    auto config = parse("", {{"child.0.name", "\xff"}});
+TEST_CASE("config: a table name that is none is an error with its place", "[machine][config]") {
+    for (const char* text : {"[=]", "[[=]]", "[ ;", "[", "[a.;]"}) {
+        INFO(text);
+        CHECK(error_of(text).find("m.toml:1:") == 0);
+    }
+}
+
+TEST_CASE("config: bytes that are not UTF-8 are an error with their place", "[machine][config]") {
+    for (const char* bad : {"\xff", "\xc0\x80", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf3\x01",
+                            "\x80", "\xe2\x82"}) {
+        CHECK(error_of(std::string("[machine]\ncpu = \"") + bad + "\"").find("m.toml:2:8: the byte 0x") == 0);
+        CHECK(error_of("", {{"child.0.name", bad}}).find("not UTF-8") != std::string::npos);
+    }
+    const std::string good = "\xc2\x80 \xe0\xa0\x80 \xed\x9f\xbf \xf0\x90\x80\x80 \xf4\x8f\xbf\xbf";
+    auto config = parse("[machine]\ncpu = \"" + good + "\"");
     REQUIRE(config);
-    CHECK(config->children[0].name == "\xef\xbf\xbd");
+    CHECK(config->machine.cpu == good);
 }
 
 TEST_CASE("config: the schema describes every section", "[machine][config]") {
