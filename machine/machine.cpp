@@ -74,6 +74,15 @@ Result<void> Machine::build_children() {
     auto start = parse_clock(config_.machine.clock);
     if (!start) return Unexpected{start.error()};
     const u64 private_size = align_up(config_.hypervisor->memory.bytes, kPageSize);
+    u64 needed = 0;
+    for (const ChildSection& section : config_.children) {
+        needed += hv::Hypervisor::private_bytes(section.memory.bytes, section.processors);
+    }
+    if (private_size < needed) {
+        return fail(Error::Code::Usage, fmt::format("{}: hypervisor.memory = \"{}\" is too little for these partitions; give at "
+                                                    "least \"{} MiB\"", config_.file, to_string(config_.hypervisor->memory),
+                                                    (needed + (1 << 20) - 1) >> 20));
+    }
     if (auto ok = memory_.add_ram("hypervisor", kHypervisorMemory, private_size); !ok) return ok;
     hypervisor_ = std::make_unique<hv::Hypervisor>(memory_, events_, log_, kHypervisorMemory, private_size);
     Spa next = kFirstChildMemory;

@@ -6,6 +6,7 @@
 #include "hv/hypercall.h"
 #include "hv/vmbus/channel.h"
 #include "hv/vp.h"
+#include "jit/engine.h"
 #include "machine/child_machine.h"
 
 namespace vg::cli {
@@ -87,6 +88,17 @@ Json child_json(machine::ChildMachine& child) {
             {"disks", std::move(disks)}};
 }
 
+Json engine_json(const cpu::Engine& engine) {
+    const auto* translator = dynamic_cast<const jit::JitEngine*>(&engine);
+    if (translator == nullptr) return {{"kind", "step"}};
+    const jit::Stats& s = translator->stats();
+    return {{"kind", "jit"}, {"blocks", s.blocks}, {"translated_instructions", s.translated_instructions},
+            {"translate_ms", static_cast<double>(s.translate_ns) / 1e6}, {"code_bytes", s.code_bytes},
+            {"dispatches", s.dispatches}, {"helpers", s.helpers}, {"interpreted", s.steps}, {"tlb_refills", s.refills},
+            {"slow_accesses", s.slow_accesses}, {"slow_jumps", s.slow_jumps}, {"invalidations", s.invalidations},
+            {"flushes", s.flushes}};
+}
+
 }  // namespace
 
 Json collect_statistics(machine::Machine& machine, double wall_seconds, const std::vector<BootMark>& marks) {
@@ -102,6 +114,7 @@ Json collect_statistics(machine::Machine& machine, double wall_seconds, const st
             {"guest_seconds", static_cast<double>(machine.now()) / 1e9},
             {"wall_seconds", wall_seconds},
             {"boot", std::move(boot)},
+            {"engine", engine_json(machine.engine())},
             {"memory", {{"guest_touched_bytes", machine.memory().resident_bytes()},
                         {"peak_resident_bytes", static_cast<u64>(usage.ru_maxrss) * 1024}}},
             {"partitions", std::move(partitions)},
