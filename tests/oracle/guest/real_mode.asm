@@ -3,7 +3,7 @@
     bits 16
     org 0
 start:
-    mov bp, 40                  ; rounds
+    mov bp, 140                 ; rounds down to 100: ENTER reads frames below BP
 round:
     ; a pseudo-random table of 256 words at 0x100
     mov di, 0x100
@@ -107,6 +107,7 @@ decimal:
     shld [0x8c], dx, 5
     rcr word [0x8e], 1
     dec bp
+    cmp bp, 100
     jnz round
     hlt
 far_procedure:
