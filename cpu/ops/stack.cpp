@@ -61,7 +61,8 @@ Exec ENTER(Interp& in, const Insn& i) {
     const u64 bottom = (old_rsp - u64{level + 1} * size - static_cast<u16>(i.imm)) & mask;
     if (!in.linear(Seg::SS, bottom, size, true, address) || !in.probe(address, size, true)) return in.vp.failed();
 
-    const u64 own_frame = (old_rsp - size) & mask;
+    // SDM 2A "ENTER": "FrameTemp := ESP" for 32-bit operands, also where the stack is addressed by SP alone.
+    const u64 own_frame = (old_rsp & ~mask) | ((old_rsp - size) & mask);
     if (!in.push(s.gpr[RBP], size) || !enter_frames(in, level, size, own_frame, true)) {
         s.gpr[RSP] = old_rsp;
         return in.vp.failed();

@@ -157,6 +157,8 @@ const Golden kCases[] = {
     {Mode::Real, "60", "sp=8000 ax=1 cx=2 dx=3 bx=4 bp=5 si=6 di=7", "sp=7ff0 mem[7ff0]=07000600050000800400030002000100"},
     {Mode::Real, "61", "sp=7ff0 mem[7ff0]=07000600050099990400030002000100", "sp=8000 di=7 si=6 bp=5 bx=4 dx=3 cx=2 ax=1"},
     {Mode::Real, "60", "sp=3", "fault=12"},
+    {Mode::Real, "66c8080000", "esp=12348000 ebp=11223344", "ebp=12347ffc esp=12347ff4 mem[7ffc]=44332211"},
+    {Mode::Real, "c8080000", "esp=12348000 ebp=11223344", "ebp=11227ffe esp=12347ff6 mem[7ffe]=4433"},
     {Mode::Protected, "60", "esp=8000 eax=11", "esp=7fe0 mem[7ffc]=11000000"},
     {Mode::Protected, "c8100000", "esp=8000 ebp=1234", "ebp=7ffc esp=7fec mem[7ffc]=34120000"},
     {Mode::Protected, "c8000002", "esp=8000 ebp=7000 mem[6ffc]=78563412", "ebp=7ffc esp=7ff4 mem[7ff4]=fc7f00007856341200700000"},
