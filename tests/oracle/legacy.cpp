@@ -184,6 +184,11 @@ void LegacyGenerator::fill(u8* memory) {
         if (random_.chance(10)) v = kCode + static_cast<u32>(random_.below(0x8000));
         std::memcpy(memory + at, &v, 4);
     }
+    // Unicorn aborts when it translates a far CALL or JMP with a register, even behind a branch that it stops at.
+    for (u32 at = kData; at + 1 < kDataEnd; ++at) {
+        const u8 modrm = memory[at + 1], reg = modrm >> 3 & 7;
+        if (memory[at] == 0xff && modrm >= 0xc0 && (reg == 3 || reg == 5)) memory[at + 1] = static_cast<u8>(modrm ^ 8);
+    }
     std::memset(memory + kCode, 0xf4, kHandlers - kCode);
 }
 
