@@ -118,12 +118,12 @@ bool pushed_before_fault(const Difference& d) {
            d.ours.state.gpr == d.oracle.state.gpr && d.ours.state.selector == d.oracle.state.selector;
 }
 
-/// Flags of LOCK NEG are those of NEG. The host agrees with us (tests/diff).
+/// Flags of LOCK NEG are those of NEG.
 bool locked_neg(const Difference& d) {
     return d.op() == Op::NEG && d.c.insn.lock && d.ours.vector < 0 && d.oracle.vector < 0;
 }
 
-/// 0F 0D and 0F 18 with a register are NOPs to processors. The host agrees with us (tests/diff).
+/// 0F 0D and 0F 18 with a register are NOPs to processors.
 bool prefetch_of_register(const Difference& d) {
     const u8 opcode = d.c.insn.bytes[d.c.insn.opcode_offset];
     return d.op() == Op::NOP && (opcode == 0x0d || opcode == 0x18) && d.oracle.vector == kInvalidOpcode;
@@ -162,12 +162,12 @@ bool long_double_shift(const Difference& d) {
     return (count & 31) > 16;
 }
 
-/// The count is a number of bytes; Unicorn reads it as signed. The host agrees with us (tests/diff).
+/// The count is a number of bytes; Unicorn reads it as signed.
 bool signed_release(const Difference& d) {
     return (d.op() == Op::RET || d.op() == Op::RET_FAR) && d.c.insn.imm_size == 2 && (d.c.insn.imm & 0x8000) != 0;
 }
 
-/// F6 /1 and F7 /1 are TEST, in processors and in AMD's map; Unicorn has #UD. The host agrees with us (tests/diff).
+/// F6 /1 and F7 /1 are TEST, in processors and in AMD's map; Unicorn has #UD.
 bool other_test(const Difference& d) {
     return d.op() == Op::TEST && (d.c.insn.modrm >> 3 & 7) == 1 && d.oracle.vector == kInvalidOpcode;
 }
