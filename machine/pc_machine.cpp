@@ -74,7 +74,10 @@ void PcMachine::add_legacy_chips(EventQueue& events) {
     io_.map("pic_master", PicPair::kMasterPort, 2, pic_->master_ports());
     io_.map("pic_slave", PicPair::kSlavePort, 2, pic_->slave_ports());
     io_.map("pic_elcr", PicPair::kElcrPort, 2, pic_->elcr_ports());
-    for (const u32 irq : {0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}) chipset_->connect(irq, pic_->line(irq));
+    constexpr u32 kCascade = 2;  // the slave's own line
+    for (u32 irq = 0; irq < 16; ++irq) {
+        if (irq != kCascade) chipset_->connect(irq, pic_->line(irq));
+    }
     pit_ = std::make_unique<Pit8254>(events, chipset_->isa_line(0));
     io_.map("pit", Pit8254::kPort, Pit8254::kPortCount, *pit_);
     io_.map("speaker", Pit8254::kSpeakerPort, 1, pit_->speaker_port());
