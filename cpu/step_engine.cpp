@@ -72,12 +72,7 @@ bool fetch_decode(Vp& vp, Insn& out) { return fetch_decode(vp, &out, nullptr) !=
 const Insn* fetch_cached(Interp& in) { return fetch_decode(in.vp, nullptr, &in.decode_cache()); }
 
 bool Interp::deliver_fault(u8 length) {
-    // Two faults at the same time have no completed instruction between them (a handler that itself faults, or an
-    // entry in the IDT that leads to an invalid opcode): virtual time must go on, so that the slice ends.
-    constexpr u32 kFreeFaults = 8;
-    fault_streak_ = fault_time_ == vp.now() ? fault_streak_ + 1 : 0;
-    if (fault_streak_ > kFreeFaults) --s.budget;
-    fault_time_ = vp.now();
+    vp.charge_delivery();
     const u64 next = s.rip + length;
     const Fault fault = vp.fault();
     if (vp.deliver(fault, vp.code_mode() == CodeMode::Bits64 ? next : static_cast<u32>(next))) return true;
@@ -130,6 +125,7 @@ Stop run_until(Vp& vp, bool single) {
                 return Stop::Leave;
             }
             if (result == Exec::Resync) {
+                vp.charge_delivery();
                 if (single) return Stop::Budget;
                 continue;
             }

@@ -138,6 +138,8 @@ void Vp::reset() {
     s.random_state = 0x9e3779b97f4a7c15 * (index_ + 1);
     s.tsc_offset = 0 - now();
     external_line_ = false;
+    delivery_time_ = kNever;
+    delivery_streak_ = 0;
     apic_->reset();
     reset_common();
 }

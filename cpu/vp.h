@@ -141,6 +141,10 @@ class Vp {
     /// At an instruction boundary: clears shadows, delivers at most one pending event, wakes from HLT.
     /// Returns Next if nothing was due, Resync if state changed, Leave if a level's owner took it.
     Exec take_event();
+    /// A fault or an event is being delivered. Two at the same time have no completed instruction between them (a handler
+    /// that itself faults, a breakpoint on the first instruction of its own handler): behind the first few each is charged
+    /// one instruction, so that time goes on and the slice ends.
+    void charge_delivery();
     void request_nmi();
     void request_init();
     void request_sipi(u8 vector);
@@ -179,6 +183,8 @@ class Vp {
     bool leaving_ = false;
     bool external_line_ = false;
     bool skip_step_ = false;
+    VTime delivery_time_ = kNever;  ///< of the last delivery, and how many before it were at the same time
+    u32 delivery_streak_ = 0;
     u64 access_dr6_ = 0;  ///< DR6 bits of data breakpoints met by the instruction that is executing
 };
 

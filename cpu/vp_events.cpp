@@ -162,6 +162,13 @@ Exec Vp::take_event() {
     return Exec::Next;
 }
 
+void Vp::charge_delivery() {
+    constexpr u32 kFree = 8;
+    delivery_streak_ = delivery_time_ == now() ? delivery_streak_ + 1 : 0;
+    if (delivery_streak_ > kFree) --state_->budget;
+    delivery_time_ = now();
+}
+
 void Vp::boundary(u64 flags_before, bool repeat) {
     VpState& s = *state_;
     if ((flags_before & flag::RF) != 0 && !repeat) s.rflags &= ~flag::RF;

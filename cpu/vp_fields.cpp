@@ -128,6 +128,8 @@ void Vp::fields(StateVisitor& v) {
     v("budget", remaining);
     s.budget = static_cast<s64>(remaining);
     v("deadline", s.deadline);
+    v("delivery_time", delivery_time_);
+    v("delivery_streak", delivery_streak_);
     {
         const VisitScope scope(v, "apic");
         apic_->fields(v);
