@@ -166,7 +166,7 @@ class Vp {
     Exec deliver_debug(u64 dr6_bits);
     void reset_common();
     void trap_accesses(bool completed);
-    bool shut_down();
+    void shut_down();
 
     VpEnvironment env_;
     std::string name_;
