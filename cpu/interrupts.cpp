@@ -157,7 +157,7 @@ class Delivery {
     }
 
     Exec through_task_gate(const Descriptor& gate) {
-        const Exec result = switch_task(vp_, gate.gate_selector(), TaskSwitch::Interrupt, return_rip_);
+        const Exec result = switch_task(vp_, gate.gate_selector(), TaskSwitch::Interrupt, return_rip_, pushed_flags());
         if (result != Exec::Resync) return result;
         s_.interrupt_shadow = 0;
         s_.activity = Activity::Active;

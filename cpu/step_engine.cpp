@@ -84,6 +84,8 @@ namespace {
 /// One instruction, or the delivery of its fault. False: the owner of a level wants to be returned to.
 bool execute_one(Vp& vp, Interp& in, VpState& s) {
     const u64 flags_before = s.rflags;
+    // An instruction that completes ends RF; IRET and task switches may load a new one.
+    s.rflags &= ~flag::RF;
     const Insn* insn = fetch_cached(in);
     const u8 length = insn != nullptr ? insn->length : u8{0};
     const Exec result = insn != nullptr ? execute(in, *insn) : vp.failed();
@@ -95,17 +97,21 @@ bool execute_one(Vp& vp, Interp& in, VpState& s) {
         case Exec::Resync:
             --s.budget;
             break;
-        case Exec::Repeat: break;
+        case Exec::Repeat: break;  // RF is set
         case Exec::Fault: {
+            s.rflags |= flags_before & flag::RF;
             vp.settle_accesses(false);
             const bool goes_on = in.deliver_fault(length);
             vp.settle_accesses(goes_on);  // what the delivery itself pushed
             return goes_on;
         }
-        case Exec::Leave: vp.settle_accesses(false); return false;
+        case Exec::Leave:
+            s.rflags |= flags_before & flag::RF;
+            vp.settle_accesses(false);
+            return false;
     }
     vp.settle_accesses(true);
-    if ((flags_before & (flag::TF | flag::RF)) != 0) [[unlikely]] vp.boundary(flags_before, result == Exec::Repeat);
+    if ((flags_before & flag::TF) != 0) [[unlikely]] vp.single_step();
     return true;
 }
 

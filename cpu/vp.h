@@ -120,14 +120,12 @@ class Vp {
     /// breakpoint is due, or a shadow must end). When it is still true after take_event returned Next, an event waits
     /// behind a shadow: execute one instruction and ask again.
     [[nodiscard]] bool event_pending() const;
-    /// True while every instruction must be executed by itself, between boundary() calls: TF, RF, or an enabled
-    /// instruction breakpoint.
+    /// True while every instruction must be executed by itself (StepEngine): TF, RF, or an enabled breakpoint.
     [[nodiscard]] bool stepping() const {
         return (state_->rflags & (flag::TF | flag::RF)) != 0 || (state_->dr[7] & 0xff) != 0;
     }
-    /// After an instruction completed that began with these RFLAGS, when they had TF or RF set: arms the single-step
-    /// trap and ends RF. @param repeat  an iteration of a string instruction: RF ends with the last one
-    void boundary(u64 flags_before, bool repeat = false);
+    /// After an instruction, or an iteration of a string instruction, that began with TF set: arms its trap.
+    void single_step();
     /// Compares an access with the data breakpoints in DR0-3; what matches waits for the end of the instruction.
     void note_access(u64 address, u32 size, bool write);
     /// The instruction that made the noted accesses is over: its data breakpoints trap, or are forgotten if it faulted.

@@ -169,16 +169,10 @@ void Vp::charge_delivery() {
     delivery_time_ = now();
 }
 
-void Vp::boundary(u64 flags_before, bool repeat) {
-    VpState& s = *state_;
-    if ((flags_before & flag::RF) != 0 && !repeat) s.rflags &= ~flag::RF;
-    const bool skip = std::exchange(skip_step_, false);
+void Vp::single_step() {
     // SDM 3B "Single-Step Exception Condition": after MOV SS and POP SS no single-step trap is generated; the next
     // instruction makes its own.
-    if ((flags_before & flag::TF) != 0 && !skip && s.interrupt_shadow != kShadowMovSs) {
-        s.debug_pending = 1;
-        s.pending_dr6 |= kDr6SingleStep;
-    }
+    if (!std::exchange(skip_step_, false) && state_->interrupt_shadow != kShadowMovSs) request_single_step();
 }
 
 void Vp::request_single_step() {

@@ -109,7 +109,7 @@ Exec iret_task(Interp& in, const Insn& i) {
     if (in.vp.long_mode()) return general_protection(in);
     u16 link = 0;
     if (!in.vp.memory().read(static_cast<u32>(in.s.segment(Seg::TR).base), link, As::Supervisor)) return in.vp.failed();
-    return switch_task(in.vp, link, TaskSwitch::Return, in.next_rip(i));
+    return switch_task(in.vp, link, TaskSwitch::Return, in.next_rip(i), in.s.rflags);
 }
 
 /// From protected mode at CPL 0 back to a virtual-8086 task.

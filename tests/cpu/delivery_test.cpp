@@ -122,3 +122,31 @@ TEST_CASE("delivery: a bad handler address is found before anything is pushed", 
     CHECK(t.frame().error == 0);
     CHECK(t.frame().rip == kCode);
 }
+
+TEST_CASE("delivery: what interrupts a string instruction pushes RF set", "[cpu][events]") {
+    // SDM 3B "Instruction-Breakpoint Exception Condition": after any iteration but the last.
+    const u64 instructions = GENERATE(3u, 8u);
+    LongMode t({0xf3, 0xaa, 0x90, 0x90, 0xf4});  // rep stosb; nop; nop; hlt
+    t.s().gpr[RDI] = kCode + 0x1000;
+    t.s().gpr[RCX] = 8;
+    run(*t.vp, instructions);
+    t.vp->request_nmi();
+    run(*t.vp, 2);
+    CHECK(t.faulted() == kNmi);
+    CHECK(t.s().gpr[RCX] == 8 - instructions);
+    CHECK(t.frame().rip == (instructions == 8 ? kCode + 2 : kCode));
+    CHECK(((t.frame().rflags & flag::RF) != 0) == (instructions != 8));
+}
+
+TEST_CASE("delivery: a breakpoint on a string instruction traps once", "[cpu][events]") {
+    LongMode t({0xf3, 0xaa, 0x90, 0xf4});
+    t.write(TestVp::kHandlers + kDebug * 16, {0x81, 0x4c, 0x24, 0x10, 0, 0, 1, 0, 0xff, 0xc3, 0x48, 0xcf});  // or [rsp+16],RF; inc ebx; iretq
+    t.s().gpr[RDI] = kCode + 0x1000;
+    t.s().gpr[RCX] = 8;
+    t.s().dr[0] = kCode;
+    t.s().dr[7] = 0x402;
+    for (int n = 0; n < 16; ++n) run(*t.vp, 1);
+    CHECK(t.s().rip == kCode + 4);
+    CHECK(t.s().gpr[RBX] == 1);
+    CHECK((t.s().rflags & flag::RF) == 0);
+}
