@@ -124,6 +124,7 @@ class Switch {
         }
         s_.cr3 = cr3;
         vp_.tlb().flush_nonglobal(0);
+        vp_.update_context();  // the descriptors that follow are read in the new address space
         return true;
     }
 
