@@ -253,7 +253,7 @@ Exec SYSENTER(Interp& in, const Insn&) {
 Exec SYSEXIT(Interp& in, const Insn& i) {
     VpState& s = in.s;
     if (!is_intel(in) && in.vp.long_mode()) return undefined(in);
-    if (!in.vp.protected_mode() || (s.sysenter_cs & 0xfffc) == 0 || in.vp.cpl() != 0) return general_protection(in);
+    if (!in.vp.protected_mode() || (s.sysenter_cs & 0xfffc) == 0) return general_protection(in);
     const bool to_64_bit = i.op_size == 8;
     if (to_64_bit && (!canonical(s.gpr[RCX]) || !canonical(s.gpr[RDX]))) return general_protection(in);
     s.gpr[RSP] = to_64_bit ? s.gpr[RCX] : static_cast<u32>(s.gpr[RCX]);
