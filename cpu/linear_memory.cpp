@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "cpu/segments.h"
 #include "cpu/spec/bits.h"
 #include "cpu/vp.h"
 
@@ -39,8 +40,6 @@ u32 alignment_of(u32 size) {
     if (size == 6) return 4;                // far pointers, pseudo-descriptors
     return std::min<u32>(std::bit_floor(size), 16);
 }
-
-bool canonical(u64 address) { return sign_extend(address, 48) == address; }
 
 }  // namespace
 
