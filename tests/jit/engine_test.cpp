@@ -125,3 +125,19 @@ TEST_CASE("jit: a VP stops on request at the next slice boundary at the latest",
     m.vp->request_stop();
     CHECK(engine->run(*m.vp) == cpu::Stop::Request);
 }
+
+TEST_CASE("jit: a string instruction cut short has RF set until its last iteration", "[jit]") {
+    // SDM 3B "Instruction-Breakpoint Exception Condition": as an interrupt between two iterations would push it.
+    JitMachine m;
+    m.load(kCodePhysical, {0xf3, 0xaa, 0x90, 0xf4});  // rep stosb; nop; hlt
+    m.s().gpr[cpu::RDI] = kData;
+    m.s().gpr[cpu::RCX] = 10;
+    const auto engine = engine_for(m);
+    for (const u64 until : {4u, 8u, 10u}) {
+        m.vp->begin_slice(m.vp->now(), until);
+        REQUIRE(engine->run(*m.vp) == cpu::Stop::Budget);
+        CHECK(m.s().gpr[cpu::RCX] == 10 - until);
+        CHECK(((m.s().rflags & cpu::flag::RF) != 0) == (until != 10));
+    }
+    CHECK(m.s().rip == kCode + 2);
+}
