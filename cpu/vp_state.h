@@ -57,7 +57,7 @@ inline constexpr u32 kMtrrVariableCount = 8;
 enum class Activity : u32 { Active, Halted, Shutdown, WaitForSipi };
 
 inline constexpr std::size_t kColdReserved = 4096 - 512 - 512 - 6 * 8 - 8 * 8 - 32 - 32 - 8 - 9 * 8 - 9 * 8 - 2 * 8 -
-                                              (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 264 - 9 * 8 - 8;
+                                              (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 272 - 9 * 8 - 8;
 
 struct alignas(4096) VpState {
     // ---- vector and x87 state
@@ -97,13 +97,13 @@ struct alignas(4096) VpState {
 
     // ---- segments: ES CS SS DS FS GS LDTR TR
     SegmentReg seg[8];
-    // ---- the last 264 bytes: what every block touches; R8 and up and `jit` are within disp8 of the base register
+    // ---- the last 272 bytes: what every block touches; R8 and up and `jit` are within disp8 of the base register
     u64 rip;
     u64 rflags;       ///< always complete outside emitted code; bit 1 set
     s64 budget;       ///< instructions left in this slice; virtual time is deadline - budget
     u64 deadline;     ///< virtual time at which the slice ends
     u64 request;      ///< non-zero: leave at the next boundary (Stop::Request)
-    u64 jit_far[4];   ///< scratch of emitted code, as `jit`, less often used
+    u64 jit_far[5];   ///< scratch of emitted code, as `jit`, less often used
     u64 gpr[16];
     u64 jit[8];       ///< scratch of emitted code: not architectural, not saved
 

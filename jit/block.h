@@ -35,6 +35,7 @@ struct Site {
     bool sum = false;           ///< memory check: T0 wants the host address itself, not the guest address
     bool rip_in_t0 = false;     ///< slow jump: RIP is the target, not rip_offset
     bool rip_in_stash = false;  ///< leaving: RIP is the value in the stash, not rip_offset
+    bool guard = false;         ///< edge check that the page behind is still Block::rest_page
     bool group = false;         ///< memory check for several accesses of the block
     bool check_key = false;     ///< the instruction may change what the mode key is made of
 };
@@ -51,6 +52,10 @@ struct Block {
     u16 changed_while_pending = 0;  ///< else: registers that a pending recipe must not name
     u32 incoming = 0;  ///< first site linked to this block
     u32 first_site = 0, site_end = 0;
+    /// An instruction that crosses the page's end: the page that its rest was in when it was translated. That page's list
+    /// has a record for the rest, whose `owner` is this block.
+    Spa rest_page{0};
+    Block* owner = nullptr;
     Block* hash_next = nullptr;
     Block* page_next = nullptr;
 };
@@ -66,6 +71,8 @@ class BlockMap {
         return b;
     }
     Block& add(Spa spa, u32 key);
+    /// A record in the list of the page at `page` for the `size` bytes there that belong to `owner`.
+    void add_rest(Block& owner, Spa page, u16 size);
     /// Takes the block out of both indexes; the record stays until clear().
     void remove(Block& block);
     void clear();
@@ -99,6 +106,8 @@ class BlockMap {
     [[nodiscard]] std::size_t insn_count() const { return insns_.size(); }
 
   private:
+    void remove_from_page(Block& block);
+
     static constexpr unsigned kBucketBits = 17;
     static std::size_t bucket(Spa spa, u32 key) {
         return ((spa.value + key) * 0x9e3779b97f4a7c15) >> (64 - kBucketBits);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <string>
 
+#include "cpu/decode.h"
 #include "cpu/spec/bits.h"
 
 namespace vg::jit {
@@ -20,6 +21,8 @@ constexpr u32 kMinimumArena = 128u << 10;
 /// Beyond these the cache is emptied even if the arena has room: a guest of tiny blocks must not grow the process.
 constexpr std::size_t kMaxBlocks = 1u << 20, kMaxInsns = 1u << 20;
 constexpr u32 kMaxSites = 2u << 20;
+
+constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
 
 bool host_is_sufficient() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
@@ -155,18 +158,20 @@ Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip) {
     const Spa spa = mapping.translation.spa;
     page_rip = s.rip - spa.offset();
     if (Block* block = blocks_.find(spa, key.value)) return block;
-    return translate(vp, key, spa, mapping.host - spa.offset());
+    return translate(vp, key, spa, mapping.host - spa.offset(), page_rip);
 }
 
-Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page) {
+Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip) {
     if (arena_.room() < Translator::kMaxCode || blocks_.block_count() >= kMaxBlocks ||
         blocks_.insn_count() >= kMaxInsns || blocks_.site_count() >= kMaxSites || blocks_.recipe_count() >= kMaxSites)
         flush();
     const auto start = std::chrono::steady_clock::now();
     const u32 used = arena_.used();
-    Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit);
+    const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
+    Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit, rest);
     if (block == nullptr) return nullptr;
     if (memory_.ram(spa) != nullptr) memory_.mark_code(spa, block->size);
+    if (block->rest_page.value != 0) remark_page(block->rest_page.page());
     stats_.translate_ns += static_cast<u64>((std::chrono::steady_clock::now() - start).count());
     ++stats_.blocks;
     ++stats_.lookups_failed;
@@ -174,6 +179,19 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page) {
     stats_.code_bytes += arena_.used() - used;
     if (perf_map_ != nullptr) write_perf_map(*block);
     return block;
+}
+
+/// The page behind, if the instruction at `spa` reaches into it: only then may it be looked up, which sets its accessed
+/// flag.
+Translator::Rest JitEngine::find_rest(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip) {
+    const u32 here = static_cast<u32>(kPageSize) - spa.offset();
+    if (here >= cpu::kMaxInsnLength || !key.has(ModeKey::kFlat) || !canonical(page_rip + kPageSize)) return {};
+    cpu::Insn insn;
+    const auto status = cpu::decode(std::span(page + spa.offset(), here), key.code_mode(), insn);
+    if (status != cpu::DecodeStatus::Truncated) return {};
+    const mmu::Tlb::Mapping behind = vp.tlb().resolve_fetch(page_rip + kPageSize);
+    if (behind.translation.status != mmu::Translation::Status::Ok || memory_.ram(behind.translation.spa) == nullptr) return {};
+    return {behind.translation.spa, behind.host};
 }
 
 void JitEngine::write_perf_map(const Block& block) {

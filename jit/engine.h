@@ -88,7 +88,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     Known& known(cpu::Vp& vp);
     [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c, ModeKey key);
     [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip);
-    [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page);
+    [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
+    [[nodiscard]] Translator::Rest find_rest(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
     void finish_exit(Context& c);
     void link(u32 site, Block& target);
     [[nodiscard]] u32 flag_saving_stub(const Block& target);
@@ -116,6 +117,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- slow paths
     enum class After : u8 { Continue, Left };
+    u64 check_guard(Context& c, const Site& site, u64 target);
     u64 separate(Context& c, const Site& site);
     [[nodiscard]] const Block* block_at(Context& c, u64 address, u32 key);
     After execute_at(Context& c, const Site& site);

@@ -12,7 +12,9 @@ void JitEngine::code_written(Spa spa, u32 size) {
     for (Block* block = blocks_.page(page); block != nullptr;) {
         Block* next = block->page_next;
         if (block->spa.value < spa.value + size && spa.value < block->spa.value + block->size) {
-            invalidate(*block);
+            Block* whole = block->owner != nullptr ? block->owner : block;
+            if (whole->valid) invalidate(*whole);
+            if (block != whole) blocks_.remove(*block);
             any = true;
         }
         block = next;

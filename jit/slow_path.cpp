@@ -61,7 +61,7 @@ u64 JitEngine::separate(Context& c, const Site& site) {
         const u8* host = memory_.ram(spa);
         if (host == nullptr) host = c.vp->tlb().resolve_fetch(s.rip).host;
         if (host == nullptr) return 0;
-        block = translate(*c.vp, key, spa, host - spa.offset());
+        block = translate(*c.vp, key, spa, host - spa.offset(), s.rip - spa.offset());
     }
     if (block == nullptr || s.budget < block->count) return 0;
     set_flags(s, s.rflags);
@@ -93,6 +93,7 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
 /// The same for a direct jump to another page, which has its own entry.
 u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
     const Site& site = blocks_.site(number);
+    if (site.guard) return check_guard(c, site, target);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
         if (const Block* block = block_at(c, target, link_key(*site.block))) {
@@ -106,6 +107,19 @@ u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
         return 0;
     }
     return slow_execute(c, number);
+}
+
+/// Whether the rest of an instruction that crosses its page is where it was translated from; `target` is its address.
+u64 JitEngine::check_guard(Context& c, const Site& site, u64 target) {
+    if (canonical(target)) {
+        const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
+        if (mapping.translation.status == mmu::Translation::Status::Ok &&
+            mapping.translation.spa == site.block->rest_page) {
+            c.vp->tlb().fill_edge(site.edge_slot, target, 0);
+            return reinterpret_cast<u64>(arena_.executable(site.access));
+        }
+    }
+    return go_on(c, site);
 }
 
 /// The translation of the code at a canonical address, if there is one.

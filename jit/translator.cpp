@@ -3,6 +3,7 @@
 #include <cpuid.h>
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 
 #include "base/assert.h"
@@ -125,12 +126,28 @@ Ending Translator::ending(unsigned count) const {
     }
 }
 
-Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count) {
+/// The one instruction that begins at `spa` and ends in the next page.
+bool Translator::decode_crossing(Spa spa, const u8* page, const Rest& rest) {
+    if (rest.bytes == nullptr || !key_.has(ModeKey::kFlat)) return false;
+    const u32 here = static_cast<u32>(kPageSize) - spa.offset();
+    u8 bytes[2 * cpu::kMaxInsnLength];
+    std::memcpy(bytes, page + spa.offset(), here);
+    std::memcpy(bytes + here, rest.bytes, cpu::kMaxInsnLength);
+    Insn& insn = insns_[0];
+    if (cpu::decode(std::span<const u8>(bytes, cpu::kMaxInsnLength), key_.code_mode(), insn) != cpu::DecodeStatus::Ok) return false;
+    plan_.insns[0].how = native(insn) ? classify(insn) : Class{};
+    return true;
+}
+
+Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count,
+                             const Rest& rest) {
     key_ = key;
     model_ = &model;
     bool straddles = false;
-    const unsigned count = decode(spa, page, std::min(max_count, kMaxInsns), straddles);
+    unsigned count = decode(spa, page, std::min(max_count, kMaxInsns), straddles);
     if (count == 0 && !straddles) return nullptr;
+    crossing_ = count == 0 && decode_crossing(spa, page, rest);
+    if (crossing_) count = 1;
 
     a_.attach(arena_.writable(), static_cast<u32>(align_up(arena_.used(), 16)));
     block_ = &blocks_.add(spa, key.value);
@@ -145,7 +162,8 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
         size += insns_[k].length;
         uses_vectors = uses_vectors || plan_.insns[k].how.emit == Emit::Vector;
     }
-    block_->size = static_cast<u16>(count == 0 ? kPageSize - spa.offset() : size);
+    block_->size = static_cast<u16>(count == 0 || crossing_ ? kPageSize - spa.offset() : size);
+    if (crossing_) blocks_.add_rest(*block_, rest.page, static_cast<u16>(size - block_->size));
     forced_helpers_ = 0;
     emit_body(count, uses_vectors && key.has(ModeKey::kSse));
     block_->site_end = blocks_.site_count();
@@ -178,6 +196,7 @@ void Translator::emit_body(unsigned count, bool uses_vectors) {
         flags_ = {};
         if (!plan_.needs_flags) flags_.source = FlagState::Source::Pending;
         emit_prologue(static_cast<u16>(first), uses_vectors);
+        if (crossing_) emit_guard();
         if (count == 0) {
             emit_helper(nullptr, true);
             ended_ = true;
@@ -211,6 +230,14 @@ void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
         const u32 from = a_.jcc_later(kE);
         cold_.push_back({.kind = Cold::Kind::LoadVectors, .from = from, .back = a_.offset(), .flags = {}});
     }
+}
+
+/// Before an instruction that crosses the page: its rest must be where it was. The slow path finds out once for each
+/// address space, or has the instruction interpreted.
+void Translator::emit_guard() {
+    const u32 number = new_site();
+    (void)emit_edge_check(static_cast<s64>(kPageSize), number);
+    blocks_.site(number).guard = true;
 }
 
 void Translator::emit_instruction(unsigned index) {

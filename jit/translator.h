@@ -35,9 +35,18 @@ class Translator {
     /// Conditional jumps that a block may go on behind.
     static constexpr unsigned kMaxSideExits = 6;
 
+    /// The page that follows in the address space.
+    struct Rest {
+        Spa page{0};
+        const u8* bytes = nullptr;
+    };
+
     /// Translates the code at `spa`, whose page's bytes are at `page`. At least one instruction is taken: one that
     /// crosses the page's end is left to the interpreter, which fetches it. nullptr: the bytes are no instruction.
-    Block* translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count);
+    /// @param rest  what lies behind the page in the address space, if that is known: then such an instruction is
+    ///              translated too, and checks where its rest is each time
+    Block* translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count,
+                     const Rest& rest);
 
   private:
     /// A guest address: what a memory operand or the stack names.
@@ -75,6 +84,8 @@ class Translator {
     // ---- block formation (translator.cpp)
     unsigned decode(Spa spa, const u8* page, unsigned max_count, bool& straddles);
     [[nodiscard]] bool native(const cpu::Insn& insn) const;
+    [[nodiscard]] bool decode_crossing(Spa spa, const u8* page, const Rest& rest);
+    void emit_guard();
     void emit_prologue(u16 page_offset, bool uses_vectors);
     void emit_instruction(unsigned index);
     [[nodiscard]] bool emit_native();
@@ -209,6 +220,7 @@ class Translator {
     const cpu::Row* row_ = nullptr;
     unsigned index_ = 0;
     s32 start_ = 0, end_ = 0;  ///< offsets in the code page
+    bool crossing_ = false;    ///< the block is one instruction that ends in the next page
     bool ended_ = false;       ///< the block's last instruction left by itself
 };
 
