@@ -25,6 +25,7 @@ struct Site {
     u32 next_incoming = 0;            ///< link: next site in the target's list of patched links
     Block* linked = nullptr;          ///< link: the block that `patch` leads to now
     u32 recipe = 0;   ///< how to compute the status flags here; 0: as kPending says
+    bool edge_pending = false;  ///< link: kPending may be set, to a recipe that does not depend on registers
     u32 edge_recipe = 0;  ///< link: what kPending is set to on the way (the flags are in the hardware, too); 0: nothing
     u32 edge_slot = 0;    ///< jump to another page: its entry in the bank's edge table
     s32 rip_offset = 0;               ///< RIP of the instruction (or the link's target) relative to the code page base
@@ -49,9 +50,11 @@ struct Block {
     u8 count = 0;   ///< guest instructions
     bool valid = true;
     bool needs_flags = true;        ///< to be entered with the flags in the slot
+    bool passes_flags = true;       ///< else: it may leave them to the next block as they are
     u16 changed_while_pending = 0;  ///< else: registers that a pending recipe must not name
     u32 incoming = 0;  ///< first site linked to this block
     u32 first_site = 0, site_end = 0;
+    u32 settled_entry = 0;  ///< code that puts pending flags in the slot first; 0: not made yet
     /// An instruction that crosses the page's end: the page that its rest was in when it was translated. That page's list
     /// has a record for the rest, whose `owner` is this block.
     Spa rest_page{0};

@@ -130,7 +130,8 @@ bool JitEngine::dispatch(Vp& vp, Context& c, ModeKey key) {
     if (block == nullptr || block->count > s.budget) return false;
     if (options_.link_blocks) {
         if (pending_link_ != 0 && s.jit[1] == page_rip) link(pending_link_, *block);
-        if (key.has(ModeKey::kFlat)) vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
+        if (const u32 entry = key.has(ModeKey::kFlat) ? open_entry(*block) : 0)
+            vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(entry)));
     }
     pending_link_ = 0;
     s.jit[0] = 0;
@@ -221,10 +222,15 @@ void JitEngine::link(u32 number, Block& target) {
     if (!site.block->valid || site.linked != nullptr || link_key(*site.block) != target.key ||
         site.block->spa.page() != target.spa.page())
         return;
-    const bool as_it_is = site.edge_recipe == 0 ||
-                          (!target.needs_flags &&
-                           (blocks_.recipe(site.edge_recipe).registers() & target.changed_while_pending) == 0);
-    const u32 to = as_it_is ? target.entry : flag_saving_stub(target);
+    u32 to = target.entry;
+    if (site.edge_pending) {
+        to = open_entry(target);
+    } else if (site.edge_recipe != 0) {
+        const u16 registers = blocks_.recipe(site.edge_recipe).registers();
+        const bool as_it_is = !target.needs_flags && (!target.passes_flags || registers == 0) &&
+                              (registers & target.changed_while_pending) == 0;
+        if (!as_it_is) to = flag_saving_stub(target);
+    }
     if (to == 0) return;
     Assembler::patch(arena_.writable(), site.patch, to);
     site.linked = &target;
@@ -244,6 +250,27 @@ u32 JitEngine::flag_saving_stub(const Block& target) {
     stub.jmp(target.entry);
     arena_.set_used(stub.offset());
     return start;
+}
+
+u32 JitEngine::open_entry(Block& block) {
+    constexpr u32 kStubSize = 64;
+    if (!block.needs_flags) return block.entry;
+    if (block.settled_entry == 0) {
+        if (arena_.room() < kStubSize) return 0;
+        Site site;
+        site.block = &block;
+        site.rip_offset = static_cast<s32>(block.spa.offset());
+        Assembler stub;
+        stub.attach(arena_.writable(), arena_.used());
+        block.settled_entry = stub.offset();
+        stub.modrm({.opcode = 0x83}, 7, HostMem{.base = kBank, .disp = kPending});
+        stub.byte(0);
+        stub.jcc(kE, block.entry);
+        stub.push_imm(blocks_.add_site(site));
+        stub.jmp(thunks_.settle);
+        arena_.set_used(stub.offset());
+    }
+    return block.settled_entry;
 }
 
 /// Entries of a bank's jump cache lead to code for one mode key; another mode on the same bank starts afresh.

@@ -73,6 +73,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     u64 slow_access(Context& c, u32 site, u64 address);
     u64 slow_jump(Context& c, u32 site, u64 target);
     u64 slow_edge(Context& c, u32 site, u64 target);
+    u64 settle(Context& c, u32 site);
     u64 slow_execute(Context& c, u32 site);
     u64 helper_execute(Context& c, u32 site);
 
@@ -93,6 +94,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     void finish_exit(Context& c);
     void link(u32 site, Block& target);
     [[nodiscard]] u32 flag_saving_stub(const Block& target);
+    /// Where to enter a block if kPending may be set; 0: no room for what that takes.
+    [[nodiscard]] u32 open_entry(Block& block);
     /// Status flags where translated code was left. @param recipe  its number; 0: as kPending says
     [[nodiscard]] u64 status_flags(const cpu::VpState& s, u32 recipe) const;
     /// Puts them where translated code expects them at its entry.
@@ -119,7 +122,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     enum class After : u8 { Continue, Left };
     u64 check_guard(Context& c, const Site& site, u64 target);
     u64 separate(Context& c, const Site& site);
-    [[nodiscard]] const Block* block_at(Context& c, u64 address, u32 key);
+    [[nodiscard]] u32 entry_at(Context& c, u64 address, u32 key);
     After execute_at(Context& c, const Site& site);
     After completed(Context& c, const Site& site, const cpu::Insn& insn, ModeKey key, u64 epoch);
     void expose(Context& c, const Site& site);

@@ -17,6 +17,7 @@ extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target) {
 extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target) {
     return context->engine->slow_edge(*context, site, target);
 }
+extern "C" u64 vg_jit_settle(Context* context, u32 site) { return context->engine->settle(*context, site); }
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site) { return context->engine->slow_execute(*context, site); }
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site) {
     return context->engine->helper_execute(*context, site);
@@ -75,8 +76,8 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     const Site& site = blocks_.site(number);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
-        if (const Block* block = block_at(c, target, link_key(*site.block))) {
-            c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(block->entry)));
+        if (const u32 entry = entry_at(c, target, link_key(*site.block))) {
+            c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(entry)));
             c.t0 = target;
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
@@ -96,8 +97,8 @@ u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
     if (site.guard) return check_guard(c, site, target);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
-        if (const Block* block = block_at(c, target, link_key(*site.block))) {
-            c.vp->tlb().fill_edge(site.edge_slot, target, reinterpret_cast<u64>(arena_.executable(block->entry)));
+        if (const u32 entry = entry_at(c, target, link_key(*site.block))) {
+            c.vp->tlb().fill_edge(site.edge_slot, target, reinterpret_cast<u64>(arena_.executable(entry)));
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
     }
@@ -107,6 +108,13 @@ u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
         return 0;
     }
     return slow_execute(c, number);
+}
+
+/// At the entry of a block that needs the flags in the slot.
+u64 JitEngine::settle(Context& c, u32 number) {
+    VpState& s = *c.state;
+    set_flags(s, status_flags(s, 0));
+    return reinterpret_cast<u64>(arena_.executable(blocks_.site(number).block->entry));
 }
 
 /// Whether the rest of an instruction that crosses its page is where it was translated from; `target` is its address.
@@ -122,11 +130,12 @@ u64 JitEngine::check_guard(Context& c, const Site& site, u64 target) {
     return go_on(c, site);
 }
 
-/// The translation of the code at a canonical address, if there is one.
-const Block* JitEngine::block_at(Context& c, u64 address, u32 key) {
+/// Where to enter the translation of the code at a canonical address; 0 if there is none.
+u32 JitEngine::entry_at(Context& c, u64 address, u32 key) {
     const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(address);
-    if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return nullptr;
-    return blocks_.find(mapping.translation.spa, key);
+    if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return 0;
+    Block* block = blocks_.find(mapping.translation.spa, key);
+    return block != nullptr ? open_entry(*block) : 0;
 }
 
 u64 JitEngine::slow_execute(Context& c, u32 number) { return go_on(c, blocks_.site(number)); }
@@ -161,9 +170,9 @@ u64 JitEngine::redispatch(Context& c) {
     const mmu::JumpEntry& entry = bank->jump[mmu::jump_index(s.rip)];
     if (entry.rip != s.rip) {
         if (!canonical(s.rip)) return 0;
-        const Block* block = block_at(c, s.rip, key.value);
-        if (block == nullptr) return 0;
-        vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
+        const u32 code = entry_at(c, s.rip, key.value);
+        if (code == 0) return 0;
+        vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(code)));
     }
     ++stats_.redispatches;
     set_flags(s, s.rflags);

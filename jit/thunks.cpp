@@ -38,6 +38,8 @@ class Generator : public Xbyak::CodeGenerator {
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_jump));
         t.miss_edge = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_edge));
+        t.settle = start();
+        emit_slow(reinterpret_cast<u64>(&vg_jit_settle));
         t.execute = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_execute));
         t.helper = start();

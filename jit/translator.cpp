@@ -107,25 +107,6 @@ bool Translator::native(const Insn& insn) const {
     return host_is_zen_ || !undefined_flags_differ(row);
 }
 
-Ending Translator::ending(unsigned count) const {
-    u32 size = 0;
-    for (unsigned k = 0; k < count; ++k) size += insns_[k].length;
-    const s64 behind = start_ + static_cast<s64>(size);
-    const Insn& last = insns_[count - 1];
-    switch (plan_.insns[count - 1].how.emit) {
-        case Emit::Jmp:
-            return in_page(behind + static_cast<s64>(last.imm)) ? Ending::InPage : Ending::Complete;
-        case Emit::Call:
-        case Emit::CallRm:
-        case Emit::Ret:
-        case Emit::JmpRm:
-        case Emit::Helper:
-            return Ending::Complete;
-        default:
-            return in_page(behind) ? Ending::InPage : Ending::Complete;
-    }
-}
-
 /// The one instruction that begins at `spa` and ends in the next page.
 bool Translator::decode_crossing(Spa spa, const u8* page, const Rest& rest) {
     if (rest.bytes == nullptr || !key_.has(ModeKey::kFlat)) return false;
@@ -185,14 +166,15 @@ void Translator::emit_body(unsigned count, bool uses_vectors) {
         if (count != 0) {
             for (unsigned k = 0; k < count; ++k)
                 if ((forced >> k & 1) != 0) plan_.insns[k].how = {};
-            make_plan(plan_, std::span(insns_).first(count), static_cast<u32>(first), ending(count),
+            make_plan(plan_, std::span(insns_).first(count), static_cast<u32>(first),
                       !key_.has(ModeKey::kSeparate));
         } else {
-            plan_.needs_flags = false;
+            plan_.needs_flags = plan_.passes_flags = false;
             plan_.changed_while_pending = 0;
         }
         block_->needs_flags = plan_.needs_flags;
         block_->changed_while_pending = plan_.changed_while_pending;
+        block_->passes_flags = plan_.passes_flags;
         flags_ = {};
         if (!plan_.needs_flags) flags_.source = FlagState::Source::Pending;
         emit_prologue(static_cast<u16>(first), uses_vectors);
@@ -375,10 +357,32 @@ void Translator::keep_flags() {
     if (flags_.source == FlagState::Source::Hardware) save_flags();
 }
 
-void Translator::complete_flags() {
-    if (flags_.source == FlagState::Source::Slot) return;
-    VG_ASSERT(flags_.hardware);  // or the plan had said Keep::Slot, or that the block needs flags
-    save_flags();
+void Translator::set_pending(u32 recipe) {
+    a_.modrm({.opcode = 0xc7}, 0, HostMem{.base = kBank, .disp = kPending});
+    a_.dword(recipe);
+}
+
+void Translator::settle_flags() {
+    using Kind = RecipeOperand::Kind;
+    if (flags_.source == FlagState::Source::Slot || flags_.source == FlagState::Source::Pending) return;
+    if (flags_.source != FlagState::Source::Recipe) {
+        VG_ASSERT(flags_.hardware);  // or the plan had said Keep::Slot
+        save_flags();
+        return;
+    }
+    const FlagRecipe frozen = flags_.recipe.frozen();
+    const auto store = [&](const RecipeOperand& from, const RecipeOperand& to) {
+        if (from.kind != Kind::Register) return;
+        u8 host = kHostOf[from.reg];
+        if (host == kInMemory) load_gpr(host = kT0, from.reg);
+        a_.mov({.base = kBank, .disp = to.kind == Kind::Saved ? kRecipeValue : kRecipeValueToo}, host);
+    };
+    if (flags_.recipe.registers() != 0) flags_.number = 0;
+    store(flags_.recipe.a, frozen.a);
+    store(flags_.recipe.b, frozen.b);
+    flags_.recipe = frozen;
+    set_pending(recipe_here());
+    flags_.source = FlagState::Source::Pending;
 }
 
 void Translator::restore_flags(u8 park) {

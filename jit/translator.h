@@ -58,7 +58,7 @@ class Translator {
     struct FlagState {
         enum class Source : u8 {
             Slot,      ///< in the slot; kPending is 0
-            Pending,   ///< as the block was entered: in the slot, or as kPending says
+            Pending,   ///< in the slot, or as kPending says
             Recipe,    ///< computable; perhaps in the hardware too
             Hardware,  ///< nowhere else
             Nothing    ///< nobody asks for them once they have left the hardware
@@ -92,7 +92,6 @@ class Translator {
     void emit_body(unsigned count, bool uses_vectors);
     void emit_helper(const cpu::Insn* insn, bool last);
     void emit_cold();
-    [[nodiscard]] Ending ending(unsigned count) const;
     [[nodiscard]] u32 new_site();
     void cold_thunk(u32 from, u32 thunk, u32 site) {
         cold_.push_back({.from = from, .thunk = thunk, .site = site, .flags = {}});
@@ -101,8 +100,9 @@ class Translator {
     // ---- flags
     /// Before the host's flags are lost: saves the guest's if they are nowhere else. Clobbers T0.
     void keep_flags();
-    /// Saves the flags in the slot unless they are there.
-    void complete_flags();
+    /// Leaves the flags so that code anywhere finds them: in the slot, or as a recipe that depends on no register.
+    /// Clobbers T0.
+    void settle_flags();
     void save_flags();
     /// Brings the flags back into the hardware; `park` is a free register.
     void restore_flags(u8 park);
@@ -112,6 +112,11 @@ class Translator {
     void follow_recipe();
     /// The flags are in the slot from here on.
     void flags_in_slot() { flags_ = {}; }
+    void flags_pending() {
+        flags_ = {};
+        flags_.source = FlagState::Source::Pending;
+    }
+    void set_pending(u32 recipe);
     /// Number of the recipe for the flags where the code is now; 0: the slot, or kPending.
     [[nodiscard]] u32 recipe_here();
     /// Whether the current instruction needs the flags in the hardware.
@@ -123,6 +128,7 @@ class Translator {
     [[nodiscard]] bool flags_wanted_as_recipe() const {
         return plan_now().writes_flags && plan_now().keep == Keep::Recipe;
     }
+    [[nodiscard]] bool emit_with_saved_result(const Encoding& e, u8 reg, bool scratch, const HostMem& m, unsigned size);
     void save_recipe_value(u8 host) { a_.mov({.base = kBank, .disp = kRecipeValue}, host); }
 
     // ---- memory (emit_memory.cpp)
@@ -172,9 +178,13 @@ class Translator {
     [[nodiscard]] bool emit_call_rm();
 
     // ---- leaving (emit_branch.cpp)
-    void link(u32 rel32_at, s64 target, u32 edge_recipe);
-    /// Prepares the flags for a jump within the page; returns the recipe that goes along, or 0.
-    [[nodiscard]] u32 prepare_edge();
+    /// What a jump within the page takes along.
+    struct EdgeFlags {
+        u32 recipe = 0;        ///< for the registers as they are; the flags are in the hardware too
+        bool pending = false;  ///< or: as kPending says, independent of registers
+    };
+    void link(u32 rel32_at, s64 target, EdgeFlags flags);
+    [[nodiscard]] EdgeFlags prepare_edge();
     void emit_edge(s64 target);
     void emit_far_edge(s64 target);
     void emit_fallthrough(s64 target);
