@@ -54,6 +54,8 @@ struct Block {
     u16 changed_while_pending = 0;  ///< else: registers that a pending recipe must not name
     u32 incoming = 0;  ///< first site linked to this block
     u32 first_site = 0, site_end = 0;
+    u32 group_failures = 0;   ///< of its group checks, since virtual time `failures_since`
+    u64 failures_since = 0;
     u32 settled_entry = 0;  ///< code that puts pending flags in the slot first; 0: not made yet
     /// An instruction that crosses the page's end: the page that its rest was in when it was translated. That page's list
     /// has a record for the rest, whose `owner` is this block.

@@ -168,8 +168,9 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
         flush();
     const auto start = std::chrono::steady_clock::now();
     const u32 used = arena_.used();
+    const bool groups = !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
     const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
-    Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit, rest);
+    Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit, rest, groups);
     if (block == nullptr) return nullptr;
     if (memory_.ram(spa) != nullptr) memory_.mark_code(spa, block->size);
     if (block->rest_page.value != 0) remark_page(block->rest_page.page());

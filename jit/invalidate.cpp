@@ -100,6 +100,7 @@ void JitEngine::flush() {
     }
     blocks_.clear();
     arena_.set_used(Thunks::kSize);
+    separate_.clear();
     pending_link_ = 0;
     ++epoch_;
     ++stats_.flushes;

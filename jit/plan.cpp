@@ -337,7 +337,7 @@ class Grouping {
         s64 low, high;  ///< relative to the base at the leader
         u8 first, last, members;
     };
-    static constexpr s64 kMaxSpan = 256;
+    static constexpr s64 kMaxSpan = 128;
 
     void find(unsigned k, InsnPlan& p) {
         const bool rip = p.base == kRipBase;

@@ -25,6 +25,9 @@ extern "C" u64 vg_jit_helper_execute(Context* context, u32 site) {
 
 namespace {
 
+/// Addresses remembered as not worth grouping.
+constexpr std::size_t kMaxSeparate = 1u << 16;
+
 constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
 
 }  // namespace
@@ -48,6 +51,19 @@ u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
     return site.group ? separate(c, site) : go_on(c, site);
 }
 
+/// A block whose groups fail often, because what it accesses crosses a page (a stack frame, for a while), is translated
+/// again without.
+void JitEngine::note_group_failure(Block& block, u64 now) {
+    constexpr u32 kFailures = 16;
+    constexpr u64 kOften = 20000;  // instructions between failures
+    if (block.group_failures++ == 0) block.failures_since = now;
+    if (block.group_failures < kFailures) return;
+    block.group_failures = 0;
+    if (now - block.failures_since > kFailures * kOften || !block.valid || separate_.size() >= kMaxSeparate) return;
+    separate_.insert(block.spa.value);
+    invalidate(block);
+}
+
 /// A group of accesses cannot be done as one (it crosses a page, or may not all be allowed): goes on at the site's
 /// instruction in a translation that checks each access by itself.
 u64 JitEngine::separate(Context& c, const Site& site) {
@@ -57,6 +73,7 @@ u64 JitEngine::separate(Context& c, const Site& site) {
     expose(c, site);
     c.leave = Leave::Lookup;
     c.host_stack = s.jit_far[2];
+    note_group_failure(*site.block, s.deadline - static_cast<u64>(s.budget));
     const Block* block = blocks_.find(spa, key.value);
     if (block == nullptr) {
         const u8* host = memory_.ram(spa);

@@ -121,8 +121,9 @@ bool Translator::decode_crossing(Spa spa, const u8* page, const Rest& rest) {
 }
 
 Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count,
-                             const Rest& rest) {
+                             const Rest& rest, bool groups) {
     key_ = key;
+    groups_ = groups;
     model_ = &model;
     bool straddles = false;
     unsigned count = decode(spa, page, std::min(max_count, kMaxInsns), straddles);
@@ -167,7 +168,7 @@ void Translator::emit_body(unsigned count, bool uses_vectors) {
             for (unsigned k = 0; k < count; ++k)
                 if ((forced >> k & 1) != 0) plan_.insns[k].how = {};
             make_plan(plan_, std::span(insns_).first(count), static_cast<u32>(first),
-                      !key_.has(ModeKey::kSeparate));
+                      groups_);
         } else {
             plan_.needs_flags = plan_.passes_flags = false;
             plan_.changed_while_pending = 0;

@@ -45,8 +45,9 @@ class Translator {
     /// crosses the page's end is left to the interpreter, which fetches it. nullptr: the bytes are no instruction.
     /// @param rest  what lies behind the page in the address space, if that is known: then such an instruction is
     ///              translated too, and checks where its rest is each time
+    /// @param groups  whether accesses may share checks
     Block* translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count,
-                     const Rest& rest);
+                     const Rest& rest, bool groups);
 
   private:
     /// A guest address: what a memory operand or the stack names.
@@ -230,6 +231,7 @@ class Translator {
     const cpu::Row* row_ = nullptr;
     unsigned index_ = 0;
     s32 start_ = 0, end_ = 0;  ///< offsets in the code page
+    bool groups_ = true;
     bool crossing_ = false;    ///< the block is one instruction that ends in the next page
     bool ended_ = false;       ///< the block's last instruction left by itself
 };
