@@ -27,7 +27,8 @@ struct Site {
     u32 recipe = 0;   ///< how to compute the status flags here; 0: as kPending says
     bool edge_pending = false;  ///< link: kPending may be set, to a recipe that does not depend on registers
     u32 edge_recipe = 0;  ///< link: what kPending is set to on the way (the flags are in the hardware, too); 0: nothing
-    u32 edge_slot = 0;    ///< jump to another page: its entry in the bank's edge table
+    u32 edge_slot = 0;    ///< jump to another page: its entry in the bank's edge table; 0: it has not been taken yet
+    u32 edge_compare = 0, edge_jump = 0;  ///< the two displacements (disp32) that name the entry
     s32 rip_offset = 0;               ///< RIP of the instruction (or the link's target) relative to the code page base
     u8 index = 0;                     ///< instructions of the block before this one
     u16 size = 0;                     ///< memory check: bytes
@@ -113,7 +114,7 @@ class BlockMap {
   private:
     void remove_from_page(Block& block);
 
-    static constexpr unsigned kBucketBits = 17;
+    static constexpr unsigned kBucketBits = 18;
     static std::size_t bucket(Spa spa, u32 key) {
         return ((spa.value + key) * 0x9e3779b97f4a7c15) >> (64 - kBucketBits);
     }

@@ -124,16 +124,13 @@ void Translator::emit_edge(s64 target) {
     ended_ = true;
 }
 
-int Translator::emit_edge_check(s64 target, u32 number) {
-    const u32 slot = next_edge_slot_++ & (mmu::kEdgeEntries - 1);
-    const int entry = static_cast<int>(mmu::kEdgeTable) + static_cast<int>(slot * sizeof(mmu::JumpEntry));
+void Translator::emit_edge_check(s64 target, u32 number) {
     Site& site = blocks_.site(number);
-    site.edge_slot = slot;
     site.access = a_.offset();
     load_code_address(target);
-    a_.cmp(kT0, {.base = kBank, .disp = entry});
+    a_.cmp(kT0, edge_entry(0, offsetof(mmu::JumpEntry, rip)));
+    site.edge_compare = a_.offset() - 4;
     cold_thunk(a_.jcc_later(kNe), thunks_.miss_edge, number);
-    return entry;
 }
 
 void Translator::emit_far_edge(s64 target) {
@@ -142,10 +139,11 @@ void Translator::emit_far_edge(s64 target) {
     Site& site = blocks_.site(number);
     site.rip_offset = static_cast<s32>(target);
     site.index = block_->count;
-    const int entry = emit_edge_check(target, number);
+    emit_edge_check(target, number);
     a_.lea(kT0, {.base = kT0, .disp = -static_cast<s32>(target & static_cast<s64>(kPageMask))});
     a_.mov({.base = kBank, .disp = kCodePage}, kT0);
-    a_.jmp_memory({.base = kBank, .disp = entry + kJumpHost});
+    a_.jmp_memory(edge_entry(0, kJumpHost));
+    blocks_.site(number).edge_jump = a_.offset() - 4;
     ended_ = true;
 }
 
@@ -244,14 +242,16 @@ bool Translator::emit_call() {
         link(a_.call_later(), target, {.pending = flags_.source == FlagState::Source::Pending});
     } else {
         // Executing the call once more stores the same return address again: nothing is committed yet.
-        const int entry = emit_edge_check(target, new_site());
+        const u32 number = new_site();
+        emit_edge_check(target, number);
         emit_stack_limit();
         a_.lea(kT1, {.base = kT0, .disp = static_cast<s32>(end_ - target)});
         a_.push(kT1);
         a_.lea(kT0, {.base = kT0, .disp = -static_cast<s32>(target & static_cast<s64>(kPageMask))});
         a_.mov({.base = kBank, .disp = kCodePage}, kT0);
         lea_stack(-8);
-        a_.call_memory({.base = kBank, .disp = entry + kJumpHost});
+        a_.call_memory(edge_entry(0, kJumpHost));
+        blocks_.site(number).edge_jump = a_.offset() - 4;
     }
     emit_return_site();
     return true;

@@ -121,7 +121,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- slow paths
     enum class After : u8 { Continue, Left };
-    u64 check_guard(Context& c, const Site& site, u64 target);
+    void fill_edge(Context& c, u32 site, u64 target, u64 host);
+    u64 check_guard(Context& c, u32 site, u64 target);
     void note_group_failure(Block& block, u64 now);
     u64 separate(Context& c, const Site& site);
     [[nodiscard]] u32 entry_at(Context& c, u64 address, u32 key);
@@ -142,6 +143,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     std::vector<const cpu::CpuModel*> models_;
     Stats stats_;
     std::unordered_set<u64> separate_;  ///< code addresses whose group checks failed too often
+    u32 next_edge_slot_ = 0;
     u64 epoch_ = 0;         ///< counts invalidations: whoever sees it change leaves translated code
     u32 pending_link_ = 0;  ///< site whose jump leads to the block that is looked up next
     Known* current_ = nullptr;

@@ -101,6 +101,7 @@ void JitEngine::flush() {
     blocks_.clear();
     arena_.set_used(Thunks::kSize);
     separate_.clear();
+    next_edge_slot_ = 0;
     pending_link_ = 0;
     ++epoch_;
     ++stats_.flushes;

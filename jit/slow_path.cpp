@@ -1,4 +1,6 @@
 // The C++ behind the thunks: TLB refills, and single instructions executed by the interpreter in the middle of a block.
+#include <cstring>
+
 #include "jit/engine.h"
 
 namespace vg::jit {
@@ -111,11 +113,11 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
 /// The same for a direct jump to another page, which has its own entry.
 u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
     const Site& site = blocks_.site(number);
-    if (site.guard) return check_guard(c, site, target);
+    if (site.guard) return check_guard(c, number, target);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
         if (const u32 entry = entry_at(c, target, link_key(*site.block))) {
-            c.vp->tlb().fill_edge(site.edge_slot, target, reinterpret_cast<u64>(arena_.executable(entry)));
+            fill_edge(c, number, target, reinterpret_cast<u64>(arena_.executable(entry)));
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
     }
@@ -134,13 +136,30 @@ u64 JitEngine::settle(Context& c, u32 number) {
     return reinterpret_cast<u64>(arena_.executable(blocks_.site(number).block->entry));
 }
 
+/// Gives the site an entry in the edge table if it has none yet, and fills it for the present bank.
+void JitEngine::fill_edge(Context& c, u32 number, u64 target, u64 host) {
+    Site& site = blocks_.site(number);
+    if (site.edge_slot == 0) {
+        next_edge_slot_ = next_edge_slot_ % (mmu::kEdgeEntries - 1) + 1;
+        site.edge_slot = next_edge_slot_;
+        const auto set = [&](u32 at, std::size_t field) {
+            const u32 disp = static_cast<u32>(edge_entry(site.edge_slot, field).disp);
+            std::memcpy(arena_.writable() + at, &disp, sizeof disp);
+        };
+        set(site.edge_compare, offsetof(mmu::JumpEntry, rip));
+        if (site.edge_jump != 0) set(site.edge_jump, offsetof(mmu::JumpEntry, host));
+    }
+    c.vp->tlb().fill_edge(site.edge_slot, target, host);
+}
+
 /// Whether the rest of an instruction that crosses its page is where it was translated from; `target` is its address.
-u64 JitEngine::check_guard(Context& c, const Site& site, u64 target) {
+u64 JitEngine::check_guard(Context& c, u32 number, u64 target) {
+    const Site& site = blocks_.site(number);
     if (canonical(target)) {
         const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
         if (mapping.translation.status == mmu::Translation::Status::Ok &&
             mapping.translation.spa == site.block->rest_page) {
-            c.vp->tlb().fill_edge(site.edge_slot, target, 0);
+            fill_edge(c, number, target, 0);
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
     }

@@ -219,7 +219,7 @@ void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
 /// address space, or has the instruction interpreted.
 void Translator::emit_guard() {
     const u32 number = new_site();
-    (void)emit_edge_check(static_cast<s64>(kPageSize), number);
+    emit_edge_check(static_cast<s64>(kPageSize), number);
     blocks_.site(number).guard = true;
 }
 

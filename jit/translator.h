@@ -193,8 +193,9 @@ class Translator {
     u32 emit_index();
     void emit_lookup(u32 site);
     void emit_transfer();
-    /// Looks the target (code offset, in T0 then) up in the edge table; returns the entry's displacement.
-    int emit_edge_check(s64 target, u32 site);
+    /// Looks the target (code offset, in T0 then) up in the edge table. The site gets an entry of its own when it is taken
+    /// for the first time: most never are.
+    void emit_edge_check(s64 target, u32 site);
     void emit_stack_limit();
     void emit_return_site();
     void emit_side_exit(const Cold& c);
@@ -220,7 +221,6 @@ class Translator {
     std::array<cpu::Insn, kMaxInsns> insns_;
     BlockPlan plan_;
     u64 forced_helpers_ = 0;  ///< bit k: instruction k turned out to have no native form here
-    u32 next_edge_slot_ = 0;
     std::vector<Cold> cold_;
     Block* block_ = nullptr;
     ModeKey key_;
