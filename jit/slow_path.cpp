@@ -28,6 +28,7 @@ constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>
 u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
     const Site& site = blocks_.site(number);
     const bool aligned = (address & site.misalignment) == 0;
+    SlowAccess why = !aligned ? SlowAccess::Misaligned : canonical(address) ? SlowAccess::CrossesPage : SlowAccess::NonCanonical;
     if (aligned && (address & kPageMask) + site.size <= kPageSize && canonical(address)) {
         mmu::Tlb& tlb = c.vp->tlb();
         const mmu::Access access = site.write ? mmu::Access::Write : mmu::Access::Read;
@@ -39,8 +40,9 @@ u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
             c.t1 = host - address;
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
+        why = mapping.translation.status == mmu::Translation::Status::Ok ? SlowAccess::NoRam : SlowAccess::Fault;
     }
-    ++stats_.slow_accesses;
+    stats_.count_slow_access(why);
     return go_on(c, site);
 }
 
@@ -52,6 +54,7 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
         const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
         const bool mapped = mapping.translation.status == mmu::Translation::Status::Ok && mapping.host != nullptr;
         if (const Block* block = mapped ? blocks_.find(mapping.translation.spa, site.block->key) : nullptr) {
+            ++stats_.jump_fills;
             c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(block->entry)));
             c.t0 = target;
             return reinterpret_cast<u64>(arena_.executable(site.access));
@@ -65,7 +68,10 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     return slow_execute(c, number);
 }
 
-u64 JitEngine::slow_execute(Context& c, u32 number) { return go_on(c, blocks_.site(number)); }
+u64 JitEngine::slow_execute(Context& c, u32 number) {
+    ++stats_.slow_executes;
+    return go_on(c, blocks_.site(number));
+}
 
 /// Executes the site's instruction; then behind it, or wherever it led.
 u64 JitEngine::go_on(Context& c, const Site& site) {
@@ -113,7 +119,7 @@ u64 JitEngine::redispatch(Context& c) {
 u64 JitEngine::helper_execute(Context& c, u32 number) {
     const Site& site = blocks_.site(number);
     ++stats_.helpers;
-    if (site.insn != nullptr) ++stats_.helper_ops[static_cast<unsigned>(site.insn->op)];
+    ++stats_.helper_rows[site.insn != nullptr ? site.insn->row : 0];
     return execute_at(c, site) == After::Continue ? kContinueHere : redispatch(c);
 }
 

@@ -70,8 +70,9 @@ bool ends_block(const Insn& i) {
 
 }  // namespace
 
-Translator::Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks)
-    : arena_(arena), blocks_(blocks), thunks_(thunks), host_is_zen_(host_is_zen()) {}
+Translator::Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks,
+                       const std::vector<TranslationWatcher*>& watchers)
+    : arena_(arena), blocks_(blocks), thunks_(thunks), watchers_(watchers), host_is_zen_(host_is_zen()) {}
 
 unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& straddles) {
     u32 offset = spa.offset();
@@ -118,6 +119,7 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
     block_->size = static_cast<u16>(count == 0 ? kPageSize - spa.offset() : size);
     start_ = end_ = static_cast<s32>(spa.offset());
     emit_prologue(static_cast<u16>(spa.offset()), uses_vectors && key.has(ModeKey::kSse));
+    if (!watchers_.empty()) emit_counters({page + spa.offset(), block_->size});
     if (count == 0) {
         index_ = 0;
         emit_helper(nullptr, true);
@@ -161,7 +163,8 @@ void Translator::emit_instruction(unsigned index) {
     const u32 code = a_.offset(), site = blocks_.site_count();
     const std::size_t cold = cold_.size();
     const FlagState flags = flags_;
-    if (!emit_native()) {
+    const bool native = emit_native();
+    if (!native) {
         a_.rewind(code);
         blocks_.truncate_sites(site);
         cold_.resize(cold);
@@ -169,6 +172,7 @@ void Translator::emit_instruction(unsigned index) {
         ended_ = false;
         emit_helper(blocks_.keep(*cur_), false);
     }
+    if (!watchers_.empty()) report_instruction(code, native);
     if (ended_) return;
     for (u32 k = site; k < blocks_.site_count(); ++k) blocks_.site(k).next = a_.offset();
 }

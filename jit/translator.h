@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <vector>
 
 #include "cpu/isa/isa.h"
@@ -13,6 +14,7 @@
 #include "jit/layout.h"
 #include "jit/mode_key.h"
 #include "jit/thunks.h"
+#include "jit/watcher.h"
 
 namespace vg::jit {
 
@@ -24,7 +26,7 @@ namespace vg::jit {
 /// there, dead or not.
 class Translator {
   public:
-    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks);
+    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks, const std::vector<TranslationWatcher*>& watchers);
 
     /// Room that one block may take at most.
     static constexpr u32 kMaxCode = 32768;
@@ -59,6 +61,8 @@ class Translator {
     void emit_helper(const cpu::Insn* insn, bool last);
     void emit_cold();
     [[nodiscard]] u32 new_site();
+    void emit_counters(std::span<const u8> guest);  // emit_watch.cpp
+    void report_instruction(u32 code, bool native);
 
     // ---- flags
     void save_flags();
@@ -130,6 +134,7 @@ class Translator {
     CodeArena& arena_;
     BlockMap& blocks_;
     const Thunks& thunks_;
+    const std::vector<TranslationWatcher*>& watchers_;
     const bool host_is_zen_;  ///< the host's undefined flags are ours
     Assembler a_;
 

@@ -59,8 +59,8 @@ class Run:
     """What one run said. work: per workload wall, cpu, guest (seconds), rc, out. boot and boot_cpu: seconds from the
     start to the first line of userspace."""
 
-    def __init__(self, pid):
-        self.pid, self.start = pid, time.monotonic()
+    def __init__(self, pid, on_mark):
+        self.pid, self.start, self.on_mark = pid, time.monotonic(), on_mark
         self.work, self.info, self.text = {}, {}, []
         self.boot = self.boot_cpu = self.killed = None
         self.peak_mib, self.done = 0.0, False
@@ -88,6 +88,8 @@ class Run:
         return self.work.setdefault(name, {})
 
     def _mark(self, mark, now):
+        if mark[1]:
+            self.on_mark(mark[1], mark[2], self.pid)
         if mark[1] == "begin":
             self._begun[mark[2]] = now, cpu_seconds(self.pid)
         elif mark[1] == "end" and mark[2] in self._begun:
@@ -99,9 +101,9 @@ class Run:
             self.boot, self.boot_cpu = now - self.start, cpu_seconds(self.pid)
 
 
-def run(argv, log, timeout, stall):
+def run(argv, log, timeout, stall, on_mark=lambda kind, name, pid: None):
     """Runs the command until `MARK alldone`, its end, `timeout` seconds or `stall` seconds of silence; then ends it.
-    Appends what it printed to the file `log`."""
+    Appends what it printed to the file `log`. Calls on_mark("begin" or "end", name, pid) as marks arrive."""
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     if PRIORITY:  # sessions share the processors as groups, so nice alone would not do
         try:
@@ -109,7 +111,7 @@ def run(argv, log, timeout, stall):
                 file.write(str(PRIORITY))
         except OSError:
             pass
-    result, rest, heard = Run(process.pid), b"", time.monotonic()
+    result, rest, heard = Run(process.pid, on_mark), b"", time.monotonic()
     with open(log, "ab") as out:
         out.write((shlex.join(argv) + "\n").encode())
         while not result.done:
