@@ -26,7 +26,7 @@ struct Options {
     bool link_blocks = true;      ///< patch direct jumps and fill jump caches (off: every block ends in the dispatcher)
     bool native = true;           ///< emit natively (off: every instruction is a helper call)
     u32 flush_every = 0;          ///< for tests: empty the cache after this many dispatches; 0: never
-    std::vector<TranslationWatcher*> watchers;  ///< told about every translation; they outlive the engine
+    std::vector<TranslationWatcher*> watchers{};  ///< told about every translation; they outlive the engine
 };
 
 /// Runs any number of VPs that share one PhysicalMemory, one at a time, on one thread.

@@ -101,9 +101,10 @@ class Run:
             self.boot, self.boot_cpu = now - self.start, cpu_seconds(self.pid)
 
 
-def run(argv, log, timeout, stall, on_mark=lambda kind, name, pid: None):
+def run(argv, log, timeout, stall, on_mark=lambda kind, name, pid: None, at_once=True):
     """Runs the command until `MARK alldone`, its end, `timeout` seconds or `stall` seconds of silence; then ends it.
-    Appends what it printed to the file `log`. Calls on_mark("begin" or "end", name, pid) as marks arrive."""
+    Appends what it printed to the file `log`. Calls on_mark("begin" or "end", name, pid) as marks arrive.
+    at_once=False: gives it a minute to end by itself after the last mark."""
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     if PRIORITY:  # sessions share the processors as groups, so nice alone would not do
         try:
@@ -130,6 +131,11 @@ def run(argv, log, timeout, stall, on_mark=lambda kind, name, pid: None):
                 result.killed = "timeout" if now - result.start > timeout else f"silent for {stall:.0f} s"
                 break
     result.peak_mib = peak_mib(process.pid)
+    if not at_once:
+        try:
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            pass
     try:
         os.killpg(process.pid, signal.SIGKILL)  # the session started above
     except OSError:
