@@ -3,16 +3,27 @@
 
 namespace vg::jit {
 
-/// At the start of a block, where both scratch registers are free. Leaves the flags alone.
+namespace {
+
+/// Adds one where both scratch registers are free. Leaves the flags alone.
+void emit_increment(Assembler& a, u64* counter) {
+    if (counter == nullptr) return;
+    a.mov_imm(kT0, reinterpret_cast<u64>(counter));
+    a.mov(kT1, HostMem{.base = kT0});
+    a.lea(kT1, {.base = kT1, .disp = 1});
+    a.mov(HostMem{.base = kT0}, kT1);
+}
+
+}  // namespace
+
+/// At the start of a block.
 void Translator::emit_counters(std::span<const u8> guest) {
-    for (TranslationWatcher* watcher : watchers_) {
-        u64* counter = watcher->begin(*block_, guest);
-        if (counter == nullptr) continue;
-        a_.mov_imm(kT0, reinterpret_cast<u64>(counter));
-        a_.mov(kT1, HostMem{.base = kT0});
-        a_.lea(kT1, {.base = kT1, .disp = 1});
-        a_.mov(HostMem{.base = kT0}, kT1);
-    }
+    for (TranslationWatcher* watcher : watchers_) emit_increment(a_, watcher->begin(*block_, guest));
+}
+
+/// Where the block is left in its middle, behind instruction `index_`.
+void Translator::emit_exit_counters() {
+    for (TranslationWatcher* watcher : watchers_) emit_increment(a_, watcher->side_exit(index_));
 }
 
 void Translator::report_instruction(u32 code, bool native) {

@@ -10,6 +10,12 @@ u64 place(Spa spa, u32 key) { return spa.value * 0x9e3779b97f4a7c15 ^ key; }
 
 }  // namespace
 
+u64 Survey::Entry::executed() const {
+    u64 sum = executions * count;
+    for (const Exit& exit : exits) sum -= exit.taken * (count - 1 - exit.index);
+    return sum;
+}
+
 u64* Survey::begin(const Block& block, std::span<const u8> guest) {
     current_ = nullptr;
     const auto [first, last] = by_place_.equal_range(place(block.spa, block.key));
@@ -28,8 +34,14 @@ u64* Survey::begin(const Block& block, std::span<const u8> guest) {
     start_ = block.entry;
     current_->count = block.count;
     current_->instructions.clear();
-    ++current_->translations;
     return &current_->executions;
+}
+
+u64* Survey::side_exit(unsigned index) {
+    if (current_ == nullptr) return nullptr;
+    for (Entry::Exit& exit : current_->exits)
+        if (exit.index == index) return &exit.taken;
+    return &current_->exits.emplace_back(Entry::Exit{index, 0}).taken;
 }
 
 void Survey::instruction(const cpu::Insn& insn, u32 code, bool native) {
@@ -38,6 +50,7 @@ void Survey::instruction(const cpu::Insn& insn, u32 code, bool native) {
 
 void Survey::end(const Translation& translation) {
     if (current_ == nullptr) return;
+    ++current_->translations;
     current_->address = translation.address;
     current_->host = translation.host;
     current_ = nullptr;

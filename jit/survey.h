@@ -29,7 +29,13 @@ class Survey final : public TranslationWatcher {
         std::vector<u8> guest;
         std::vector<Instruction> instructions;  ///< none for one that crosses a page
         std::span<const u8> host;               ///< empty when the cache was emptied meanwhile
-        [[nodiscard]] u64 executed() const { return executions * count; }
+        struct Exit {
+            unsigned index = 0;  ///< the instruction behind which the block was left, others being left
+            u64 taken = 0;
+        };
+        std::deque<Exit> exits;  ///< counters do not move
+        /// Instructions executed; those that a fault or an event left out are in it.
+        [[nodiscard]] u64 executed() const;
     };
 
     /// More different blocks than these are not counted.
@@ -37,6 +43,7 @@ class Survey final : public TranslationWatcher {
 
     void thunks(std::span<const u8> host) override { thunks_ = host; }
     u64* begin(const Block& block, std::span<const u8> guest) override;
+    u64* side_exit(unsigned index) override;
     void instruction(const cpu::Insn& insn, u32 code, bool native) override;
     void end(const Translation& translation) override;
     void flushed() override;
@@ -46,7 +53,7 @@ class Survey final : public TranslationWatcher {
     /// Those whose address it is.
     [[nodiscard]] std::vector<const Entry*> at(u64 address) const;
     [[nodiscard]] const std::deque<Entry>& entries() const { return entries_; }
-    /// Instructions executed by counted blocks; those that a block left out (a fault, an event) are in it.
+    /// Instructions executed by counted blocks.
     [[nodiscard]] u64 executed() const;
     /// What host code at `host` belongs to: nullptr if to no block.
     [[nodiscard]] const Entry* owner(const u8* host) const;

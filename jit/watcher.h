@@ -22,9 +22,11 @@ class TranslationWatcher {
     virtual ~TranslationWatcher() = default;
     /// The fixed code that blocks call.
     virtual void thunks(std::span<const u8> /*host*/) {}
-    /// A block is begun; `guest` are its bytes. Returns what its code shall add one to whenever it is entered, or
-    /// nullptr. It stays where it is until flushed().
+    /// A block is begun, or begun again before its end(); `guest` are its bytes. Returns what its code shall add one to
+    /// whenever it is entered, or nullptr. It stays where it is until flushed().
     virtual u64* begin(const Block& /*block*/, std::span<const u8> /*guest*/) { return nullptr; }
+    /// The same for a way out behind instruction number `index`, with instructions of the block left.
+    virtual u64* side_exit(unsigned /*index*/) { return nullptr; }
     /// An instruction of it was emitted at arena offset `code`: natively, or as a call of the interpreter's body.
     virtual void instruction(const cpu::Insn& /*insn*/, u32 /*code*/, bool /*native*/) {}
     virtual void end(const Translation& /*translation*/) {}
