@@ -278,6 +278,7 @@ void Translator::emit_return_miss(const Cold& c) {
     index_ = c.index;
     start_ = end_ - cur_->length;
     flags_in_slot();
+    count_return_miss();
     a_.mov(kHostStack, {.base = kBank, .disp = kStackBase});
     emit_lookup(new_site());
     lea_stack(static_cast<s32>(c.target));

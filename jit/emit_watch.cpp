@@ -26,6 +26,12 @@ void Translator::emit_exit_counters() {
     for (TranslationWatcher* watcher : watchers_) emit_increment(a_, watcher->side_exit(index_));
 }
 
+/// Out of line, where the flags are in the slot and T1 is free.
+void Translator::count_return_miss() {
+    a_.mov_imm(kT1, reinterpret_cast<u64>(&stats_.return_misses));
+    a_.modrm({.opcode = 0xff, .w = true}, 0, HostMem{.base = kT1});
+}
+
 void Translator::report_instruction(u32 code, bool native) {
     for (TranslationWatcher* watcher : watchers_) watcher->instruction(*cur_, code, native);
 }

@@ -41,7 +41,7 @@ JitEngine::JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeAr
       options_(options),
       arena_(std::move(arena)),
       thunks_(make_thunks(arena_)),
-      translator_(arena_, blocks_, thunks_, options_.watchers) {
+      translator_(arena_, blocks_, thunks_, options_.watchers, stats_) {
     memory_.set_code_observer(this);
     for (TranslationWatcher* watcher : options_.watchers) watcher->thunks({arena_.executable(0), Thunks::kSize});
 }

@@ -28,6 +28,7 @@ struct Stats {
     u64 slow_executes = 0;   ///< other instructions that it executed for a check that failed
     u64 slow_jumps = 0;      ///< indirect and cross-page jumps that the jump cache did not know
     u64 jump_fills = 0;      ///< those of them that led to a translation: the jump cache knows now
+    u64 return_misses = 0;   ///< returns that were not to where the last call came from
     u64 code_writes = 0;     ///< stores to translated code that dropped a block
     u64 invalidations = 0;   ///< blocks dropped because their bytes were written
     u64 flushes = 0;         ///< times the whole cache was emptied

@@ -72,8 +72,8 @@ bool ends_block(const Insn& i) {
 }  // namespace
 
 Translator::Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks,
-                       const std::vector<TranslationWatcher*>& watchers)
-    : arena_(arena), blocks_(blocks), thunks_(thunks), watchers_(watchers), host_is_zen_(host_is_zen()) {}
+                       const std::vector<TranslationWatcher*>& watchers, Stats& stats)
+    : arena_(arena), blocks_(blocks), thunks_(thunks), watchers_(watchers), stats_(stats), host_is_zen_(host_is_zen()) {}
 
 unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& straddles) {
     u32 offset = spa.offset();

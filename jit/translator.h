@@ -14,6 +14,7 @@
 #include "jit/layout.h"
 #include "jit/mode_key.h"
 #include "jit/plan.h"
+#include "jit/statistics.h"
 #include "jit/thunks.h"
 #include "jit/watcher.h"
 
@@ -30,7 +31,8 @@ namespace vg::jit {
 /// (Block::needs_flags, changed_while_pending) allows; all other ways out have the flags in the slot.
 class Translator {
   public:
-    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks, const std::vector<TranslationWatcher*>& watchers);
+    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks, const std::vector<TranslationWatcher*>& watchers,
+               Stats& stats);
 
     /// Room that one block may take at most.
     static constexpr u32 kMaxCode = 32768;
@@ -87,6 +89,7 @@ class Translator {
     [[nodiscard]] u32 new_site();
     void emit_counters(std::span<const u8> guest);  // emit_watch.cpp
     void emit_exit_counters();
+    void count_return_miss();
     void report_instruction(u32 code, bool native);
     void cold_thunk(u32 from, u32 thunk, u32 site) {
         cold_.push_back({.from = from, .thunk = thunk, .site = site, .flags = {}});
@@ -197,6 +200,7 @@ class Translator {
     BlockMap& blocks_;
     const Thunks& thunks_;
     const std::vector<TranslationWatcher*>& watchers_;
+    Stats& stats_;
     const bool host_is_zen_;  ///< the host's undefined flags are ours
     Assembler a_;
 

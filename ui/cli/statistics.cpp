@@ -147,6 +147,7 @@ Json engine_statistics(machine::Machine& machine) {
             {"slow_executes", s.slow_executes},
             {"slow_jumps", s.slow_jumps},
             {"jump_fills", s.jump_fills},
+            {"return_misses", s.return_misses},
             {"code_writes", s.code_writes},
             {"invalidations", s.invalidations},
             {"flushes", s.flushes},
@@ -165,7 +166,8 @@ std::string engine_summary(const Json& engine, u64 instructions) {
                                   engine["code_bytes_per_instruction"].get<double>(), engine["translate_ms"].get<double>());
     for (const auto& [key, name] : {std::pair{"dispatches", "dispatches"}, {"redispatches", "without the dispatcher"},
                                     {"tlb_refills", "TLB refills"}, {"slow_accesses", "accesses by the interpreter"},
-                                    {"slow_jumps", "jump cache misses"}, {"code_writes", "writes to translated code"},
+                                    {"slow_jumps", "jump cache misses"}, {"return_misses", "returns not paired"},
+                                    {"code_writes", "writes to translated code"},
                                     {"interpreted", "instructions interpreted"}, {"helpers", "helper calls"}})
         out += fmt::format("  {:28} {}\n", name, per_million(key));
     constexpr std::size_t kShown = 12;
