@@ -184,6 +184,7 @@ bool Translator::emit_jcc() {
 void Translator::emit_side_exit(const Cold& c) {
     index_ = c.index;
     flags_ = c.flags;
+    if (!watchers_.empty()) emit_exit_counters();
     const int rest = block_->count - (c.index + 1);
     if (rest != 0) a_.lea(kBudget, {.base = kBudget, .disp = rest});
     emit_edge(c.target);
@@ -277,6 +278,7 @@ void Translator::emit_return_miss(const Cold& c) {
     index_ = c.index;
     start_ = end_ - cur_->length;
     flags_pending();
+    count_return_miss();
     a_.mov(kHostStack, {.base = kBank, .disp = kStackBase});
     emit_lookup(new_site());
     lea_stack(static_cast<s32>(c.target));

@@ -1,9 +1,6 @@
 #include "jit/engine.h"
 
-#include <unistd.h>
-
 #include <chrono>
-#include <string>
 
 #include "cpu/decode.h"
 #include "cpu/spec/bits.h"
@@ -47,16 +44,15 @@ JitEngine::JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeAr
       options_(options),
       arena_(std::move(arena)),
       thunks_(make_thunks(arena_)),
-      translator_(arena_, blocks_, thunks_) {
+      translator_(arena_, blocks_, thunks_, options_.watchers, stats_) {
     memory_.set_code_observer(this);
-    if (options_.perf_map) perf_map_ = std::fopen(("/tmp/perf-" + std::to_string(getpid()) + ".map").c_str(), "w");
+    for (TranslationWatcher* watcher : options_.watchers) watcher->thunks({arena_.executable(0), Thunks::kSize});
 }
 
 JitEngine::~JitEngine() {
     known_.clear();  // the VPs may be gone already
     flush();
     memory_.set_code_observer(nullptr);
-    if (perf_map_ != nullptr) std::fclose(perf_map_);
 }
 
 JitEngine::Known& JitEngine::known(Vp& vp) {
@@ -179,7 +175,7 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
     ++stats_.lookups_failed;
     stats_.translated_instructions += block->count;
     stats_.code_bytes += arena_.used() - used;
-    if (perf_map_ != nullptr) write_perf_map(*block);
+    if (!options_.watchers.empty()) report_translation(*block, {page + spa.offset(), block->size});
     return block;
 }
 
@@ -196,10 +192,10 @@ Translator::Rest JitEngine::find_rest(Vp& vp, ModeKey key, Spa spa, const u8* pa
     return {behind.translation.spa, behind.host};
 }
 
-void JitEngine::write_perf_map(const Block& block) {
-    std::fprintf(perf_map_, "%lx %x guest_%lx_%u\n", reinterpret_cast<u64>(arena_.executable(block.entry)),
-                 arena_.used() - block.entry, block.spa.value, block.count);
-    std::fflush(perf_map_);
+void JitEngine::report_translation(const Block& block, std::span<const u8> guest) {
+    const std::span<const u8> host(arena_.executable(block.entry), arena_.used() - block.entry);
+    const u64 address = current_->vp->state().rip;
+    for (TranslationWatcher* watcher : options_.watchers) watcher->end({block, address, guest, host});
 }
 
 /// Code left through a leave stub: brings rip, budget and flags into their architectural form.

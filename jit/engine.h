@@ -1,8 +1,6 @@
 // The translator as an engine: same semantics as the interpreter, run as translated code.
 #pragma once
 
-#include <array>
-#include <cstdio>
 #include <memory>
 #include <span>
 #include <unordered_set>
@@ -15,8 +13,10 @@
 #include "jit/code_cache.h"
 #include "jit/context.h"
 #include "jit/mode_key.h"
+#include "jit/statistics.h"
 #include "jit/thunks.h"
 #include "jit/translator.h"
+#include "jit/watcher.h"
 #include "mmu/physical_memory.h"
 
 namespace vg::jit {
@@ -27,27 +27,7 @@ struct Options {
     bool link_blocks = true;      ///< patch direct jumps and fill jump caches (off: every block ends in the dispatcher)
     bool native = true;           ///< emit natively (off: every instruction is a helper call)
     u32 flush_every = 0;          ///< for tests: empty the cache after this many dispatches; 0: never
-    bool perf_map = false;        ///< write /tmp/perf-PID.map for perf(1)
-};
-
-/// What the engine did. Counters only grow.
-struct Stats {
-    u64 blocks = 0;  ///< translated
-    u64 translated_instructions = 0;
-    u64 translate_ns = 0;
-    u64 code_bytes = 0;
-    u64 dispatches = 0;      ///< entries into translated code
-    u64 redispatches = 0;    ///< changes of mode, faults and returns that went on without the dispatcher
-    u64 lookups_failed = 0;  ///< dispatches that had to translate
-    u64 links = 0;           ///< jumps patched
-    u64 steps = 0;           ///< instructions that the interpreter executed for the dispatcher
-    u64 helpers = 0;         ///< instructions that translated code gave to the interpreter's bodies
-    u64 refills = 0;         ///< memory checks that failed and found a translation
-    u64 slow_accesses = 0;   ///< memory checks whose instruction the interpreter executed
-    u64 slow_jumps = 0;      ///< indirect and cross-page jumps that the jump cache did not know
-    u64 invalidations = 0;   ///< blocks dropped because their bytes were written
-    u64 flushes = 0;         ///< times the whole cache was emptied
-    std::array<u64, static_cast<unsigned>(cpu::Op::Count)> helper_ops{};  ///< helpers by mnemonic
+    std::vector<TranslationWatcher*> watchers{};  ///< told about every translation; they outlive the engine
 };
 
 /// Runs any number of VPs that share one PhysicalMemory, one at a time, on one thread.
@@ -130,7 +110,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     After completed(Context& c, const Site& site, const cpu::Insn& insn, ModeKey key, u64 epoch);
     void expose(Context& c, const Site& site);
 
-    void write_perf_map(const Block& block);
+    void report_translation(const Block& block, std::span<const u8> guest);
 
     mmu::PhysicalMemory& memory_;
     Options options_;
@@ -147,7 +127,6 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     u64 epoch_ = 0;         ///< counts invalidations: whoever sees it change leaves translated code
     u32 pending_link_ = 0;  ///< site whose jump leads to the block that is looked up next
     Known* current_ = nullptr;
-    std::FILE* perf_map_ = nullptr;
 };
 
 }  // namespace vg::jit

@@ -20,6 +20,7 @@ void JitEngine::code_written(Spa spa, u32 size) {
         block = next;
     }
     if (!any) return;
+    ++stats_.code_writes;
     ++epoch_;
     remark_page(page);
 }
@@ -105,6 +106,7 @@ void JitEngine::flush() {
     pending_link_ = 0;
     ++epoch_;
     ++stats_.flushes;
+    for (TranslationWatcher* watcher : options_.watchers) watcher->flushed();
     clear_jump_caches();
 }
 

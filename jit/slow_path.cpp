@@ -37,6 +37,7 @@ constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>
 u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
     const Site& site = blocks_.site(number);
     const bool aligned = (address & site.misalignment) == 0;
+    SlowAccess why = !aligned ? SlowAccess::Misaligned : canonical(address) ? SlowAccess::CrossesPage : SlowAccess::NonCanonical;
     if (aligned && (address & kPageMask) + site.size <= kPageSize && canonical(address)) {
         mmu::Tlb& tlb = c.vp->tlb();
         const mmu::Access access = site.write ? mmu::Access::Write : mmu::Access::Read;
@@ -48,8 +49,9 @@ u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
             c.t1 = host - address;
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
+        why = mapping.translation.status == mmu::Translation::Status::Ok ? SlowAccess::NoRam : SlowAccess::Fault;
     }
-    ++stats_.slow_accesses;
+    stats_.count_slow_access(why);
     return site.group ? separate(c, site) : go_on(c, site);
 }
 
@@ -96,6 +98,7 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
         if (const u32 entry = entry_at(c, target, link_key(*site.block))) {
+            ++stats_.jump_fills;
             c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(entry)));
             c.t0 = target;
             return reinterpret_cast<u64>(arena_.executable(site.access));
@@ -117,6 +120,7 @@ u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
         if (const u32 entry = entry_at(c, target, link_key(*site.block))) {
+            ++stats_.jump_fills;
             fill_edge(c, number, target, reinterpret_cast<u64>(arena_.executable(entry)));
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
@@ -174,7 +178,10 @@ u32 JitEngine::entry_at(Context& c, u64 address, u32 key) {
     return block != nullptr ? open_entry(*block) : 0;
 }
 
-u64 JitEngine::slow_execute(Context& c, u32 number) { return go_on(c, blocks_.site(number)); }
+u64 JitEngine::slow_execute(Context& c, u32 number) {
+    ++stats_.slow_executes;
+    return go_on(c, blocks_.site(number));
+}
 
 /// Executes the site's instruction; then behind it, or wherever it led.
 u64 JitEngine::go_on(Context& c, const Site& site) {
@@ -221,7 +228,7 @@ u64 JitEngine::redispatch(Context& c) {
 u64 JitEngine::helper_execute(Context& c, u32 number) {
     const Site& site = blocks_.site(number);
     ++stats_.helpers;
-    if (site.insn != nullptr) ++stats_.helper_ops[static_cast<unsigned>(site.insn->op)];
+    ++stats_.helper_rows[site.insn != nullptr ? site.insn->row : 0];
     return execute_at(c, site) == After::Continue ? kContinueHere : redispatch(c);
 }
 

@@ -72,8 +72,9 @@ bool ends_block(const Insn& i) {
 
 }  // namespace
 
-Translator::Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks)
-    : arena_(arena), blocks_(blocks), thunks_(thunks), host_is_zen_(host_is_zen()) {}
+Translator::Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks,
+                       const std::vector<TranslationWatcher*>& watchers, Stats& stats)
+    : arena_(arena), blocks_(blocks), thunks_(thunks), watchers_(watchers), stats_(stats), host_is_zen_(host_is_zen()) {}
 
 unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& straddles) {
     u32 offset = spa.offset();
@@ -147,14 +148,14 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
     block_->size = static_cast<u16>(count == 0 || crossing_ ? kPageSize - spa.offset() : size);
     if (crossing_) blocks_.add_rest(*block_, rest.page, static_cast<u16>(size - block_->size));
     forced_helpers_ = 0;
-    emit_body(count, uses_vectors && key.has(ModeKey::kSse));
+    emit_body(count, uses_vectors && key.has(ModeKey::kSse), {page + spa.offset(), block_->size});
     block_->site_end = blocks_.site_count();
     arena_.set_used(a_.offset());
     return block_;
 }
 
 /// Emits the block; again and with less if an instruction turns out to have no native form.
-void Translator::emit_body(unsigned count, bool uses_vectors) {
+void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8> guest) {
     while (true) {
         const u64 forced = forced_helpers_;
         const s32 first = static_cast<s32>(block_->spa.offset());
@@ -180,6 +181,7 @@ void Translator::emit_body(unsigned count, bool uses_vectors) {
         if (!plan_.needs_flags) flags_.source = FlagState::Source::Pending;
         emit_prologue(static_cast<u16>(first), uses_vectors);
         if (crossing_) emit_guard();
+        if (!watchers_.empty()) emit_counters(guest);
         if (count == 0) {
             emit_helper(nullptr, true);
             ended_ = true;
@@ -229,7 +231,7 @@ void Translator::emit_instruction(unsigned index) {
     row_ = &cpu::row(cur_->row);
     start_ = end_;
     end_ += cur_->length;
-    const u32 site = blocks_.site_count();
+    const u32 code = a_.offset(), site = blocks_.site_count();
     const InsnPlan& plan = plan_now();
     if (plan.how.emit == Emit::Helper) {
         emit_helper(blocks_.keep(*cur_), false);
@@ -237,6 +239,7 @@ void Translator::emit_instruction(unsigned index) {
         forced_helpers_ |= u64{1} << index;
         return;
     }
+    if (!watchers_.empty()) report_instruction(code, plan.how.emit != Emit::Helper);
     follow_recipe();
     if (ended_) return;
     // The interpreter leaves neither the value for a recipe nor the group's address: behind it the block is over.

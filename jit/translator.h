@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <vector>
 
 #include "cpu/isa/isa.h"
@@ -13,7 +14,9 @@
 #include "jit/layout.h"
 #include "jit/mode_key.h"
 #include "jit/plan.h"
+#include "jit/statistics.h"
 #include "jit/thunks.h"
+#include "jit/watcher.h"
 
 namespace vg::jit {
 
@@ -28,7 +31,8 @@ namespace vg::jit {
 /// (Block::needs_flags, changed_while_pending) allows; all other ways out have the flags in the slot.
 class Translator {
   public:
-    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks);
+    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks, const std::vector<TranslationWatcher*>& watchers,
+               Stats& stats);
 
     /// Room that one block may take at most.
     static constexpr u32 kMaxCode = 32768;
@@ -90,10 +94,14 @@ class Translator {
     void emit_prologue(u16 page_offset, bool uses_vectors);
     void emit_instruction(unsigned index);
     [[nodiscard]] bool emit_native();
-    void emit_body(unsigned count, bool uses_vectors);
+    void emit_body(unsigned count, bool uses_vectors, std::span<const u8> guest);
     void emit_helper(const cpu::Insn* insn, bool last);
     void emit_cold();
     [[nodiscard]] u32 new_site();
+    void emit_counters(std::span<const u8> guest);  // emit_watch.cpp
+    void emit_exit_counters();
+    void count_return_miss();
+    void report_instruction(u32 code, bool native);
     void cold_thunk(u32 from, u32 thunk, u32 site) {
         cold_.push_back({.from = from, .thunk = thunk, .site = site, .flags = {}});
     }
@@ -214,6 +222,8 @@ class Translator {
     CodeArena& arena_;
     BlockMap& blocks_;
     const Thunks& thunks_;
+    const std::vector<TranslationWatcher*>& watchers_;
+    Stats& stats_;
     const bool host_is_zen_;  ///< the host's undefined flags are ours
     Assembler a_;
 

@@ -37,6 +37,7 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> kFences = {
     {"toml++/", {"machine/config"}},
     {"CLI/", {"ui/cli/"}},
     {"Zydis/", {"tests/"}},
+    {"capstone/", {"ui/", "tests/"}},
 };
 
 struct Source {

@@ -15,6 +15,7 @@
 
 #include "base/state.h"
 #include "ui/cli/commands.h"
+#include "ui/cli/inspect_jit.h"
 
 namespace vg::cli {
 
@@ -116,7 +117,7 @@ ControlSocket::~ControlSocket() {
     ::unlink(path_.c_str());
 }
 
-void ControlSocket::serve(machine::Machine& machine) {
+void ControlSocket::serve(machine::Machine& machine, const jit::Survey* survey) {
     while (true) {
         const int client = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
         if (client < 0) return;
@@ -124,8 +125,10 @@ void ControlSocket::serve(machine::Machine& machine) {
         const std::size_t space = request.find(' ');
         const std::string verb = request.substr(0, space);
         const std::string path = space == std::string::npos ? "" : request.substr(space + 1);
-        if (verb == "inspect" || verb == "inspect-json") send_all(client, inspect_text(machine, path, verb == "inspect-json"));
-        else send_all(client, "error: known requests are: inspect PATH, inspect-json PATH\n");
+        const bool json = verb == "inspect-json";
+        if (verb != "inspect" && !json) send_all(client, "error: known requests are: inspect PATH, inspect-json PATH\n");
+        else if (is_jit_path(path)) send_all(client, inspect_jit(machine, survey, path, json));
+        else send_all(client, inspect_text(machine, path, json));
         ::close(client);
     }
 }

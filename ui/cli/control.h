@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "jit/survey.h"
 #include "machine/machine.h"
 
 namespace vg::cli {
@@ -20,7 +21,8 @@ class ControlSocket {
     ControlSocket& operator=(const ControlSocket&) = delete;
 
     /// Answers what is waiting; never blocks for longer than a client needs to send one line (100 ms at most).
-    void serve(machine::Machine& machine);
+    /// @param survey  nullptr: blocks are not counted
+    void serve(machine::Machine& machine, const jit::Survey* survey);
 
   private:
     ControlSocket(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
