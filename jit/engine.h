@@ -46,7 +46,7 @@ struct Stats {
     u64 slow_jumps = 0;      ///< indirect and cross-page jumps that the jump cache did not know
     u64 invalidations = 0;   ///< blocks dropped because their bytes were written
     u64 flushes = 0;         ///< times the whole cache was emptied
-    std::array<u64, static_cast<unsigned>(cpu::Op::Count)> helper_ops{};  ///< helpers by mnemonic
+    std::array<u64, static_cast<unsigned>(cpu::Op::Count)> helper_ops{};  ///< what the interpreter executed in the middle of blocks, by mnemonic
 };
 
 /// Runs any number of VPs that share one PhysicalMemory, one at a time, on one thread.

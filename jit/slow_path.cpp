@@ -113,7 +113,6 @@ u64 JitEngine::redispatch(Context& c) {
 u64 JitEngine::helper_execute(Context& c, u32 number) {
     const Site& site = blocks_.site(number);
     ++stats_.helpers;
-    if (site.insn != nullptr) ++stats_.helper_ops[static_cast<unsigned>(site.insn->op)];
     return execute_at(c, site) == After::Continue ? kContinueHere : redispatch(c);
 }
 
@@ -136,6 +135,7 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
         if (c.vp->leaving() || !c.interp->deliver_fault(0)) c.leave = Leave::Unwind;
         return After::Left;
     }
+    ++stats_.helper_ops[static_cast<unsigned>(insn->op)];
     const u8 length = insn->length;
     const bool is_64 = insn->mode == CodeMode::Bits64;
     VpState& s = *c.state;
