@@ -32,11 +32,11 @@ bool Translator::emit_string() {
     const unsigned size = (opcode() & 1) != 0 ? cur_->op_size : 1;
     if (cur_->addr_size != 8 || cur_->seg == cpu::Seg::FS || cur_->seg == cpu::Seg::GS) return false;
     if (cur_->rep != cpu::Rep::None) return emit_repeated(static_cast<unsigned>(std::countr_zero(size)));
-    save_flags();
+    keep_flags();
     flags_.hardware = false;
     a_.modrm({.opcode = 0xf6}, 0, HostMem{.base = kBank, .disp = VG_STATE_DISP(rflags) + 1});
     a_.byte(static_cast<u8>(cpu::flag::DF >> 8));
-    cold_.push_back({a_.jcc_later(kNe), thunks_.execute, new_site()});
+    cold_thunk(a_.jcc_later(kNe), thunks_.execute, new_site());
 
     const bool from_rsi = cur_->op == Op::MOVS || cur_->op == Op::CMPS || cur_->op == Op::LODS;
     HostMem m;
@@ -81,10 +81,11 @@ bool Translator::emit_repeated(unsigned log_size) {
         default:
             return false;
     }
-    save_flags();
+    // A recipe must not name registers that are half changed when the repetition is given up.
+    complete_flags();
     a_.mov_imm(kT0, new_site());
     a_.call(thunk);
-    flags_ = {};
+    flags_in_slot();
     return true;
 }
 
