@@ -81,6 +81,14 @@ void adjusts(InsnPlan& p, unsigned reg, s64 by) {
     p.writes = static_cast<u16>(p.writes & ~bit(reg));
 }
 
+u16 string_writes(const Insn& i) {
+    u16 mask = i.rep != cpu::Rep::None ? bit(cpu::RCX) : u16{0};
+    if (i.op != Op::LODS) mask |= bit(cpu::RDI);
+    if (i.op == Op::LODS || i.op == Op::MOVS || i.op == Op::CMPS) mask |= bit(cpu::RSI);
+    if (i.op == Op::LODS) mask |= bit(cpu::RAX);
+    return mask;
+}
+
 void find_writes(InsnPlan& p, const Insn& i, const cpu::Row& row) {
     switch (p.how.emit) {
         case Emit::Nothing:
@@ -111,6 +119,9 @@ void find_writes(InsnPlan& p, const Insn& i, const cpu::Row& row) {
             return;
         case Emit::XchgAcc:
             p.writes = static_cast<u16>(bit(cpu::RAX) | bit(opcode_number(i)));
+            return;
+        case Emit::String:
+            p.writes = string_writes(i);
             return;
         case Emit::ModRm:
         case Emit::Plain:
@@ -229,8 +240,13 @@ void find_flags(InsnPlan& p, const Insn& i, const cpu::Row& row, bool last) {
             return;
         case Emit::Divide:
         case Emit::Pushf:
-            p.asks = p.clobbers = p.reads_flags = true;
+            p.asks = p.clobbers = p.reads_flags = p.wants_slot = true;
             p.writes_flags = p.how.emit == Emit::Divide;
+            return;
+        case Emit::String:
+            p.asks = p.clobbers = true;
+            p.reads_flags = p.wants_slot = i.rep != cpu::Rep::None;
+            p.writes_flags = touched_flags(row) != 0;
             return;
         case Emit::Push:
         case Emit::PushImm:
@@ -497,7 +513,7 @@ void make_plan(BlockPlan& plan, std::span<const Insn> insns, u32 start_offset, b
         bool used;
         p.keep = keep_of(plan, k, count, used);
         // What only leaves some of them as they were need not know them if nobody sees the outcome.
-        if (!used && p.how.emit != Emit::Divide && (cpu::row(insns[k].row).flags_read & kStatusFlags) == 0)
+        if (!used && !p.wants_slot && (cpu::row(insns[k].row).flags_read & kStatusFlags) == 0)
             p.reads_flags = false;
     }
     find_entry_contract(plan, count);

@@ -27,6 +27,7 @@ struct InsnPlan {
     s64 adjustment = 0;
     // ---- status flags
     bool reads_flags = false;   ///< needs what was there before: tests it, or leaves some bits as they were
+    bool wants_slot = false;    ///< reads_flags, and not only for what it leaves: they are to be complete before it
     bool writes_flags = false;  ///< leaves new ones (all six, together with what it read)
     bool clobbers = false;      ///< the host's flags are lost before it reads or writes any
     bool asks = false;          ///< at its start it may fault or leave, and the flags are asked for

@@ -4,6 +4,7 @@
 #include "base/types.h"
 #include "jit/code_cache.h"
 #include "jit/context.h"
+#include "jit/string_thunks.h"
 
 namespace vg::jit {
 
@@ -21,9 +22,10 @@ struct Thunks {
     u32 execute = 0;       ///< pushed: site. Executes that instruction in the interpreter, goes on behind it
     u32 helper = 0;        ///< called, T0 = site: the same inline; returns if execution goes on there
     u32 load_vectors = 0;  ///< called, rest as it is: guest vector registers and MXCSR into the host's
+    StringThunks strings;
 
-    /// Size of the code emitted by make_thunks.
-    static constexpr u32 kSize = 8192;
+    /// Size of the code emitted by make_thunks: its own, and what other files make for it.
+    static constexpr u32 kOwnSize = 8192, kSize = kOwnSize + StringThunks::kSize;
 };
 
 /// Host stack that paired returns may take, in bytes.

@@ -301,6 +301,8 @@ bool Translator::emit_native() {
             return emit_pushf();
         case Emit::Swapgs:
             return emit_swapgs();
+        case Emit::String:
+            return emit_string();
         case Emit::VexGpr:
             return emit_vex_gpr();
         case Emit::Vector:

@@ -173,6 +173,8 @@ class Translator {
     [[nodiscard]] bool emit_direction_flag();
     [[nodiscard]] bool emit_pushf();
     [[nodiscard]] bool emit_swapgs();
+    [[nodiscard]] bool emit_string();
+    [[nodiscard]] bool emit_repeated(unsigned log_size);
     void vector_encoding(Encoding& e) const;
     [[nodiscard]] bool emit_push(unsigned reg);
     [[nodiscard]] bool emit_push_imm();

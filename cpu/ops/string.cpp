@@ -89,13 +89,23 @@ Exec repeat(Strings& op, Chunk chunk, Stop stop) {
 
 bool never() { return false; }
 
-/// Copies elements upwards with the propagation that an overlap of the two has.
-void copy_up(u8* to, const u8* from, u64 bytes, unsigned size) {
-    if (to <= from || to >= from + bytes) {
-        std::memmove(to, from, bytes);
-        return;
+/// Copies elements upwards with the propagation that an overlap of the two has: the host's own MOVS.
+void copy_up(u8* to, const u8* from, u64 count, unsigned size) {
+    switch (size) {
+        case 1: asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
+        case 2: asm volatile("rep movsw" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
+        case 4: asm volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
+        default: asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
     }
-    for (u64 n = 0; n < bytes; n += size) std::memmove(to + n, from + n, size);
+}
+
+void fill_up(u8* to, u64 value, u64 count, unsigned size) {
+    switch (size) {
+        case 1: asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
+        case 2: asm volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
+        case 4: asm volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
+        default: asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
+    }
 }
 
 u64 move_many(Strings& op, u64 limit) {
@@ -103,7 +113,7 @@ u64 move_many(Strings& op, u64 limit) {
     const u8* from = op.window(op.i.seg, RSI, false, count);
     u8* to = from != nullptr ? op.window(Seg::ES, RDI, true, count) : nullptr;
     if (to == nullptr) return 0;
-    copy_up(to, from, count * op.size, op.size);
+    copy_up(to, from, count, op.size);
     return count;
 }
 
@@ -111,11 +121,7 @@ u64 store_many(Strings& op, u64 limit) {
     u64 count = limit;
     u8* to = op.window(Seg::ES, RDI, true, count);
     if (to == nullptr) return 0;
-    by_size(op.size, [&](auto type) {
-        using T = decltype(type);
-        const T value = static_cast<T>(op.in.s.gpr[RAX]);
-        for (u64 n = 0; n < count; ++n) store_host(to + n * sizeof(T), value);
-    });
+    fill_up(to, op.in.s.gpr[RAX], count, op.size);
     return count;
 }
 
