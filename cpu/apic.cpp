@@ -161,12 +161,14 @@ int Apic::acknowledge() {
 
 void Apic::eoi() {
     const int vector = highest_in_service();
-    if (vector < 0) return;
-    const auto v = static_cast<u8>(vector);
-    clear_bit(isr_, v);
-    const bool level = test_bit(tmr_, v);
-    recompute();
-    if (level) bus_.broadcast_eoi(v);
+    if (vector >= 0) {
+        const auto v = static_cast<u8>(vector);
+        clear_bit(isr_, v);
+        const bool level = test_bit(tmr_, v);
+        recompute();
+        if (level) bus_.broadcast_eoi(v);
+    }
+    vp_.platform().eoi_done(vp_);
 }
 
 bool Apic::lint0_accepts_extint() const {

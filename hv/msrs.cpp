@@ -110,7 +110,6 @@ constexpr u32 kXapicIcrLow = 0x300, kXapicIcrHigh = 0x310;
 
 bool write_eoi(Vp& vp, u32, u64) {
     vp.processor().apic().eoi();
-    vp.synic().rescan();  // S-03: a SINT's EOI is an occasion to deliver
     return true;
 }
 bool read_icr(Vp& vp, u32, u64& value) {
