@@ -116,6 +116,7 @@ bool Apic::write_base(u64 value) {
     if (extended && !was_enabled) return false;
     if (enable && !extended && was_enabled && was_extended) return false;
     current = value;
+    vp_.update_apic_page();
     if (was_enabled && !enable) clear_registers();
     if (extended && !was_extended) icr_ = 0;
     return true;

@@ -139,6 +139,7 @@ void Vp::reset() {
     s.tsc_offset = 0 - now();
     external_line_ = false;
     apic_->reset();
+    update_apic_page();
     reset_common();
 }
 
@@ -209,6 +210,11 @@ void Vp::update_context() {
                                          : mmu::Privilege::Supervisor;
     const mmu::SlatMode slat = levels_.empty() ? mmu::SlatMode{} : levels_.back().controls.slat;
     tlb_->set_context(paging_mode(), slat, privilege);
+}
+
+void Vp::update_apic_page() {
+    const bool mapped = apic_->enabled() && !apic_->x2apic();
+    tlb_->set_apic_page(mapped ? Gpa(apic_->base()) : mmu::Tlb::kNoPage);
 }
 
 // ---- faults and exits --------------------------------------------------------------------------------------------

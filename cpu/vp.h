@@ -90,6 +90,8 @@ class Vp {
     [[nodiscard]] CodeMode code_mode() const;
     /// Re-derives paging mode, privilege and bank from CR0/CR3/CR4/EFER/CPL/AC/levels. Call after changing any.
     void update_context();
+    /// Tells the TLB where the xAPIC page is, if there is one. Call after changing IA32_APIC_BASE.
+    void update_apic_page();
     [[nodiscard]] mmu::PagingMode paging_mode() const;
 
     // ---- faults and exits

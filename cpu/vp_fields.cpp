@@ -134,6 +134,7 @@ void Vp::fields(StateVisitor& v) {
     }
     if (v.loading()) {
         tlb_->flush_all();
+        update_apic_page();
         update_context();
     }
 }
