@@ -125,6 +125,7 @@ void Vp::reset() {
     s.budget = budget;
     s.deadline = deadline;
     s.request = request;
+    s.idle_ns = now();
     s.cr0 = cr0::CD | cr0::NW | cr0::ET;
     s.xcr0 = 1;
     s.x87.fcw = 0x40;

@@ -73,8 +73,11 @@ class Vp {
     /// Virtual time at this instruction: exact inside bodies.
     [[nodiscard]] VTime now() const { return state_->deadline - static_cast<u64>(state_->budget); }
     [[nodiscard]] u64 tsc() const { return now() + state_->tsc_offset; }
+    /// Virtual time since reset that this VP spent executing, in ns: what passes while it is halted does not count.
+    [[nodiscard]] u64 run_time_ns() const { return now() - state_->idle_ns; }
     /// Starts a slice: runs from `from` until `until`.
     void begin_slice(VTime from, VTime until) {
+        state_->idle_ns += from - now();
         state_->deadline = until;
         state_->budget = static_cast<s64>(until - from);
     }

@@ -128,6 +128,7 @@ void Vp::fields(StateVisitor& v) {
     v("budget", remaining);
     s.budget = static_cast<s64>(remaining);
     v("deadline", s.deadline);
+    v("idle_ns", s.idle_ns, Fmt::Dec);
     {
         const VisitScope scope(v, "apic");
         apic_->fields(v);

@@ -80,9 +80,8 @@ bool write_tsc_invariant(Vp& vp, u32, u64 value) {
 
 // ---- time
 
-// DEVIATION: time that the VP spends halted counts as its run time, because nothing counts its instructions apart.
 bool read_vp_runtime(Vp& vp, u32, u64& value) {
-    value = vp.partition().reference_time();
+    value = vp.processor().run_time_ns() / (kVTimeHz / kReferenceHz);
     return true;
 }
 bool read_reference_time(Vp& vp, u32, u64& value) {
