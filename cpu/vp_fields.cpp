@@ -95,6 +95,7 @@ void event_fields(StateVisitor& v, VpState& s) {
     v("sipi_vector", s.sipi_vector);
     v("acknowledged", s.acknowledged);
     v("acknowledged_vector", s.acknowledged_vector);
+    v("ferr", s.ferr);
     v("random_state", s.random_state);
 }
 
