@@ -2,7 +2,7 @@
 
 namespace vg::jit {
 
-BlockMap::BlockMap() : heads_(std::size_t{1} << kBucketBits), sites_(1) {}
+BlockMap::BlockMap() : heads_(std::size_t{1} << kBucketBits), sites_(1), recipes_(1) {}
 
 Block& BlockMap::add(Spa spa, u32 key) {
     Block& block = blocks_.emplace_back();
@@ -35,6 +35,7 @@ void BlockMap::clear() {
     blocks_.clear();
     sites_.resize(1);
     insns_.clear();
+    recipes_.resize(1);
 }
 
 }  // namespace vg::jit

@@ -25,6 +25,7 @@ struct Context {
     cpu::Interp* interp = nullptr;
     cpu::VpState* state = nullptr;
     void* bank = nullptr;  ///< to continue with
+    u64 host_stack = 0;    ///< to continue with: the stack pointer, paired returns below kStackBase
     u64 t0 = 0, t1 = 0;    ///< scratch registers to continue with
     u32 host_mxcsr = 0, guest_unused = 0;
     u32 site = 0;  ///< site through which the code left

@@ -130,7 +130,8 @@ bool JitEngine::dispatch(Vp& vp, Context& c, ModeKey key) {
         if (key.has(ModeKey::kFlat)) vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
     }
     pending_link_ = 0;
-    s.jit[0] = pack_flags(s.rflags);
+    s.jit[0] = 0;
+    set_flags(s, s.rflags);
     s.jit[1] = page_rip;
     c.bank = vp.tlb().bank();
     thunks_.enter(c, arena_.executable(block->entry), vp.tlb().bank());
@@ -159,7 +160,7 @@ Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip) {
 
 Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page) {
     if (arena_.room() < Translator::kMaxCode || blocks_.block_count() >= kMaxBlocks ||
-        blocks_.insn_count() >= kMaxInsns || blocks_.site_count() >= kMaxSites)
+        blocks_.insn_count() >= kMaxInsns || blocks_.site_count() >= kMaxSites || blocks_.recipe_count() >= kMaxSites)
         flush();
     const auto start = std::chrono::steady_clock::now();
     const u32 used = arena_.used();
@@ -188,20 +189,43 @@ void JitEngine::finish_exit(Context& c) {
     s.rip = site.rip_in_stash ? s.jit[2] : s.jit[1] + static_cast<u64>(static_cast<s64>(site.rip_offset));
     if ((site.block->key & ModeKey::kModeMask) != static_cast<u32>(CodeMode::Bits64)) s.rip = static_cast<u32>(s.rip);
     s.budget += site.block->count - site.index;
-    s.rflags = (s.rflags & ~kStatusFlags) | unpack_flags(s.jit[0]);
+    s.rflags = (s.rflags & ~kStatusFlags) | status_flags(s, site.recipe);
     pending_link_ = site.patch != 0 && site.block->valid ? c.site : 0;
+}
+
+u64 JitEngine::status_flags(const VpState& s, u32 recipe) const {
+    if (recipe == 0) recipe = static_cast<u32>(s.jit[3]);
+    return recipe == 0 ? unpack_flags(s.jit[0]) : evaluate(blocks_.recipe(recipe), s);
 }
 
 void JitEngine::link(u32 number, Block& target) {
     Site& site = blocks_.site(number);
-    if (!site.block->valid || site.linked != nullptr || site.block->key != target.key ||
+    if (!site.block->valid || site.linked != nullptr || link_key(*site.block) != target.key ||
         site.block->spa.page() != target.spa.page())
         return;
-    Assembler::patch(arena_.writable(), site.patch, target.entry);
+    const bool as_it_is = site.edge_recipe == 0 ||
+                          (!target.needs_flags &&
+                           (blocks_.recipe(site.edge_recipe).registers() & target.changed_while_pending) == 0);
+    const u32 to = as_it_is ? target.entry : flag_saving_stub(target);
+    if (to == 0) return;
+    Assembler::patch(arena_.writable(), site.patch, to);
     site.linked = &target;
     site.next_incoming = target.incoming;
     target.incoming = number;
     ++stats_.links;
+}
+
+/// Saves the flags, which are in the hardware, on the way to a block that will need them. 0: no room.
+u32 JitEngine::flag_saving_stub(const Block& target) {
+    constexpr u32 kStubSize = 64;
+    if (arena_.room() < kStubSize) return 0;
+    Assembler stub;
+    stub.attach(arena_.writable(), arena_.used());
+    const u32 start = stub.offset();
+    emit_save_flags(stub);
+    stub.jmp(target.entry);
+    arena_.set_used(stub.offset());
+    return start;
 }
 
 /// Entries of a bank's jump cache lead to code for one mode key; another mode on the same bank starts afresh.

@@ -72,6 +72,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     // ---- for the thunks (slow_path.cpp); all on the thread that is in run()
     u64 slow_access(Context& c, u32 site, u64 address);
     u64 slow_jump(Context& c, u32 site, u64 target);
+    u64 slow_edge(Context& c, u32 site, u64 target);
     u64 slow_execute(Context& c, u32 site);
     u64 helper_execute(Context& c, u32 site);
 
@@ -90,6 +91,16 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page);
     void finish_exit(Context& c);
     void link(u32 site, Block& target);
+    [[nodiscard]] u32 flag_saving_stub(const Block& target);
+    /// Status flags where translated code was left. @param recipe  its number; 0: as kPending says
+    [[nodiscard]] u64 status_flags(const cpu::VpState& s, u32 recipe) const;
+    /// Puts them where translated code expects them at its entry.
+    static void set_flags(cpu::VpState& s, u64 rflags) {
+        s.jit[0] = (s.jit[0] & ~u64{0xffff}) | pack_flags(rflags);
+        s.jit[3] = 0;
+    }
+    /// The key of the blocks that a block may jump to.
+    [[nodiscard]] static u32 link_key(const Block& block) { return block.key & ~ModeKey::kSeparate; }
     static void use_jump_cache(cpu::Vp& vp, ModeKey key);
     [[nodiscard]] u64 redispatch(Context& c);
     [[nodiscard]] u64 go_on(Context& c, const Site& site);
@@ -105,6 +116,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- slow paths
     enum class After : u8 { Continue, Left };
+    u64 separate(Context& c, const Site& site);
+    [[nodiscard]] const Block* block_at(Context& c, u64 address, u32 key);
     After execute_at(Context& c, const Site& site);
     After completed(Context& c, const Site& site, const cpu::Insn& insn, ModeKey key, u64 epoch);
     void expose(Context& c, const Site& site);

@@ -14,6 +14,9 @@ extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address) {
 extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target) {
     return context->engine->slow_jump(*context, site, target);
 }
+extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target) {
+    return context->engine->slow_edge(*context, site, target);
+}
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site) { return context->engine->slow_execute(*context, site); }
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site) {
     return context->engine->helper_execute(*context, site);
@@ -41,7 +44,30 @@ u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
         }
     }
     ++stats_.slow_accesses;
-    return go_on(c, site);
+    return site.group ? separate(c, site) : go_on(c, site);
+}
+
+/// A group of accesses cannot be done as one (it crosses a page, or may not all be allowed): goes on at the site's
+/// instruction in a translation that checks each access by itself.
+u64 JitEngine::separate(Context& c, const Site& site) {
+    VpState& s = *c.state;
+    const ModeKey key{site.block->key | ModeKey::kSeparate};
+    const Spa spa(site.block->spa.value - site.block->spa.offset() + static_cast<u64>(site.rip_offset));
+    expose(c, site);
+    c.leave = Leave::Lookup;
+    c.host_stack = s.jit_far[2];
+    const Block* block = blocks_.find(spa, key.value);
+    if (block == nullptr) {
+        const u8* host = memory_.ram(spa);
+        if (host == nullptr) host = c.vp->tlb().resolve_fetch(s.rip).host;
+        if (host == nullptr) return 0;
+        block = translate(*c.vp, key, spa, host - spa.offset());
+    }
+    if (block == nullptr || s.budget < block->count) return 0;
+    set_flags(s, s.rflags);
+    s.jit[1] = s.rip - spa.offset();
+    c.bank = c.vp->tlb().bank();
+    return reinterpret_cast<u64>(arena_.executable(block->entry));
 }
 
 /// The jump cache does not know `target`. If a translation exists, it does now: the code looks again.
@@ -49,9 +75,7 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     const Site& site = blocks_.site(number);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
-        const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
-        const bool mapped = mapping.translation.status == mmu::Translation::Status::Ok && mapping.host != nullptr;
-        if (const Block* block = mapped ? blocks_.find(mapping.translation.spa, site.block->key) : nullptr) {
+        if (const Block* block = block_at(c, target, link_key(*site.block))) {
             c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(block->entry)));
             c.t0 = target;
             return reinterpret_cast<u64>(arena_.executable(site.access));
@@ -59,10 +83,36 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     }
     if (site.index == site.block->count) {  // behind the block's last instruction: nothing to execute
         expose(c, site);
+        if (site.rip_in_t0) c.state->rip = target;
         c.leave = Leave::Lookup;
         return 0;
     }
     return slow_execute(c, number);
+}
+
+/// The same for a direct jump to another page, which has its own entry.
+u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
+    const Site& site = blocks_.site(number);
+    ++stats_.slow_jumps;
+    if (options_.link_blocks && canonical(target)) {
+        if (const Block* block = block_at(c, target, link_key(*site.block))) {
+            c.vp->tlb().fill_edge(site.edge_slot, target, reinterpret_cast<u64>(arena_.executable(block->entry)));
+            return reinterpret_cast<u64>(arena_.executable(site.access));
+        }
+    }
+    if (site.index == site.block->count) {
+        expose(c, site);
+        c.leave = Leave::Lookup;
+        return 0;
+    }
+    return slow_execute(c, number);
+}
+
+/// The translation of the code at a canonical address, if there is one.
+const Block* JitEngine::block_at(Context& c, u64 address, u32 key) {
+    const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(address);
+    if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return nullptr;
+    return blocks_.find(mapping.translation.spa, key);
 }
 
 u64 JitEngine::slow_execute(Context& c, u32 number) { return go_on(c, blocks_.site(number)); }
@@ -97,16 +147,15 @@ u64 JitEngine::redispatch(Context& c) {
     const mmu::JumpEntry& entry = bank->jump[mmu::jump_index(s.rip)];
     if (entry.rip != s.rip) {
         if (!canonical(s.rip)) return 0;
-        const mmu::Tlb::Mapping mapping = vp.tlb().resolve_fetch(s.rip);
-        if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return 0;
-        const Block* block = blocks_.find(mapping.translation.spa, key.value);
+        const Block* block = block_at(c, s.rip, key.value);
         if (block == nullptr) return 0;
         vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
     }
     ++stats_.redispatches;
-    s.jit[0] = (s.jit[0] & ~u64{0xffff}) | pack_flags(s.rflags);
+    set_flags(s, s.rflags);
     s.jit[1] = s.rip & ~kPageMask;
     c.bank = bank;
+    c.host_stack = s.jit_far[2];  // the mode or the mappings may have changed
     return entry.host;
 }
 
@@ -123,13 +172,13 @@ void JitEngine::expose(Context& c, const Site& site) {
     s.rip = s.jit[1] + static_cast<u64>(static_cast<s64>(site.rip_offset));
     if ((site.block->key & ModeKey::kModeMask) != static_cast<u32>(CodeMode::Bits64)) s.rip = static_cast<u32>(s.rip);
     s.budget += site.block->count - site.index;
-    s.rflags = (s.rflags & ~kStatusFlags) | unpack_flags(s.jit[0]);
+    s.rflags = (s.rflags & ~kStatusFlags) | status_flags(s, site.recipe);
 }
 
 JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
     expose(c, site);
-    const u64 epoch = epoch_;
-    const ModeKey key{site.block->key};
+    const u64 epoch = epoch_ + c.vp->tlb().changes();
+    const ModeKey key{link_key(*site.block)};
     const Insn* insn = site.insn != nullptr ? site.insn : cpu::fetch_cached(*c.interp);
     c.leave = Leave::Resync;
     if (insn == nullptr) {
@@ -166,13 +215,13 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
 /// Behind an instruction that returned Next or Branch: whether the block may go on.
 JitEngine::After JitEngine::completed(Context& c, const Site& site, const Insn&, ModeKey key, u64 epoch) {
     VpState& s = *c.state;
-    if (epoch_ != epoch || c.vp->event_pending() || c.vp->stepping()) return After::Left;
+    if (epoch_ + c.vp->tlb().changes() != epoch || c.vp->event_pending() || c.vp->stepping()) return After::Left;
     if (site.check_key && current_key(*c.vp, key.value >> ModeKey::kModelShift) != key) return After::Left;
     c.leave = Leave::Lookup;
     const s64 rest = site.block->count - site.index - 1;
     if (site.next == 0 || s.budget < rest) return After::Left;
     s.budget -= rest;
-    s.jit[0] = (s.jit[0] & ~u64{0xffff}) | pack_flags(s.rflags);
+    set_flags(s, s.rflags);
     return After::Continue;
 }
 

@@ -12,22 +12,28 @@
 #include "jit/code_cache.h"
 #include "jit/layout.h"
 #include "jit/mode_key.h"
+#include "jit/plan.h"
 #include "jit/thunks.h"
 
 namespace vg::jit {
 
 /// Translates one block at a time into the arena.
 ///
-/// Flags: the host's are the guest's while nothing between producer and consumer disturbs them. Before anything that
-/// does (a memory check, a helper, the end of the block) they are saved in the flags slot, from which they come back
-/// when read. So the slot is complete wherever an instruction can fault or leave, and all six status flags are exact
-/// there, dead or not.
+/// Blocks go on behind conditional jumps forward, which leave them on the side.
+///
+/// Flags: the host's are the guest's while nothing between producer and consumer disturbs them. Something that does (a
+/// memory check, a helper) finds them saved in the flags slot, or, if nobody reads them before they are written again,
+/// described by a recipe (flags.h), so that all six status flags are exact wherever an instruction can fault or leave,
+/// dead or not. Jumps within the page may pass a recipe on to the next block (kPending), if that block's contract
+/// (Block::needs_flags, changed_while_pending) allows; all other ways out have the flags in the slot.
 class Translator {
   public:
     Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks);
 
     /// Room that one block may take at most.
     static constexpr u32 kMaxCode = 32768;
+    /// Conditional jumps that a block may go on behind.
+    static constexpr unsigned kMaxSideExits = 6;
 
     /// Translates the code at `spa`, whose page's bytes are at `page`. At least one instruction is taken: one that
     /// crosses the page's end is left to the interpreter, which fetches it. nullptr: the bytes are no instruction.
@@ -40,33 +46,73 @@ class Translator {
         cpu::Seg seg = cpu::Seg::None;  ///< FS or GS if its base counts
         s64 disp = 0;
     };
-    /// Out-of-line code of this block: `from` jumps to it (rel32); it goes to a thunk with a site.
-    struct Cold {
-        u32 from;
-        u32 thunk;
-        u32 site;
-    };
     struct FlagState {
+        enum class Source : u8 {
+            Slot,      ///< in the slot; kPending is 0
+            Pending,   ///< as the block was entered: in the slot, or as kPending says
+            Recipe,    ///< computable; perhaps in the hardware too
+            Hardware,  ///< nowhere else
+            Nothing    ///< nobody asks for them once they have left the hardware
+        };
         bool hardware = false;  ///< the host's flags are the guest's
-        bool slot = true;       ///< the slot is
+        Source source = Source::Slot;
+        u32 number = 0;  ///< of the recipe as it is now; 0: not recorded yet
+        FlagRecipe recipe;
+    };
+    /// Out-of-line code of this block: `from` jumps to it (rel32).
+    struct Cold {
+        enum class Kind : u8 { Thunk, LoadVectors, SideExit, ReturnMiss, StackLimit };
+        Kind kind = Kind::Thunk;
+        u8 index = 0;    ///< instruction
+        u32 from = 0;
+        u32 thunk = 0;   ///< Thunk: where to, with `site`
+        u32 site = 0;
+        u32 back = 0;    ///< where the main line goes on
+        s64 target = 0;  ///< SideExit: guest offset; ReturnMiss: what the stack pointer is to be raised by
+        FlagState flags;
     };
 
     // ---- block formation (translator.cpp)
     unsigned decode(Spa spa, const u8* page, unsigned max_count, bool& straddles);
+    [[nodiscard]] bool native(const cpu::Insn& insn) const;
     void emit_prologue(u16 page_offset, bool uses_vectors);
     void emit_instruction(unsigned index);
     [[nodiscard]] bool emit_native();
+    void emit_body(unsigned count, bool uses_vectors);
     void emit_helper(const cpu::Insn* insn, bool last);
     void emit_cold();
+    [[nodiscard]] Ending ending(unsigned count) const;
     [[nodiscard]] u32 new_site();
+    void cold_thunk(u32 from, u32 thunk, u32 site) {
+        cold_.push_back({.from = from, .thunk = thunk, .site = site, .flags = {}});
+    }
 
     // ---- flags
+    /// Before the host's flags are lost: saves the guest's if they are nowhere else. Clobbers T0.
+    void keep_flags();
+    /// Saves the flags in the slot unless they are there.
+    void complete_flags();
     void save_flags();
     /// Brings the flags back into the hardware; `park` is a free register.
     void restore_flags(u8 park);
     /// The current instruction has executed natively: what it did to the flags.
     void wrote_flags();
-    [[nodiscard]] bool needs_flags() const;
+    /// Behind the current instruction: whether the recipe still holds.
+    void follow_recipe();
+    /// The flags are in the slot from here on.
+    void flags_in_slot() { flags_ = {}; }
+    /// Number of the recipe for the flags where the code is now; 0: the slot, or kPending.
+    [[nodiscard]] u32 recipe_here();
+    /// Whether the current instruction needs the flags in the hardware.
+    [[nodiscard]] bool needs_flags() const { return plan_now().reads_flags; }
+    [[nodiscard]] const InsnPlan& plan_now() const { return plan_.insns[index_]; }
+    [[nodiscard]] bool saves_value() const {
+        return flags_wanted_as_recipe() && plan_now().recipe.uses_saved_value();
+    }
+    [[nodiscard]] bool flags_wanted_as_recipe() const {
+        return plan_now().writes_flags && plan_now().keep == Keep::Recipe;
+    }
+    void save_recipe_value(u8 host) { a_.mov({.base = kBank, .disp = kRecipeValue}, host); }
 
     // ---- memory (emit_memory.cpp)
     [[nodiscard]] Address operand_address() const;
@@ -75,6 +121,10 @@ class Translator {
     /// Emits the check of an access; returns the host operand. Clobbers flags (saved before), T0 and T1; the one that
     /// the operand does not name is free.
     HostMem check(const Address& a, unsigned size, bool write, unsigned alignment = 1);
+    HostMem check_in_group(const Address& a, unsigned size, bool write, unsigned alignment);
+    /// Compares T0's page with its TLB entry and leaves the table offset in T1. @param span  bytes from T0 on
+    u32 emit_tag_check(unsigned span, bool write);
+    void emit_alignment_check(unsigned alignment, u32 site);
     [[nodiscard]] static u8 free_scratch(const HostMem& m) { return m.base == kT1 ? kT0 : kT1; }
     void load_gpr(u8 host, unsigned guest) { a_.mov(host, {.base = kBank, .disp = gpr_disp(guest)}); }
     void store_gpr(unsigned guest, u8 host) { a_.mov({.base = kBank, .disp = gpr_disp(guest)}, host); }
@@ -82,6 +132,8 @@ class Translator {
 
     // ---- instructions by family. False: nothing usable was emitted, call the helper.
     [[nodiscard]] bool emit_modrm(const Class& c);
+    [[nodiscard]] bool emit_with_saved_operand(const Encoding& e, u8 reg, bool scratch, bool load, bool store,
+                                               const HostMem& m, unsigned size);
     [[nodiscard]] bool emit_plain();
     [[nodiscard]] bool emit_mov_imm();
     [[nodiscard]] bool emit_mov_abs();
@@ -109,13 +161,22 @@ class Translator {
     [[nodiscard]] bool emit_call_rm();
 
     // ---- leaving (emit_branch.cpp)
-    void link(u32 rel32_at, s64 target);
-    void emit_goto(s64 target);
+    void link(u32 rel32_at, s64 target, u32 edge_recipe);
+    /// Prepares the flags for a jump within the page; returns the recipe that goes along, or 0.
+    [[nodiscard]] u32 prepare_edge();
+    void emit_edge(s64 target);
+    void emit_far_edge(s64 target);
     void emit_fallthrough(s64 target);
     void load_code_address(s64 target);
     u32 emit_index();
     void emit_lookup(u32 site);
     void emit_transfer();
+    /// Looks the target (code offset, in T0 then) up in the edge table; returns the entry's displacement.
+    int emit_edge_check(s64 target, u32 site);
+    void emit_stack_limit();
+    void emit_return_site();
+    void emit_side_exit(const Cold& c);
+    void emit_return_miss(const Cold& c);
     [[nodiscard]] bool load_target();
     [[nodiscard]] static bool in_page(s64 target) { return target >= 0 && target < static_cast<s64>(kPageSize); }
 
@@ -133,8 +194,11 @@ class Translator {
     const bool host_is_zen_;  ///< the host's undefined flags are ours
     Assembler a_;
 
-    static constexpr unsigned kMaxInsns = 64;
+    static constexpr unsigned kMaxInsns = BlockPlan::kMaxInsns;
     std::array<cpu::Insn, kMaxInsns> insns_;
+    BlockPlan plan_;
+    u64 forced_helpers_ = 0;  ///< bit k: instruction k turned out to have no native form here
+    u32 next_edge_slot_ = 0;
     std::vector<Cold> cold_;
     Block* block_ = nullptr;
     ModeKey key_;

@@ -59,7 +59,8 @@ struct JitMachine {
     [[nodiscard]] u64 hash() {
         StateHasher hasher;
         const cpu::VpState& state = vp->state();
-        hasher.memory(&state, offsetof(cpu::VpState, jit));
+        hasher.memory(&state, offsetof(cpu::VpState, jit_far));
+        hasher.memory(state.gpr, sizeof state.gpr);
         memory.hash(hasher);
         return hasher.digest();
     }

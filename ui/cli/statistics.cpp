@@ -3,6 +3,11 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "hv/hypercall.h"
 #include "hv/vmbus/channel.h"
 #include "hv/vp.h"
@@ -88,13 +93,27 @@ Json child_json(machine::ChildMachine& child) {
             {"disks", std::move(disks)}};
 }
 
+/// The instructions that translated code gave to the interpreter most often.
+Json helpers_json(const jit::Stats& s) {
+    constexpr std::size_t kShown = 32;
+    std::vector<std::pair<u64, unsigned>> counts;
+    for (unsigned op = 0; op < s.helper_ops.size(); ++op)
+        if (s.helper_ops[op] != 0) counts.emplace_back(s.helper_ops[op], op);
+    std::sort(counts.rbegin(), counts.rend());
+    Json out = Json::object();
+    for (std::size_t k = 0; k < std::min(kShown, counts.size()); ++k)
+        out[std::string(cpu::mnemonic(static_cast<cpu::Op>(counts[k].second)))] = counts[k].first;
+    return out;
+}
+
 Json engine_json(const cpu::Engine& engine) {
     const auto* translator = dynamic_cast<const jit::JitEngine*>(&engine);
     if (translator == nullptr) return {{"kind", "step"}};
     const jit::Stats& s = translator->stats();
     return {{"kind", "jit"}, {"blocks", s.blocks}, {"translated_instructions", s.translated_instructions},
             {"translate_ms", static_cast<double>(s.translate_ns) / 1e6}, {"code_bytes", s.code_bytes},
-            {"dispatches", s.dispatches}, {"helpers", s.helpers}, {"interpreted", s.steps}, {"tlb_refills", s.refills},
+            {"dispatches", s.dispatches}, {"redispatches", s.redispatches}, {"helpers", s.helpers},
+            {"helper_instructions", helpers_json(s)}, {"interpreted", s.steps}, {"tlb_refills", s.refills},
             {"slow_accesses", s.slow_accesses}, {"slow_jumps", s.slow_jumps}, {"invalidations", s.invalidations},
             {"flushes", s.flushes}};
 }
