@@ -232,6 +232,8 @@ void note_cause(VpState& s, const Fault& fault) {
         s.debug_pending = 0;
         s.pending_dr6 = 0;
     }
+    // SDM 3B "IA32_DEBUGCTL MSR", "Single-Stepping on Branches": the handler neither records nor steps branches.
+    if (fault.vector == kDebug && is_exception(fault)) s.debugctl &= ~(debugctl::Lbr | debugctl::Btf);
     if (fault.type != EventType::HardException) return;
     if (fault.vector == kPageFault) s.cr2 = fault.cr2;
     if (fault.vector == kDebug) {

@@ -86,6 +86,11 @@ bool Interp::deliver_fault(u8 length) {
 
 namespace {
 
+/// Whether an instruction that completed was a taken branch, far transfers and returns included.
+bool transferred(Exec result, const Insn& insn) {
+    return result == Exec::Branch || (result == Exec::Resync && row(insn.row).has(attr::Branch));
+}
+
 /// One instruction, or the delivery of its fault. False: the owner of a level wants to be returned to.
 bool execute_one(Vp& vp, Interp& in, VpState& s) {
     const u64 flags_before = s.rflags;
@@ -110,7 +115,8 @@ bool execute_one(Vp& vp, Interp& in, VpState& s) {
         case Exec::Leave: vp.settle_accesses(false); return false;
     }
     vp.settle_accesses(true);
-    if ((flags_before & (flag::TF | flag::RF)) != 0) [[unlikely]] vp.boundary(flags_before, result == Exec::Repeat);
+    if ((flags_before & (flag::TF | flag::RF)) != 0) [[unlikely]]
+        vp.boundary(flags_before, result == Exec::Repeat, transferred(result, *insn));
     return true;
 }
 

@@ -57,7 +57,7 @@ inline constexpr u32 kMtrrVariableCount = 8;
 enum class Activity : u32 { Active, Halted, Shutdown, WaitForSipi };
 
 inline constexpr std::size_t kColdReserved = 4096 - 512 - 512 - 6 * 8 - 8 * 8 - 32 - 32 - 8 - 9 * 8 - 9 * 8 - 2 * 8 -
-                                              (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 272 - 9 * 8 - 8;
+                                              (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 272 - 9 * 8 - 2 * 8;
 
 struct alignas(4096) VpState {
     // ---- vector and x87 state
@@ -90,7 +90,9 @@ struct alignas(4096) VpState {
     u64 random_state;
     /// An external interrupt that was acknowledged but whose delivery an exit's owner put off: delivered first.
     u8 acknowledged, acknowledged_vector;
-    u8 pad_events[6];
+    u8 ferr;  ///< FERR# is asserted
+    u8 pad_events[5];
+    u64 idle_ns;  ///< virtual time that passed outside this VP's slices
 
     /// Room for more cold fields: shrink it by what is added above.
     u8 reserved[kColdReserved];

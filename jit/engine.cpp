@@ -82,7 +82,6 @@ Stop JitEngine::run(Vp& vp) {
     VpState& s = vp.state();
     Context c{.engine = this, .vp = &vp, .interp = &vp.interp(), .state = &s};
     c.leave = Leave::Resync;
-    ModeKey key;
     while (true) {
         if (c.leave == Leave::Unwind) {
             vp.clear_failure();
@@ -100,14 +99,14 @@ Stop JitEngine::run(Vp& vp) {
                 if (stop == Stop::Leave || stop == Stop::Request) return stop;
                 continue;
             }
-            key = current_key(vp, k.model);
-            use_jump_cache(vp, key);
+            c.key = current_key(vp, k.model);
+            use_jump_cache(vp, c.key);
         }
         if (s.budget <= 0) {
             c.leave = Leave::Resync;
             continue;
         }
-        if (!dispatch(vp, c, key)) {
+        if (!dispatch(vp, c)) {
             pending_link_ = 0;
             ++stats_.steps;
             const Stop stop = stepper_.step(vp);
@@ -117,16 +116,16 @@ Stop JitEngine::run(Vp& vp) {
     }
 }
 
-bool JitEngine::dispatch(Vp& vp, Context& c, ModeKey key) {
+bool JitEngine::dispatch(Vp& vp, Context& c) {
     VpState& s = vp.state();
     ++stats_.dispatches;
     if (options_.flush_every != 0 && stats_.dispatches % options_.flush_every == 0) flush();
     u64 page_rip = 0;
-    Block* block = find_block(vp, key, page_rip);
+    Block* block = find_block(vp, c.key, page_rip);
     if (block == nullptr || block->count > s.budget) return false;
     if (options_.link_blocks) {
         if (pending_link_ != 0 && s.jit[1] == page_rip) link(pending_link_, *block);
-        if (const u32 entry = key.has(ModeKey::kFlat) ? open_entry(*block) : 0)
+        if (const u32 entry = c.key.has(ModeKey::kFlat) ? open_entry(*block) : 0)
             vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(entry)));
     }
     pending_link_ = 0;

@@ -68,7 +68,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- dispatch (engine.cpp)
     Known& known(cpu::Vp& vp);
-    [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c, ModeKey key);
+    [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c);
     [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip);
     [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
     [[nodiscard]] Translator::Rest find_rest(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);

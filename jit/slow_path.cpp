@@ -220,6 +220,7 @@ u64 JitEngine::redispatch(Context& c) {
     ++stats_.redispatches;
     set_flags(s, s.rflags);
     s.jit[1] = s.rip & ~kPageMask;
+    c.key = key;  // the code may have been entered in another mode
     c.bank = bank;
     c.host_stack = s.jit_far[2];  // the mode or the mappings may have changed
     return entry.host;

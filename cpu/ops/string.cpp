@@ -69,12 +69,14 @@ Exec repeat(Strings& op, Chunk chunk, Stop stop) {
     Interp& in = op.in;
     if (op.i.rep == Rep::None) return chunk(u64{1}) != 0 ? Exec::Next : in.vp.failed();
     const unsigned address_size = op.i.addr_size;
-    const bool single_step = (in.s.rflags & flag::TF) != 0;
+    // SDM 3B "Data Breakpoint Exception Condition": the trap comes after the iteration that met the breakpoint.
+    const bool one_by_one = (in.s.rflags & flag::TF) != 0 || (in.s.dr[7] & 0xff) != 0;
+    const auto traps = [&] { return (in.s.rflags & flag::TF) != 0 || in.vp.access_noted(); };
     u64 count = in.gpr(RCX, address_size);
     if (count == 0) return Exec::Next;
     while (true) {
         const u64 budget = in.s.budget > 0 ? static_cast<u64>(in.s.budget) : 1;
-        const u64 done = chunk(single_step ? 1 : std::min(count, budget));
+        const u64 done = chunk(one_by_one ? 1 : std::min(count, budget));
         if (done == 0) return in.vp.failed();
         count -= done;
         in.set_gpr(RCX, address_size, count);
@@ -83,7 +85,7 @@ Exec repeat(Strings& op, Chunk chunk, Stop stop) {
             return Exec::Next;
         }
         in.s.budget -= static_cast<s64>(done);
-        if (in.s.budget <= 0 || single_step) return Exec::Repeat;
+        if (in.s.budget <= 0 || (one_by_one && traps())) return Exec::Repeat;
     }
 }
 
