@@ -242,7 +242,11 @@ Exec execute(Interp& in, const Insn& i) {
         const Exec result = check_attributes(in, i, r);
         if (result != Exec::Next) return result;
     }
-    return r.how == How::Host ? execute_on_host(in, i) : body_of(op)(in, i);
+    const Exec result = r.how == How::Host ? execute_on_host(in, i) : body_of(op)(in, i);
+    // SDM 3B "Instruction-Breakpoint Exception Condition": what interrupts a string instruction before its last iteration
+    // pushes RF set.
+    if (result == Exec::Repeat) in.s.rflags |= flag::RF;
+    return result;
 }
 
 }  // namespace vg::cpu

@@ -129,6 +129,7 @@ void Vp::reset() {
     s.cr0 = cr0::CD | cr0::NW | cr0::ET;
     s.xcr0 = 1;
     s.x87.fcw = 0x40;
+    s.x87.ftw = 0xff;  // FTW 5555H: eight registers that hold +0.0
     s.mxcsr = 0x1f80;
     s.pat = 0x0007040600070406;
     s.misc_enable = 1 | 1 << 11 | 1 << 12;  // fast strings; no BTS, no PEBS
@@ -139,6 +140,8 @@ void Vp::reset() {
     s.random_state = 0x9e3779b97f4a7c15 * (index_ + 1);
     s.tsc_offset = 0 - now();
     external_line_ = false;
+    delivery_time_ = kNever;
+    delivery_streak_ = 0;
     apic_->reset();
     update_apic_page();
     reset_common();

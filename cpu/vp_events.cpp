@@ -173,17 +173,19 @@ Exec Vp::take_event() {
     return Exec::Next;
 }
 
-void Vp::boundary(u64 flags_before, bool repeat, bool branched) {
-    VpState& s = *state_;
-    if ((flags_before & flag::RF) != 0 && !repeat) s.rflags &= ~flag::RF;
+void Vp::charge_delivery() {
+    constexpr u32 kFree = 8;
+    delivery_streak_ = delivery_time_ == now() ? delivery_streak_ + 1 : 0;
+    if (delivery_streak_ > kFree) --state_->budget;
+    delivery_time_ = now();
+}
+
+void Vp::single_step(bool branched) {
     bool skip = std::exchange(skip_step_, false);
-    if ((s.debugctl & debugctl::Btf) != 0 && !branched) skip = true;  // SDM 3B "Single-Stepping on Branches"
+    if ((state_->debugctl & debugctl::Btf) != 0 && !branched) skip = true;  // SDM 3B "Single-Stepping on Branches"
     // SDM 3B "Single-Step Exception Condition": after MOV SS and POP SS no single-step trap is generated; the next
     // instruction makes its own.
-    if ((flags_before & flag::TF) != 0 && !skip && s.interrupt_shadow != kShadowMovSs) {
-        s.debug_pending = 1;
-        s.pending_dr6 |= kDr6SingleStep;
-    }
+    if (!skip && state_->interrupt_shadow != kShadowMovSs) request_single_step();
 }
 
 void Vp::request_single_step() {

@@ -130,6 +130,8 @@ void Vp::fields(StateVisitor& v) {
     s.budget = static_cast<s64>(remaining);
     v("deadline", s.deadline);
     v("idle_ns", s.idle_ns, Fmt::Dec);
+    v("delivery_time", delivery_time_);
+    v("delivery_streak", delivery_streak_);
     {
         const VisitScope scope(v, "apic");
         apic_->fields(v);

@@ -79,8 +79,11 @@ bool is_privileged_for_us_only(Op op) {
     return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
 }
 
-/// #UD in real and virtual-8086 mode ranks before #GP(0), so the body checks CPL (SDM "LLDT", "LTR").
-bool checks_privilege_itself(Op op) { return op == Op::LLDT || op == Op::LTR; }
+/// Outside CPL 0 #UD, always or in some modes, ranks before #GP(0): the body checks CPL.
+bool checks_privilege_itself(Op op) {
+    constexpr Op kOps[] = {Op::LLDT, Op::LTR, Op::CLAC, Op::STAC, Op::MONITOR, Op::MWAIT, Op::XSETBV, Op::SYSRET};
+    return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
+}
 
 ZydisDecodedInstruction zydis_reading(const Sample& s) {
     constexpr std::pair<ZydisMachineMode, ZydisStackWidth> kModes[] = {
