@@ -1,6 +1,8 @@
 // The whole path below a partition: ring, server, controller, core, disk, completion at its virtual time.
 #include <catch2/catch.hpp>
 
+#include <map>
+
 #include "base/events.h"
 #include "base/state.h"
 #include "hv/parent/storage_controller.h"
@@ -272,6 +274,36 @@ TEST_CASE("storage: attach refuses a taken place, a bad address and a disk witho
     REQUIRE_FALSE(tiny);
     CHECK(tiny.error().text == "scsi0: memory is smaller than one sector");
     CHECK(bed.controller.attach(0, 0, 1, std::make_unique<MemoryDevice>(1)));
+}
+
+TEST_CASE("storage: no two disks share a serial number or a designator, whatever controller they are on (D-44)",
+          "[hv][storage]") {
+    ManualClock clock;
+    EventQueue events{clock};
+    Log log;
+    std::map<std::vector<u8>, std::string> seen;
+    for (const u8 number : {u8{0}, u8{1}, u8{2}}) {
+        hv::Guid instance = kInstance;  // as a machine numbers its controllers: in the last byte
+        instance[15] = number;
+        StorageController controller("scsi" + std::to_string(number), instance, events, log, 0);
+        for (const auto& [target, lun] : {std::pair<u8, u8>{0, 0}, {0, 1}, {1, 0}})
+            REQUIRE(controller.attach(0, target, lun, std::make_unique<MemoryDevice>(1)));
+        for (const auto& disk : controller.disks()) {
+            for (const u8 page : {u8{0x80}, u8{0x83}}) {
+                test::MemoryBuffer answer(255);
+                REQUIRE(disk.scsi->execute(cdb(0x12, 1, page, 0, 255), answer).outcome ==
+                        test::vsp::ScsiResult::Outcome::Good);
+                // The NAA name is the last designator: a guest that knows disks by it must not take two for one.
+                const std::size_t from = page == 0x83 ? 4 + 4 + 40 + 4 : 4;
+                const std::vector<u8> name(answer.bytes.begin() + static_cast<std::ptrdiff_t>(from),
+                                           answer.bytes.begin() + 4 + answer.bytes[3]);
+                CAPTURE(page, controller.name(), disk.target, disk.lun, seen[name]);
+                CHECK(seen[name].empty());
+                seen[name] = controller.name();
+            }
+        }
+    }
+    CHECK(seen.size() == 3 * 3 * 2);
 }
 
 TEST_CASE("storage: equal histories give equal state", "[hv][storage]") {
