@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include <map>
+#include <set>
 
 #include "base/events.h"
 #include "base/state.h"
@@ -186,6 +187,37 @@ TEST_CASE("storage: with the core full packets stay in the ring and are taken la
         while (bed.rings->in.read()) ++answers;
     }
     CHECK(answers == 700);
+    CHECK(bed.rings->out.used() == 0);
+}
+
+TEST_CASE("storage: resets between requests neither let a signal do unbounded work nor cost a completion (D-43)",
+          "[hv][storage]") {
+    Bed bed(0, 65);
+    const auto ready = srb_packet(cdb(0), DataDirection::None, 0);
+    test::storvsc::Packet reset{};
+    reset.operation = static_cast<u32>(Operation::ResetBus);
+    u64 sent = 0;
+    for (u32 round = 0; round < 8; ++round) {
+        for (u32 i = 0; i < 255; ++i)
+            REQUIRE(bed.rings->out.write(PacketType::InBand, 1, ++sent, test::bytes_of(ready)).room);
+        REQUIRE(bed.rings->out.write(PacketType::InBand, 1, ++sent, test::bytes_of(reset)).room);
+    }
+    bed.signal(bed.relid);
+    CHECK(bed.rings->out.used() >= (sent - 2 * 256) * 88);  // the rest waits in the ring
+    const auto saved = test::save(bed.server, bed.controller, bed.events);
+    Bed other(Bed::Fresh{});
+    other.world.memory = bed.world.memory;
+    CHECK(test::load(saved, other.server, other.controller, other.events).empty());
+    CHECK((test::save(other.server, other.controller, other.events) == saved));
+    std::set<u64> answered;
+    for (VTime now = 0; now < 1'000'000; now += 1000) {
+        bed.run_to(now);
+        while (const auto packet = bed.rings->in.read()) {
+            CHECK(answered.insert(packet->descriptor.transaction_id).second);
+            if (packet->signal_host) bed.signal(bed.relid);
+        }
+    }
+    CHECK(answered.size() == sent);
     CHECK(bed.rings->out.used() == 0);
 }
 
