@@ -151,6 +151,18 @@ TEST_CASE("storage: Linux's initialisation sequence (D-35, D-36)", "[hv][storage
     CHECK_FALSE(bed.host.size_wrong);
 }
 
+TEST_CASE("storage: sub-channels may also be asked for before END_INITIALIZATION (D-35, D-42)", "[hv][storage]") {
+    Bed bed;
+    bed.control(Operation::BeginInit);
+    bed.control(Operation::QueryProtocolVersion, 0x0602);
+    CHECK(bed.control(Operation::CreateSubChannels, 2).status != 0);  // their number is not known yet
+    bed.control(Operation::QueryProperties);
+    CHECK(bed.control(Operation::CreateSubChannels, 2).status == 0);
+    CHECK(bed.host.sub_channels == std::vector<u16>{2});
+    CHECK(bed.control(Operation::EndInit).status == 0);
+    CHECK(bed.core->state() == Storage::State::Ready);
+}
+
 TEST_CASE("storage: each known version is accepted (D-35)", "[hv][storage]") {
     for (const u16 version : {u16{0x0602}, u16{0x0600}, u16{0x0501}}) {
         Bed bed;
