@@ -248,7 +248,12 @@ void Server::handle(const InitiateContact& request, std::span<const u8>) {
     }
 }
 
+/// V-32. Once per connection: a guest would take the same offers again for doubles and release their relids.
 void Server::handle(const RequestOffers&, std::span<const u8>) {
+    if (offers_requested_) {
+        if (may_complain()) log_.warn(Area::Vmbus, "REQUESTOFFERS again on one connection: ignored");
+        return;
+    }
     offers_requested_ = true;
     for (const auto& [relid, channel] : channels_) {
         if (channel->state() != Channel::State::Rescinded) send_offer(*channel);

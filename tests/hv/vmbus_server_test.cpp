@@ -162,6 +162,14 @@ TEST_CASE("vmbus: ALLOFFERS_DELIVERED comes even without offers (V-33)", "[hv][v
     CHECK(guest.receive<AllOffersDelivered>(MessageType::AllOffersDelivered));
 }
 
+TEST_CASE("vmbus: V-32 a second REQUESTOFFERS on one connection brings no second offers", "[hv][vmbus]") {
+    Bed bed;
+    bed.connect();
+    bed.guest.post(MessageType::RequestOffers, RequestOffers{});  // the same relids again would be released as doubles
+    CHECK(bed.guest.unread() == 0);
+    bed.connect();  // on a new one it does
+}
+
 TEST_CASE("vmbus: a GPADL of 16 MiB comes in 146 bodies and is answered after the last (V-37..V-39)", "[hv][vmbus]") {
     Bed bed;
     bed.connect();
