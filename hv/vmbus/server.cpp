@@ -394,13 +394,18 @@ void Server::handle(const RelidReleased& request, std::span<const u8>) {
     channels_.erase(channel->relid());
 }
 
+/// V-47, V-49. Interrupts can be turned off in OPENCHANNEL only.
 void Server::handle(const ModifyChannel& request, std::span<const u8>) {
     Channel* channel = find(request.relid);
-    const bool open = channel != nullptr && channel->is_open();
-    if (open) channel->set_target_vp(request.target_vp);
+    const bool possible = channel != nullptr && channel->is_open() && request.target_vp != kNoVp;
+    if (possible) {
+        const bool was_off = channel->rings().target_vp == kNoVp;
+        channel->set_target_vp(request.target_vp);
+        if (was_off) signal_guest(*channel);  // something may have come without one
+    }
     if (version_ >= kVersion5_3) {
         send(MessageType::ModifyChannelResponse,
-             ModifyChannelResponse{{}, request.relid, open ? kStatusSuccess : kStatusUnsuccessful});
+             ModifyChannelResponse{{}, request.relid, possible ? kStatusSuccess : kStatusUnsuccessful});
     }
 }
 
