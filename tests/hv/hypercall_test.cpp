@@ -1,6 +1,7 @@
 // The calling convention (H-01..H-46) by the dispatcher, then the bodies (K-005, K-100..K-110).
 #include <catch2/catch.hpp>
 
+#include "base/state.h"
 #include "hv/hypercall.h"
 #include "tests/hv/fixture.h"
 
@@ -288,6 +289,17 @@ TEST_CASE("hypercall: K-005 NotifyLongSpinWait always succeeds; unknown codes lo
     CHECK(f.partition->hypercall_counts()[0x46].failures == 5);
     CHECK(hypercall_name(0x5c) == "PostMessage");
     CHECK(hypercall_name(0x46) == "unknown");
+}
+
+TEST_CASE("hypercall: H-20 a guest that tries every code cannot flood the log, and all are counted", "[hv][hypercall]") {
+    Called f;
+    for (u64 code = 0; code < 0x10000; ++code) f.hypercall(code);
+    CHECK(f.lines.size() <= 10);
+    CHECK(f.partition->hypercall_counts().size() == 0x10000);
+    StatePrinter printer;
+    f.partition->fields(printer);
+    CHECK(printer.result().find("hypercall_counts/count = 65536") != std::string::npos);
+    CHECK(printer.result().find("hypercall_counts/65535/calls = 1") != std::string::npos);
 }
 
 TEST_CASE("hypercall: K-110, K-081 no extended capabilities", "[hv][hypercall]") {

@@ -162,6 +162,14 @@ TEST_CASE("vmbus: ALLOFFERS_DELIVERED comes even without offers (V-33)", "[hv][v
     CHECK(guest.receive<AllOffersDelivered>(MessageType::AllOffersDelivered));
 }
 
+TEST_CASE("vmbus: V-32 a second REQUESTOFFERS on one connection brings no second offers", "[hv][vmbus]") {
+    Bed bed;
+    bed.connect();
+    bed.guest.post(MessageType::RequestOffers, RequestOffers{});  // the same relids again would be released as doubles
+    CHECK(bed.guest.unread() == 0);
+    bed.connect();  // on a new one it does
+}
+
 TEST_CASE("vmbus: a GPADL of 16 MiB comes in 146 bodies and is answered after the last (V-37..V-39)", "[hv][vmbus]") {
     Bed bed;
     bed.connect();
@@ -382,10 +390,18 @@ TEST_CASE("vmbus: signals go to the target VP with the relid as flag, and follow
     REQUIRE(response);
     CHECK(response->relid == bed.relid);
     CHECK(response->status == 0);
+    CHECK(bed.world.signals == std::vector<FakeWorld::Signal>{{2, 2, bed.relid}});  // for what came meanwhile
     bed.server.signal_guest(channel);
-    CHECK(bed.world.signals == std::vector<FakeWorld::Signal>{{2, 2, bed.relid}});
-    bed.guest.post(MessageType::ModifyChannel, ModifyChannel{{}, 77, 2});
-    CHECK(bed.guest.receive<ModifyChannelResponse>(MessageType::ModifyChannelResponse)->status != 0);
+    CHECK(bed.world.signals.size() == 2);
+    const auto refused = [&](u32 relid, u32 target) {
+        bed.guest.post(MessageType::ModifyChannel, ModifyChannel{{}, relid, target});
+        return bed.guest.receive<ModifyChannelResponse>(MessageType::ModifyChannelResponse)->status != 0;
+    };
+    CHECK(refused(77, 2));
+    CHECK(refused(bed.relid, kNoVp));  // only OPENCHANNEL turns interrupts off
+    CHECK(channel.rings().target_vp == 2);
+    CHECK_FALSE(refused(bed.relid, 3));
+    CHECK(bed.world.signals.size() == 2);
 }
 
 TEST_CASE("vmbus: MODIFYCHANNEL has an answer only from 5.3, and no effect below 4.1 (V-47, V-49)", "[hv][vmbus]") {

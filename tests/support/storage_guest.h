@@ -104,6 +104,20 @@ class MemoryData final : public vsp::GuestData {
     bool missing = false;  ///< the pages are not memory
 };
 
+/// The buffer of a command that reads, without a controller around it.
+class MemoryBuffer final : public vsp::DataBuffer {
+  public:
+    explicit MemoryBuffer(std::size_t size) : bytes(size) {}
+    u32 in_size() const override { return static_cast<u32>(bytes.size()); }
+    u32 out_size() const override { return 0; }
+    bool put(u32 offset, std::span<const u8> data) override {
+        std::copy(data.begin(), data.end(), bytes.begin() + offset);
+        return true;
+    }
+    bool get(u32, std::span<u8>) override { return false; }
+    std::vector<u8> bytes;
+};
+
 /// Records the core's effects.
 class MemoryHost final : public vsp::StorageHost {
   public:

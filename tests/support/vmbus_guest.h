@@ -42,6 +42,7 @@ class FakeWorld final : public vmbus::Notifier {
     }
     bool write_guest(u64 gpa, const void* data, u64 size) override {
         if (gpa > memory.size() || size > memory.size() - gpa) return false;
+        if (on_write) on_write(gpa, size);
         if (size != 0) std::memcpy(memory.data() + gpa, data, size);
         return true;
     }
@@ -70,7 +71,7 @@ class FakeWorld final : public vmbus::Notifier {
     bool accept_messages = true;
     u32 last_vp = 0;
     u8 last_sint = 0;
-    std::function<void(u64 gpa, u64 size)> on_read;
+    std::function<void(u64 gpa, u64 size)> on_read, on_write;  ///< just before it happens
 };
 
 /// One ring as its guest uses it: Linux's rules of writing, reading, signalling and interrupt suppression.
