@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "base/bits.h"
 
@@ -74,9 +75,11 @@ class HostFile final : public BlockFile {
         return {};
     }
     [[nodiscard]] Result<void> sync() override {
-        while (::fdatasync(fd_) != 0) {
-            if (errno != EINTR) return failed("flush", 0);
+        // The kernel reports a failed write-back once and then forgets the data: what failed stays failed. fsync(2).
+        while (!lost_ && ::fdatasync(fd_) != 0) {
+            if (errno != EINTR) lost_ = failed("flush", 0).error;
         }
+        if (lost_) return Unexpected{*lost_};
         return {};
     }
     [[nodiscard]] Result<void> resize(u64 size) override {
@@ -96,6 +99,7 @@ class HostFile final : public BlockFile {
     u64 size_;
     s64 modified_;
     bool writable_;
+    std::optional<Error> lost_;
 };
 
 Unexpected<Error> cannot_open(const std::string& path, int reason) {

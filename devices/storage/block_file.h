@@ -27,7 +27,8 @@ class BlockFile {
     [[nodiscard]] virtual Result<void> write(u64 offset, std::span<const u8> data) = 0;
     /// Makes [offset, offset+size), which lies inside the file, read as zeroes and gives its space back where possible.
     [[nodiscard]] virtual Result<void> zero(u64 offset, u64 size) = 0;
-    /// When it returns, all earlier writes are on stable storage.
+    /// When it returns, all earlier writes are on stable storage. Once it has failed, what was written is in doubt and
+    /// a file of the host fails it for ever.
     [[nodiscard]] virtual Result<void> sync() = 0;
     /// Cuts or grows the file to `size`; new bytes are zeroes.
     [[nodiscard]] virtual Result<void> resize(u64 size) = 0;

@@ -123,7 +123,7 @@ class Sparse final : public BlockDevice {
     std::unordered_map<std::size_t, Bitmap> bitmaps_;
     std::set<std::size_t> dirty_bitmaps_;
     std::set<std::size_t> dirty_entries_;  // blocks whose table entry is newer here than in the file
-    bool dirty_data_ = false;
+    bool unsynced_ = false;  // something was written that no finished commit covers
 };
 
 Result<Sparse::Bitmap*> Sparse::bitmap(std::size_t block) {
@@ -230,7 +230,7 @@ Result<void> Sparse::write(u64 offset, std::span<const u8> data) {
         if (!allocated(piece.block)) {
             if (auto done = allocate(piece.block); !done) return done;
         }
-        dirty_data_ = true;
+        unsynced_ = true;  // `allocate` may have committed
         if (auto done = file_->write(data_offset(piece.block, piece.sector), data.first(bytes)); !done) return done;
         if (auto done = mark(piece); !done) return done;
         data = data.subspan(bytes);
@@ -245,7 +245,7 @@ Result<void> Sparse::zero_piece(const Piece& piece) {
         // The parent must not show through: a block of nothing but a bitmap, as the file is sparse.
         if (auto done = allocate(piece.block); !done) return done;
     }
-    dirty_data_ = true;
+    unsynced_ = true;
     if (auto done = file_->zero(data_offset(piece.block, piece.sector), piece.count * kSector); !done) return done;
     return mark(piece);
 }
@@ -286,17 +286,21 @@ Result<void> Sparse::write_table() {
     return {};
 }
 
+/// A step that failed leaves `unsynced_` set, so that the next commit starts over with a sync.
 Result<void> Sparse::commit() {
-    if (!dirty_data_ && dirty_bitmaps_.empty() && dirty_entries_.empty()) return {};
+    if (!unsynced_ && dirty_bitmaps_.empty() && dirty_entries_.empty()) return {};
+    unsynced_ = true;
     if (auto done = file_->sync(); !done) return done;
-    dirty_data_ = false;
     if (!dirty_bitmaps_.empty()) {
         if (auto done = write_bitmaps(); !done) return done;
         if (auto done = file_->sync(); !done) return done;
     }
-    if (dirty_entries_.empty()) return {};
-    if (auto done = write_table(); !done) return done;
-    return file_->sync();
+    if (!dirty_entries_.empty()) {
+        if (auto done = write_table(); !done) return done;
+        if (auto done = file_->sync(); !done) return done;
+    }
+    unsynced_ = false;
+    return {};
 }
 
 }  // namespace

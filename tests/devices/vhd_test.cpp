@@ -277,6 +277,50 @@ TEST_CASE("vhd: parents are checked for identity, time, loops and depth", "[devi
     }
 }
 
+TEST_CASE("vhd: a flush that failed is not good because nothing was written since", "[devices][vhd]") {
+    /// Fails the sync number `bad`.
+    class Failing final : public BlockFile {
+      public:
+        Failing(std::unique_ptr<BlockFile> file, int& syncs, int bad) : file_(std::move(file)), syncs_(syncs), bad_(bad) {}
+        const std::string& name() const override { return file_->name(); }
+        u64 size() const override { return file_->size(); }
+        bool writable() const override { return true; }
+        Result<void> read(u64 offset, std::span<u8> out) override { return file_->read(offset, out); }
+        Result<void> write(u64 offset, std::span<const u8> data) override { return file_->write(offset, data); }
+        Result<void> zero(u64 offset, u64 size) override { return file_->zero(offset, size); }
+        Result<void> sync() override {
+            if (++syncs_ == bad_) return fail(Error::Code::Host, "sync failed");
+            return {};
+        }
+        Result<void> resize(u64 size) override { return file_->resize(size); }
+
+      private:
+        std::unique_ptr<BlockFile> file_;
+        int& syncs_;
+        int bad_;
+    };
+    // Data, bitmap, table: each may be the one that fails.
+    for (int bad = 1; bad <= 3; ++bad) {
+        INFO(bad);
+        MemoryFolder folder;
+        const vhd::Plan base = plan(VhdKind::Dynamic, 64 * 1024, 4096, 1);
+        folder.create("base.vhd", base);
+        folder.create("child.vhd", child_of(base, "base.vhd", 2));
+        int syncs = 0;
+        auto file = std::make_unique<Failing>(folder.open("child.vhd"), syncs, bad);
+        auto disk = std::move(must(vhd::open_chain(std::move(file), ImageFormat::Vhd, folder)).device);
+        if (!disk->write(0, std::vector<u8>(512, 7))) must(disk->write(0, std::vector<u8>(512, 7)));
+        const int written = syncs;
+        CHECK(disk->flush().has_value() == (bad <= written));
+        const int before = syncs;
+        must(disk->flush());
+        CHECK((syncs > before || bad <= written));
+        std::vector<u8> got(512);
+        must(open(folder, "child.vhd", false)->read(0, got));
+        CHECK(got == std::vector<u8>(512, 7));
+    }
+}
+
 TEST_CASE("vhd: paths cross between Windows and here", "[devices][vhd]") {
     CHECK(vhd::to_windows("base.vhd") == ".\\base.vhd");
     CHECK(vhd::to_windows("../a/base.vhd") == "..\\a\\base.vhd");
