@@ -1,6 +1,7 @@
 // The file under a disk image: what a format reads and writes, so that tests can put memory in its place.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -43,6 +44,13 @@ enum class FileAccess : u8 {
 /// Opens a regular file or block device. Errors: Usage for a missing file, a directory, no permission, or a file that
 /// another process has open for writing.
 [[nodiscard]] Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, FileAccess access);
+
+/// Creates a file complete or not at all: `fill` writes under a temporary name; the file appears under its own when all
+/// of it is on stable storage. Errors: Usage if the name is taken or the folder missing; those of `fill`.
+[[nodiscard]] Result<void> create_file(const std::string& path, const std::function<Result<void>(BlockFile&)>& fill);
+
+/// Refuses a name under which create_file could not make a file: its folder is missing or may not be written (Usage).
+[[nodiscard]] Result<void> check_new_file(const std::string& path);
 
 /// A file without a name, gone when closed: on disk in $TMPDIR or /var/tmp, else in memory. Sparse.
 [[nodiscard]] Result<std::unique_ptr<BlockFile>> open_unnamed_file(const std::string& label);
