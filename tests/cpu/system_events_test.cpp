@@ -272,6 +272,7 @@ TEST_CASE("system: XSETBV without CR4.OSXSAVE is #UD at any privilege", "[cpu][s
         t.write(kCode, {0x0f, 0x01, 0xd1});
         t.vp->state().cr4 &= ~cr4::OSXSAVE;
         t.vp->state().rip = kCode;
+        t.vp->state().gpr[RSP] = TestVp::kHandlerStack;
         run(*t.vp, 2);
         CHECK(t.faulted() == kInvalidOpcode);
     }
