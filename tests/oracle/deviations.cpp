@@ -162,8 +162,8 @@ bool frame_pointer(Difference& d) {
     return true;
 }
 
-/// "The processor sets this bit whenever it loads the segment selector": Unicorn does so in MOV, POP and the like, not
-/// where CS and SS are loaded by a transfer of control.
+/// "The processor sets this bit whenever it loads a segment selector for the segment into a segment register": Unicorn
+/// does so in MOV, POP and the like, not where CS and SS are loaded by a transfer of control.
 bool accessed_by_transfer(Difference& d) {
     if (d.oracle.vector >= 0 || d.c.mode == Legacy::Real || !row(d.c.insn.row).has(attr::Branch)) return false;
     if ((d.oracle.state.eflags & flag::VM) != 0) return false;
@@ -191,7 +191,8 @@ bool locked_neg(Difference& d) {
     return true;
 }
 
-/// 0F 0D and 0F 18 /0 to /3 with a register are NOPs to processors; Unicorn knows them with memory only.
+/// 0F 0D and 0F 18 /0 to /3 with a register are NOPs to Intel's processors (to AMD's the first is invalid); Unicorn knows
+/// them with memory only.
 bool prefetch_of_register(Difference& d) {
     const u8 opcode = d.c.insn.bytes[d.c.insn.opcode_offset];
     if (d.c.insn.op != Op::NOP || (opcode != 0x0d && opcode != 0x18) || d.oracle.vector != kInvalidOpcode) return false;
@@ -233,7 +234,7 @@ bool bswap_of_word(Difference& d) {
     return true;
 }
 
-/// "If the count is greater than the operand size, the result is undefined", and the flags.
+/// "If a count is greater than the operand size, the result is undefined", and the flags.
 bool long_double_shift(Difference& d) {
     const Insn& i = d.c.insn;
     if ((i.op != Op::SHLD && i.op != Op::SHRD) || i.op_size != 2 || d.oracle.vector >= 0) return false;
@@ -299,7 +300,7 @@ constexpr Deviation kDeviations[] = {
     {"SDM 2A BSWAP", bswap_of_word},
     {"SDM 2B SHLD, SHRD", long_double_shift},
     {"SDM 2B RET", signed_release},
-    {"APM 3 ModRM Extensions of the primary opcode map, group 3", other_test},
+    {"APM 3 ModRM Extensions to the Primary Opcode Map, group 3", other_test},
 };
 
 }  // namespace
