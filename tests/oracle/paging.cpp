@@ -48,10 +48,13 @@ const std::vector<PagingComparison::Access>& PagingComparison::accesses() {
     return kAccesses;
 }
 
-PagingComparison::PagingComparison()
-    : unicorn32_(std::make_unique<SystemUnicorn>(Width::Bits32)),
-      unicorn64_(std::make_unique<SystemUnicorn>(Width::Bits64)),
-      image_(kSize) {}
+PagingComparison::PagingComparison() : image_(kSize) {}
+
+/// A Unicorn that has translated and forgotten code very often crashes in its own lists of pages.
+void PagingComparison::renew() {
+    unicorn32_ = std::make_unique<SystemUnicorn>(Width::Bits32);
+    unicorn64_ = std::make_unique<SystemUnicorn>(Width::Bits64);
+}
 
 void PagingComparison::put(u64 at, u64 value) { std::memcpy(image_.data() + at, &value, entry_size()); }
 u64 PagingComparison::get(u64 at) const {
@@ -285,7 +288,9 @@ void PagingComparison::restore(u8* memory) const {
 
 std::string PagingComparison::run(u64 seed, u64 count) {
     Random random(seed);
+    constexpr u64 kCasesPerUnicorn = 10'000;
     for (u64 n = 0; n < count; ++n) {
+        if (n % kCasesPerUnicorn == 0) renew();
         SystemCase c;
         build(random, c);
         restore(engine_.memory());

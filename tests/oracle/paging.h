@@ -47,6 +47,7 @@ class PagingComparison {
     [[nodiscard]] std::string differences(const SystemCase& c, const SystemOutcome& ours, const SystemOutcome& theirs);
     [[nodiscard]] SystemOutcome run_unicorn(const SystemCase& c);
     void restore(u8* memory) const;
+    void renew();
     bool correct(const SystemCase& c, const SystemOutcome& ours, SystemOutcome& theirs);
     [[nodiscard]] std::string describe(const SystemCase& c) const;
 
