@@ -6,27 +6,10 @@
 #include <memory>
 #include <span>
 
+#include "tests/fuzz/input_bytes.h"
 #include "tests/hv/fixture.h"
 
 namespace vg::hv::test {
-
-/// Hands out the bytes of an input, then zeroes.
-class FuzzBytes {
-  public:
-    explicit FuzzBytes(std::span<const u8> bytes) : bytes_(bytes) {}
-    [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    template <class T>
-    T take() {
-        T value{};
-        const std::size_t size = std::min(sizeof value, bytes_.size());
-        std::memcpy(&value, bytes_.data(), size);
-        bytes_ = bytes_.subspan(size);
-        return value;
-    }
-
-  private:
-    std::span<const u8> bytes_;
-};
 
 /// A parent that accepts everything.
 class FuzzParent final : public PortOwner {
@@ -40,7 +23,7 @@ class FuzzParent final : public PortOwner {
 /// Interprets `input` as a sequence of guest actions. Nothing it does may assert or grow without bound.
 inline void fuzz_hypercalls(std::span<const u8> input) {
     static constexpr u64 kCodes[] = {2, 3, 8, 0xb, 0x13, 0x14, 0x15, 0x5c, 0x5d, 0x8001};
-    FuzzBytes bytes(input);
+    vg::test::InputBytes bytes(input);
     PartitionConfig config;
     config.privileges = ~u64{0};
     config.features_edx = config.hints_eax = ~u32{0};
