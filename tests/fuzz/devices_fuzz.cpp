@@ -5,6 +5,8 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "base/assert.h"
 #include "base/bits.h"
@@ -18,7 +20,7 @@
 #include "machine/acpi_tables.h"
 #include "machine/chipset.h"
 #include "tests/fuzz/input_bytes.h"
-#include "tests/support/state_tree.h"
+#include "tests/support/state_tape.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const vg::u8* data, std::size_t size);
 
@@ -199,9 +201,10 @@ class Bench {
     }
     void replace_by_copy() {
         const u64 hash = board_->hash();
-        const auto tree = test::save(*board_);
+        test::StateTape tape;
+        tape.save(*board_);
         auto copy = make();
-        VG_ASSERT(test::load(tree, *copy).empty());
+        tape.restore(*copy);
         VG_ASSERT(copy->hash() == hash);
         board_ = std::move(copy);
     }

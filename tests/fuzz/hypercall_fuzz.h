@@ -1,6 +1,8 @@
 // One run of the hypercall and MSR interface on arbitrary bytes: shared by the fuzz target and a short random test.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -27,8 +29,10 @@ inline void fuzz_hypercalls(std::span<const u8> input) {
     PartitionConfig config;
     config.privileges = ~u64{0};
     config.features_edx = config.hints_eax = ~u32{0};
-    static const cpu::CpuModel model = *cpu::CpuModel::create("verdigris-v2");  // most of a run's time if made anew
-    Fixture f(config, 2, model);
+    static Fixture::Parts parts("verdigris-v2");
+    // The guest's memory goes back to the host, so that every run finds it zeroed.
+    madvise(parts.memory.ram(Spa(Fixture::kRamSpa)), Fixture::kRamSize, MADV_REMOVE);
+    Fixture f(config, 2, parts);
     FuzzParent parent;
     f.partition->connections().connect(1, {PortKind::Message, &parent});
     f.partition->connections().connect(2, {PortKind::Event, &parent});
