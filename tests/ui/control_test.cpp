@@ -7,7 +7,8 @@ using vg::cli::answer_request;
 namespace {
 
 std::string ask(std::string_view request, std::string tree = "now = 7\nhv/vp0/rip = 0x10\nhv/vp1/rip = 0x20\nhvx = 1\n") {
-    return answer_request(request, [&] { return tree; });
+    return answer_request(
+        request, [&] { return tree; }, [](const std::string& path, bool json) { return path + (json ? " {}\n" : " -\n"); });
 }
 
 }  // namespace
@@ -20,15 +21,18 @@ TEST_CASE("control: a part of the tree is everything below its path", "[ui][cont
     CHECK(ask("inspect h").empty());
     CHECK(ask("inspect-json hv/vp0") == "{\n  \"hv\": {\n    \"vp0\": {\n      \"rip\": \"0x10\"\n    }\n  }\n}\n");
     CHECK(ask("inspect-json none") == "{}\n");
+    CHECK(ask("inspect jit/top") == "jit/top -\n");
+    CHECK(ask("inspect-json jit") == "jit {}\n");
 }
 
 TEST_CASE("control: an unknown request is answered without looking at the machine", "[ui][control]") {
     for (const char* request : {"", " ", "stop", "inspectx now", "INSPECT now", "\xff\xfe"}) {
         bool asked = false;
-        const std::string answer = answer_request(request, [&] {
+        const auto look = [&] {
             asked = true;
             return std::string();
-        });
+        };
+        const std::string answer = answer_request(request, look, [&](const std::string&, bool) { return look(); });
         CHECK(answer.rfind("error: ", 0) == 0);
         CHECK_FALSE(asked);
     }
