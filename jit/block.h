@@ -28,6 +28,7 @@ struct Site {
     bool edge_pending = false;  ///< link: kPending may be set, to a recipe that does not depend on registers
     u32 edge_recipe = 0;  ///< link: what kPending is set to on the way (the flags are in the hardware, too); 0: nothing
     u32 edge_slot = 0;    ///< jump to another page: its entry in the bank's edge table; 0: it has not been taken yet
+    Block* edge_block = nullptr;  ///< where it led the last time
     u32 edge_compare = 0, edge_jump = 0;  ///< the two displacements (disp32) that name the entry
     s32 rip_offset = 0;               ///< RIP of the instruction (or the link's target) relative to the code page base
     u8 index = 0;                     ///< instructions of the block before this one

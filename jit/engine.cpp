@@ -121,12 +121,13 @@ bool JitEngine::dispatch(Vp& vp, Context& c) {
     ++stats_.dispatches;
     if (options_.flush_every != 0 && stats_.dispatches % options_.flush_every == 0) flush();
     u64 page_rip = 0;
-    Block* block = find_block(vp, c.key, page_rip);
+    bool global = false;
+    Block* block = find_block(vp, c.key, page_rip, global);
     if (block == nullptr || block->count > s.budget) return false;
     if (options_.link_blocks) {
         if (pending_link_ != 0 && s.jit[1] == page_rip) link(pending_link_, *block);
         if (const u32 entry = c.key.has(ModeKey::kFlat) ? open_entry(*block) : 0)
-            vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(entry)));
+            vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(entry)), global);
     }
     pending_link_ = 0;
     s.jit[0] = 0;
@@ -138,7 +139,8 @@ bool JitEngine::dispatch(Vp& vp, Context& c) {
     return true;
 }
 
-Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip) {
+/// @param page_rip  becomes the address of the page's first byte; @param global  whether the page is global
+Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip, bool& global) {
     const VpState& s = vp.state();
     u64 linear = s.rip;
     if (key.code_mode() != CodeMode::Bits64) {
@@ -152,6 +154,7 @@ Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip) {
     const mmu::Tlb::Mapping mapping = vp.tlb().resolve_fetch(linear);
     if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return nullptr;
     const Spa spa = mapping.translation.spa;
+    global = mapping.translation.global;
     page_rip = s.rip - spa.offset();
     if (Block* block = blocks_.find(spa, key.value)) return block;
     return translate(vp, key, spa, mapping.host - spa.offset(), page_rip);

@@ -69,7 +69,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     // ---- dispatch (engine.cpp)
     Known& known(cpu::Vp& vp);
     [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c);
-    [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip);
+    [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip, bool& global);
     [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
     [[nodiscard]] Translator::Rest find_rest(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
     void finish_exit(Context& c);
@@ -101,11 +101,16 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- slow paths
     enum class After : u8 { Continue, Left };
-    void fill_edge(Context& c, u32 site, u64 target, u64 host);
+    /// Where the translation of the code at an address is entered.
+    struct Entry {
+        u32 code = 0;         ///< arena offset; 0: there is none
+        bool global = false;  ///< its page is
+    };
+    void fill_edge(Context& c, u32 site, u64 target, u64 host, bool global);
     u64 check_guard(Context& c, u32 site, u64 target);
     void note_group_failure(Block& block, u64 now);
     u64 separate(Context& c, const Site& site);
-    [[nodiscard]] u32 entry_at(Context& c, u64 address, u32 key);
+    [[nodiscard]] Entry entry_at(Context& c, u64 address, u32 key, Block** likely = nullptr);
     After execute_at(Context& c, const Site& site);
     After completed(Context& c, const Site& site, const cpu::Insn& insn, ModeKey key, u64 epoch);
     void expose(Context& c, const Site& site);

@@ -97,9 +97,9 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     const Site& site = blocks_.site(number);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
-        if (const u32 entry = entry_at(c, target, link_key(*site.block))) {
+        if (const Entry entry = entry_at(c, target, link_key(*site.block)); entry.code != 0) {
             ++stats_.jump_fills;
-            c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(entry)));
+            c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(entry.code)), entry.global);
             c.t0 = target;
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
@@ -119,9 +119,10 @@ u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
     if (site.guard) return check_guard(c, number, target);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
-        if (const u32 entry = entry_at(c, target, link_key(*site.block))) {
+        Block** const likely = &blocks_.site(number).edge_block;
+        if (const Entry entry = entry_at(c, target, link_key(*site.block), likely); entry.code != 0) {
             ++stats_.jump_fills;
-            fill_edge(c, number, target, reinterpret_cast<u64>(arena_.executable(entry)));
+            fill_edge(c, number, target, reinterpret_cast<u64>(arena_.executable(entry.code)), entry.global);
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
     }
@@ -141,7 +142,7 @@ u64 JitEngine::settle(Context& c, u32 number) {
 }
 
 /// Gives the site an entry in the edge table if it has none yet, and fills it for the present bank.
-void JitEngine::fill_edge(Context& c, u32 number, u64 target, u64 host) {
+void JitEngine::fill_edge(Context& c, u32 number, u64 target, u64 host, bool global) {
     Site& site = blocks_.site(number);
     if (site.edge_slot == 0) {
         next_edge_slot_ = next_edge_slot_ % (mmu::kEdgeEntries - 1) + 1;
@@ -153,7 +154,7 @@ void JitEngine::fill_edge(Context& c, u32 number, u64 target, u64 host) {
         set(site.edge_compare, offsetof(mmu::JumpEntry, rip));
         if (site.edge_jump != 0) set(site.edge_jump, offsetof(mmu::JumpEntry, host));
     }
-    c.vp->tlb().fill_edge(site.edge_slot, target, host);
+    c.vp->tlb().fill_edge(site.edge_slot, target, host, global);
 }
 
 /// Whether the rest of an instruction that crosses its page is where it was translated from; `target` is its address.
@@ -163,19 +164,23 @@ u64 JitEngine::check_guard(Context& c, u32 number, u64 target) {
         const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
         if (mapping.translation.status == mmu::Translation::Status::Ok &&
             mapping.translation.spa == site.block->rest_page) {
-            fill_edge(c, number, target, 0);
+            fill_edge(c, number, target, 0, mapping.translation.global);
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
     }
     return go_on(c, site);
 }
 
-/// Where to enter the translation of the code at a canonical address; 0 if there is none.
-u32 JitEngine::entry_at(Context& c, u64 address, u32 key) {
+/// For a canonical address. @param likely  the block that it may be; becomes the one that it is
+JitEngine::Entry JitEngine::entry_at(Context& c, u64 address, u32 key, Block** likely) {
     const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(address);
-    if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return 0;
-    Block* block = blocks_.find(mapping.translation.spa, key);
-    return block != nullptr ? open_entry(*block) : 0;
+    if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return {};
+    const Spa spa = mapping.translation.spa;
+    Block* block = likely != nullptr ? *likely : nullptr;
+    if (block == nullptr || !block->valid || block->spa != spa || block->key != key) block = blocks_.find(spa, key);
+    if (likely != nullptr) *likely = block;
+    if (block == nullptr) return {};
+    return {open_entry(*block), mapping.translation.global};
 }
 
 u64 JitEngine::slow_execute(Context& c, u32 number) {
@@ -213,9 +218,9 @@ u64 JitEngine::redispatch(Context& c) {
     const mmu::JumpEntry& entry = bank->jump[mmu::jump_index(s.rip)];
     if (entry.rip != s.rip) {
         if (!canonical(s.rip)) return 0;
-        const u32 code = entry_at(c, s.rip, key.value);
-        if (code == 0) return 0;
-        vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(code)));
+        const Entry found = entry_at(c, s.rip, key.value);
+        if (found.code == 0) return 0;
+        vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(found.code)), found.global);
     }
     ++stats_.redispatches;
     set_flags(s, s.rflags);
