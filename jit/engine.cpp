@@ -161,11 +161,11 @@ Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip, bool& global) {
 }
 
 Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip) {
-    if (arena_.room() < Translator::kMaxCode || blocks_.block_count() >= kMaxBlocks ||
+    if (arena_.hot.room() < Translator::kMaxCode || arena_.cold.room() < Translator::kMaxCode || blocks_.block_count() >= kMaxBlocks ||
         blocks_.insn_count() >= kMaxInsns || blocks_.site_count() >= kMaxSites || blocks_.recipe_count() >= kMaxSites)
         flush();
     const auto start = std::chrono::steady_clock::now();
-    const u32 used = arena_.used();
+    const u32 used = arena_.hot.used + arena_.cold.used;
     const bool groups = !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
     const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
     Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit, rest, groups);
@@ -176,7 +176,7 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
     ++stats_.blocks;
     ++stats_.lookups_failed;
     stats_.translated_instructions += block->count;
-    stats_.code_bytes += arena_.used() - used;
+    stats_.code_bytes += arena_.hot.used + arena_.cold.used - used;
     if (!options_.watchers.empty()) report_translation(*block, {page + spa.offset(), block->size});
     return block;
 }
@@ -195,7 +195,7 @@ Translator::Rest JitEngine::find_rest(Vp& vp, ModeKey key, Spa spa, const u8* pa
 }
 
 void JitEngine::report_translation(const Block& block, std::span<const u8> guest) {
-    const std::span<const u8> host(arena_.executable(block.entry), arena_.used() - block.entry);
+    const std::span<const u8> host(arena_.executable(block.entry), arena_.hot.used - block.entry);
     const u64 address = current_->vp->state().rip;
     for (TranslationWatcher* watcher : options_.watchers) watcher->end({block, address, guest, host});
 }
@@ -241,13 +241,13 @@ void JitEngine::link(u32 number, Block& target) {
 /// Saves the flags, which are in the hardware, on the way to a block that will need them. 0: no room.
 u32 JitEngine::flag_saving_stub(const Block& target) {
     constexpr u32 kStubSize = 64;
-    if (arena_.room() < kStubSize) return 0;
+    if (arena_.cold.room() < kStubSize) return 0;
     Assembler stub;
-    stub.attach(arena_.writable(), arena_.used());
+    stub.attach(arena_.writable(), arena_.cold.used);
     const u32 start = stub.offset();
     emit_save_flags(stub);
     stub.jmp(target.entry);
-    arena_.set_used(stub.offset());
+    arena_.cold.used = stub.offset();
     return start;
 }
 
@@ -255,19 +255,19 @@ u32 JitEngine::open_entry(Block& block) {
     constexpr u32 kStubSize = 64;
     if (!block.needs_flags) return block.entry;
     if (block.settled_entry == 0) {
-        if (arena_.room() < kStubSize) return 0;
+        if (arena_.cold.room() < kStubSize) return 0;
         Site site;
         site.block = &block;
         site.rip_offset = static_cast<s32>(block.spa.offset());
         Assembler stub;
-        stub.attach(arena_.writable(), arena_.used());
+        stub.attach(arena_.writable(), arena_.cold.used);
         block.settled_entry = stub.offset();
         stub.modrm({.opcode = 0x83}, 7, HostMem{.base = kBank, .disp = kPending});
         stub.byte(0);
         stub.jcc(kE, block.entry);
         stub.push_imm(blocks_.add_site(site));
         stub.jmp(thunks_.settle);
-        arena_.set_used(stub.offset());
+        arena_.cold.used = stub.offset();
     }
     return block.settled_entry;
 }

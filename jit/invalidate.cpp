@@ -50,7 +50,7 @@ void JitEngine::invalidate(Block& block) {
 /// few bytes where emptying every jump cache would cost thousands of look-ups.
 void JitEngine::redirect(Block& block) {
     constexpr u32 kStubSize = 16;
-    if (arena_.room() < kStubSize) {
+    if (arena_.cold.room() < kStubSize) {
         clear_jump_caches();
         return;
     }
@@ -59,11 +59,11 @@ void JitEngine::redirect(Block& block) {
     site.rip_offset = static_cast<s32>(block.spa.offset());
     site.index = block.count;
     Assembler stub;
-    stub.attach(arena_.writable(), arena_.used());
+    stub.attach(arena_.writable(), arena_.cold.used);
     const u32 target = stub.offset();
     stub.push_imm(blocks_.add_site(site));
     stub.jmp(thunks_.leave);
-    arena_.set_used(stub.offset());
+    arena_.cold.used = stub.offset();
     // One store of the eight bytes at the entry, which is aligned: nobody is between them.
     u8* entry = arena_.writable() + block.entry;
     u64 word;
@@ -100,7 +100,7 @@ void JitEngine::flush() {
         if (memory_.ram(spa) != nullptr) memory_.clear_code(spa);
     }
     blocks_.clear();
-    arena_.set_used(Thunks::kSize);
+    arena_.reset(Thunks::kSize);
     separate_.clear();
     next_edge_slot_ = 0;
     pending_link_ = 0;

@@ -213,7 +213,7 @@ Thunks make_thunks(CodeArena& arena) {
     thunks.enter =
         reinterpret_cast<Thunks::Enter>(reinterpret_cast<std::uintptr_t>(arena.executable(generator.enter_offset())));
     thunks.strings = make_string_thunks(arena, Thunks::kOwnSize, thunks.execute);
-    arena.set_used(Thunks::kSize);
+    arena.reset(Thunks::kSize);
     return thunks;
 }
 

@@ -132,7 +132,7 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
     crossing_ = count == 0 && decode_crossing(spa, page, rest);
     if (crossing_) count = 1;
 
-    a_.attach(arena_.writable(), static_cast<u32>(align_up(arena_.used(), 16)));
+    a_.attach(arena_.writable(), static_cast<u32>(align_up(arena_.hot.used, 16)));
     block_ = &blocks_.add(spa, key.value);
     block_->entry = a_.offset();
     block_->first_site = blocks_.site_count();
@@ -150,7 +150,6 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
     forced_helpers_ = 0;
     emit_body(count, uses_vectors && key.has(ModeKey::kSse), {page + spa.offset(), block_->size});
     block_->site_end = blocks_.site_count();
-    arena_.set_used(a_.offset());
     return block_;
 }
 
@@ -159,7 +158,7 @@ void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8
     while (true) {
         const u64 forced = forced_helpers_;
         const s32 first = static_cast<s32>(block_->spa.offset());
-        a_.rewind(block_->entry);
+        a_.attach(arena_.writable(), block_->entry);
         blocks_.truncate_sites(block_->first_site);
         cold_.clear();
         ended_ = false;
@@ -189,7 +188,10 @@ void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8
         for (unsigned k = 0; k < count && forced_helpers_ == forced; ++k) emit_instruction(k);
         if (forced_helpers_ != forced) continue;
         if (!ended_) emit_fallthrough(end_);
+        arena_.hot.used = a_.offset();
+        a_.attach(arena_.writable(), arena_.cold.used);
         emit_cold();
+        arena_.cold.used = a_.offset();
         return;
     }
 }
