@@ -1,6 +1,7 @@
 #include "cpu/control_registers.h"
 
 #include "base/bits.h"
+#include "cpu/spec/xsave.h"
 
 namespace vg::cpu {
 
@@ -117,9 +118,8 @@ Exec write_efer(Vp& vp, u64 value) {
 }
 
 Exec write_xcr0(Vp& vp, u64 value) {
-    constexpr u64 kX87 = 1, kSse = 2, kAvx = 4;
-    const bool valid = (value & ~vp.model().xcr0_mask()) == 0 && (value & kX87) != 0 &&
-                       ((value & kAvx) == 0 || (value & kSse) != 0);
+    const bool valid = (value & ~vp.model().xcr0_mask()) == 0 && bit(value, xsave::kX87) &&
+                       (bit(value, xsave::kSse) || !bit(value, xsave::kAvx));
     if (!valid) return refuse(vp);
     vp.state().xcr0 = value;
     return Exec::Next;

@@ -4,6 +4,7 @@
 #include "cpu/decode_cache.h"
 #include "cpu/native_stub.h"
 #include "cpu/ops/fpu.h"
+#include "cpu/segments.h"
 #include "cpu/spec/bits.h"
 
 namespace vg::cpu {
@@ -53,15 +54,7 @@ bool Interp::linear(Seg seg, u64 offset, u32 size, bool write, u64& out) {
         const bool code = (r.type() & kCode) != 0, second = (r.type() & kReadableOrWritable) != 0;
         if (write ? code || !second : code && !second) return segment_fault(seg);
     }
-    constexpr unsigned kCodeBit = 8, kExpandDown = 4;
-    const u64 last = offset + size - 1;
-    if (checks_type && (r.type() & (kCodeBit | kExpandDown)) == kExpandDown) {
-        const u64 top = r.db() ? 0xffffffff : 0xffff;
-        if (offset <= r.limit || last > top) return segment_fault(seg);
-    } else if (last > r.limit) {
-        return segment_fault(seg);
-    }
-    return true;
+    return within_limit(r, offset, size) || segment_fault(seg);
 }
 
 bool Interp::load_wrapped(u64 address, void* out, u32 size, bool stack) {
@@ -130,7 +123,7 @@ bool Interp::pop(u64& value, unsigned size) {
 
 bool Interp::check_target(u64& target, unsigned op_size) {
     target &= low_mask(op_size * 8);
-    const bool ok = vp.code_mode() == CodeMode::Bits64 ? sign_extend(target, 48) == target
+    const bool ok = vp.code_mode() == CodeMode::Bits64 ? canonical(target)
                                                        : target <= s.segment(Seg::CS).limit;
     if (!ok) vp.raise(kGeneralProtection, 0);
     return ok;

@@ -7,7 +7,6 @@ namespace vg::cpu {
 namespace {
 
 constexpr u32 kErrorExternal = 1, kErrorIdt = 2;
-constexpr u64 kDr7GeneralDetect = 1 << 13, kDr6GeneralDetect = 1 << 13;
 
 bool is_exception(const Fault& f) {
     return f.type == EventType::HardException || f.type == EventType::PrivSoftException ||
@@ -19,7 +18,7 @@ bool is_software(const Fault& f) { return f.type == EventType::SoftInt || f.type
 /// and instruction breakpoints come between instructions and push RF as it is.
 bool is_fault_class(const Fault& f) {
     if (f.type != EventType::HardException || f.vector == kDoubleFault || f.vector == kMachineCheck) return false;
-    return f.vector != kDebug || (f.dr6_bits & kDr6GeneralDetect) != 0;
+    return f.vector != kDebug || (f.dr6_bits & dr6::BD) != 0;
 }
 
 bool contributory(u8 vector) {
@@ -229,7 +228,7 @@ void note_cause(VpState& s, const Fault& fault) {
     s.debugctl &= ~(debugctl::Lbr | debugctl::Btf);
     if (fault.type == EventType::HardException) {
         s.dr[6] = (s.dr[6] & ~u64{15}) | fault.dr6_bits;
-        s.dr[7] &= ~kDr7GeneralDetect;
+        s.dr[7] &= ~dr7::GD;
     }
     // One #DB reports every condition that is due: a trap held back by MOV SS comes with general detect or ICEBP.
     if (s.debug_pending == 0) return;

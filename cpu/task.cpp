@@ -10,7 +10,6 @@ namespace vg::cpu {
 
 namespace {
 
-constexpr u64 kDr6TaskSwitch = 1 << 15;
 constexpr u64 kDr7Local = 0x155;
 
 /// Offsets of the fields of a TSS of one size. SDM 3A "Task-State Segment (TSS)", "16-Bit Task-State Segment (TSS)".
@@ -153,7 +152,7 @@ class Switch {
         }
         if (layout.trap != 0 && (image.get(layout.trap, 2) & 1) != 0) {
             s_.debug_pending = 1;
-            s_.pending_dr6 |= kDr6TaskSwitch;
+            s_.pending_dr6 |= dr6::BT;
         }
         const u16 ldt = static_cast<u16>(image.get(layout.ldt, 2));
         s_.segment(Seg::LDTR) = null_segment(ldt);

@@ -6,13 +6,6 @@
 
 namespace vg::cpu {
 
-namespace {
-
-constexpr u8 kShadowMovSs = 2;
-constexpr u64 kDr6SingleStep = 1 << 14;
-
-}  // namespace
-
 bool Vp::breakpoint_at_rip(u64& dr6_bits) const {
     const VpState& s = *state_;
     if ((s.dr[7] & 0xff) == 0 || (s.rflags & flag::RF) != 0) return false;
@@ -121,7 +114,7 @@ Exec Vp::take_event() {
 
     const u8 shadow = s.interrupt_shadow;
     s.interrupt_shadow = 0;
-    if (shadow == kShadowMovSs) return Exec::Next;  // everything below INIT waits
+    if (shadow == shadow::MovSs) return Exec::Next;  // everything below INIT waits
 
     if (s.debug_pending != 0) {
         s.debug_pending = 0;
@@ -185,12 +178,12 @@ void Vp::single_step(bool branched) {
     if ((state_->debugctl & debugctl::Btf) != 0 && !branched) skip = true;  // SDM 3B "Single-Stepping on Branches"
     // SDM 3B "Single-Step Exception Condition": after MOV SS and POP SS no single-step trap is generated; the next
     // instruction makes its own.
-    if (!skip && state_->interrupt_shadow != kShadowMovSs) request_single_step();
+    if (!skip && state_->interrupt_shadow != shadow::MovSs) request_single_step();
 }
 
 void Vp::request_single_step() {
     state_->debug_pending = 1;
-    state_->pending_dr6 |= kDr6SingleStep;
+    state_->pending_dr6 |= dr6::BS;
 }
 
 void Vp::request_nmi() {

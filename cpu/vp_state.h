@@ -56,6 +56,11 @@ inline constexpr u32 kMtrrVariableCount = 8;
 /// What the architecture calls activity state. SDM 3C "Guest Non-Register State".
 enum class Activity : u32 { Active, Halted, Shutdown, WaitForSipi };
 
+/// What holds events back until the next instruction boundary (VpState::interrupt_shadow; 0: nothing).
+namespace shadow {
+inline constexpr u8 Sti = 1, MovSs = 2;
+}
+
 inline constexpr std::size_t kColdReserved = 4096 - 512 - 512 - 6 * 8 - 8 * 8 - 32 - 32 - 8 - 9 * 8 - 9 * 8 - 2 * 8 -
                                               (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 272 - 9 * 8 - 2 * 8;
 
@@ -78,7 +83,7 @@ struct alignas(4096) VpState {
     u64 mcg_status, mcg_ctl, mc_bank[4][4];
     // ---- event delivery
     Activity activity;
-    u8 interrupt_shadow;  ///< 0 none, 1 STI, 2 MOV SS/POP SS: lasts for the next instruction boundary
+    u8 interrupt_shadow;  ///< shadow::Sti, shadow::MovSs (POP SS too)
     u8 nmi_blocked;       ///< until IRET
     u8 nmi_pending;
     u8 debug_pending;     ///< #DB trap is due at this boundary; dr6 bits in pending_dr6

@@ -8,8 +8,6 @@ namespace vg::cpu::ops {
 
 namespace {
 
-constexpr u8 kShadowSti = 1;
-
 enum class IfControl : u8 { Real, Virtual, Refused };
 
 /// Which interrupt flag CLI and STI act on.
@@ -59,7 +57,7 @@ Exec STI(Interp& in, const Insn& i) {
         case IfControl::Real:
             if ((in.s.rflags & flag::IF) != 0) return Exec::Next;
             in.s.rflags |= flag::IF;
-            in.s.interrupt_shadow = kShadowSti;
+            in.s.interrupt_shadow = shadow::Sti;
             return resync(in, i);
         case IfControl::Virtual:
             if ((in.s.rflags & flag::VIP) != 0) return general_protection(in);

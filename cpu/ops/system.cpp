@@ -10,8 +10,6 @@ namespace vg::cpu::ops {
 
 namespace {
 
-constexpr u64 kDr6GeneralDetect = 1 << 13, kDr7GeneralDetect = 1 << 13;
-
 void set_pair(Interp& in, u64 value) {
     in.s.gpr[RDX] = value >> 32;
     in.s.gpr[RAX] = static_cast<u32>(value);
@@ -143,10 +141,10 @@ Exec MOV_DR(Interp& in, const Insn& i) {
         if ((in.s.cr4 & cr4::DE) != 0) return undefined(in);
         number += 2;
     }
-    if ((in.s.dr[7] & kDr7GeneralDetect) != 0) {
+    if ((in.s.dr[7] & dr7::GD) != 0) {
         Fault fault;
         fault.vector = kDebug;
-        fault.dr6_bits = kDr6GeneralDetect;
+        fault.dr6_bits = dr6::BD;
         return in.vp.raise(fault);
     }
     const unsigned size = in_64_bit(in) ? 8 : 4;

@@ -1,4 +1,4 @@
-// Bits of control registers, EFER, RFLAGS. SDM 3A "Control Registers", SDM 1 "EFLAGS Register".
+// Bits of control and debug registers, EFER, RFLAGS. SDM 3A "Control Registers", SDM 1 "EFLAGS Register".
 #pragma once
 
 #include "base/types.h"
@@ -21,6 +21,12 @@ inline constexpr u64 VME = 1 << 0, PVI = 1 << 1, TSD = 1 << 2, DE = 1 << 3, PSE 
                      PGE = 1 << 7, PCE = 1 << 8, OSFXSR = 1 << 9, OSXMMEXCPT = 1 << 10, UMIP = 1 << 11,
                      LA57 = 1 << 12, VMXE = 1 << 13, SMXE = 1 << 14, FSGSBASE = 1 << 16, PCIDE = 1 << 17,
                      OSXSAVE = 1 << 18, SMEP = 1 << 20, SMAP = 1 << 21, PKE = 1 << 22;
+}
+namespace dr6 {
+inline constexpr u64 BD = 1 << 13, BS = 1 << 14, BT = 1 << 15;
+}
+namespace dr7 {
+inline constexpr u64 GD = 1 << 13;
 }
 namespace efer {
 inline constexpr u64 SCE = 1 << 0, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11, SVME = 1 << 12, LMSLE = 1 << 13,

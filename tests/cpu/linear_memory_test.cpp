@@ -181,10 +181,11 @@ TEST_CASE("linear memory: alignment checks", "[cpu][memory]") {
     VpState& s = f.vp->state();
     s.cr0 |= cr0::AM;
     s.rflags |= flag::AC;
-    u8 data[16] = {};
+    u8 data[64] = {};
     CHECK(f.lm().read(0x10001, data, 4));  // not at CPL 0
     f.user();
-    for (const auto& [size, bad, good] : {std::tuple<u32, u64, u64>{2, 1, 2}, {4, 2, 4}, {8, 4, 8}, {10, 4, 8}, {6, 2, 4}, {16, 8, 16}}) {
+    for (const auto& [size, bad, good] : {std::tuple<u32, u64, u64>{2, 1, 2}, {4, 2, 4}, {8, 4, 8}, {10, 4, 8}, {6, 2, 4}, {16, 8, 16},
+                                       {32, 8, 16}, {14, 1, 2}, {28, 2, 4}, {44, 2, 4}, {30, 1, 2}}) {
         CAPTURE(size);
         CHECK_FALSE(f.lm().read(0x10000 + bad, data, size));
         f.expect(kAlignmentCheck, 0);

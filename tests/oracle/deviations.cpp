@@ -174,10 +174,14 @@ bool accessed_by_transfer(Difference& d) {
     return true;
 }
 
-/// Unicorn pushes the return address of a far call, then checks the limit of the new code segment.
+/// Unicorn pushes the return address of a far call, then checks the limit of the new code segment; its error code is then
+/// the selector's, where SDM 2A "CALL" has #GP(0).
 bool pushed_before_fault(Difference& d) {
     if (d.c.insn.op != Op::CALL_FAR || d.oracle.vector != kGeneralProtection) return false;
     take_memory_back(d);
+    const cpu::Insn& i = d.c.insn;
+    const bool direct = i.operands[0].kind == cpu::OperandKind::FarPtr;
+    if (direct && d.c.mode != Legacy::Real && i.imm > segment_limit(d.c.mode, static_cast<u16>(i.imm2))) d.oracle.error = 0;
     return true;
 }
 
