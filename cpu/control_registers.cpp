@@ -47,7 +47,9 @@ Exec write_cr0(Vp& vp, u64 value) {
     if ((value & cr0::NW) != 0 && (value & cr0::CD) == 0) return refuse(vp);
     u64 efer = s.efer;
     if (paging && !was_paging && (efer & efer::LME) != 0) {
-        if ((s.cr4 & cr4::PAE) == 0 || s.segment(Seg::CS).l()) return refuse(vp);
+        // SDM 3A "IA-32e Mode Activation", consistency checks; a 16-bit TSS does not exist there.
+        const bool tss16 = (s.segment(Seg::TR).type() & 8) == 0;
+        if ((s.cr4 & cr4::PAE) == 0 || s.segment(Seg::CS).l() || tss16) return refuse(vp);
         efer |= efer::LMA;
     }
     if (!paging && was_paging) {

@@ -61,6 +61,11 @@ struct LinearMemory::Pieces {
     u32 count = 0;
 };
 
+u16 LinearMemory::pcid() const {
+    const mmu::PagingMode& mode = vp_.tlb().mode();
+    return mode.pcide ? static_cast<u16>(mode.cr3 & 0xfff) : u16{0};
+}
+
 Privilege LinearMemory::privilege(As as) const {
     return as == As::Current ? vp_.tlb().privilege() : Privilege::Supervisor;
 }
@@ -120,6 +125,9 @@ bool LinearMemory::locate_page(u64 address, u32 size, Access access, Privilege p
                 if (out.host == nullptr) out.kind = is_apic_page(t.gpa) ? Piece::Kind::Apic : Piece::Kind::Physical;
                 return true;
             case mmu::Translation::Status::Fault:
+                // SDM 3A "Operations that Invalidate TLBs and Paging-Structure Caches": a page fault is one, for its own
+                // page and PCID. Systems that copy on write without INVLPG rely on it.
+                tlb.flush_page_pcid(address, pcid());
                 vp_.raise_page_fault(address, t.fault.error_code);
                 return false;
             case mmu::Translation::Status::SlatFault:

@@ -77,8 +77,10 @@ constexpr LeafRow kLeaves[] = {
 constexpr CpuFlag kNative[] = {CpuFlag::SSE3,   CpuFlag::SSSE3,     CpuFlag::SSE4_1, CpuFlag::SSE4_2, CpuFlag::POPCNT,
                                CpuFlag::AVX,    CpuFlag::AVX2,      CpuFlag::BMI1,   CpuFlag::BMI2,   CpuFlag::FMA,
                                CpuFlag::F16C,   CpuFlag::LZCNT,     CpuFlag::MOVBE,  CpuFlag::AES,    CpuFlag::PCLMUL,
-                               CpuFlag::SHA,    CpuFlag::ADX,       CpuFlag::SSE4A,  CpuFlag::GFNI,   CpuFlag::VAES,
-                               CpuFlag::VPCLMUL};
+                               CpuFlag::SHA,    CpuFlag::ADX,       CpuFlag::SSE4A,  CpuFlag::VAES,   CpuFlag::VPCLMUL};
+
+/// Bits that have a name only because the instruction table does: a model must not promise them.
+constexpr CpuFlag kMissing[] = {CpuFlag::VMX, CpuFlag::SVM};
 
 const FlagRow& row_of(CpuFlag flag) { return kFlags[static_cast<unsigned>(flag)]; }
 
@@ -174,6 +176,8 @@ Result<void> CpuModel::apply(std::string_view change) {
         return fail(Error::Code::Usage, "unknown CPU feature '" + std::string(change.substr(1)) + "'; did you mean '" +
                                             nearest(plain(change), known) + "'?");
     }
+    if (on && std::find(std::begin(kMissing), std::end(kMissing), flag) != std::end(kMissing))
+        return fail(Error::Code::Usage, "CPU feature '" + plain(row_of(flag).name) + "' is not implemented");
     set_flag(flag, on);
     return {};
 }

@@ -1,4 +1,4 @@
-// The code arena: one anonymous file mapped twice, writable where code is emitted, executable where it runs.
+// The code arena: shared anonymous memory mapped twice, writable where code is emitted, executable where it runs.
 #pragma once
 
 #include "base/result.h"

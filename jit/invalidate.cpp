@@ -12,12 +12,15 @@ void JitEngine::code_written(Spa spa, u32 size) {
     for (Block* block = blocks_.page(page); block != nullptr;) {
         Block* next = block->page_next;
         if (block->spa.value < spa.value + size && spa.value < block->spa.value + block->size) {
-            invalidate(*block);
+            Block* whole = block->owner != nullptr ? block->owner : block;
+            if (whole->valid) invalidate(*whole);
+            if (block != whole) blocks_.remove(*block);
             any = true;
         }
         block = next;
     }
     if (!any) return;
+    ++stats_.code_writes;
     ++epoch_;
     remark_page(page);
 }
@@ -98,9 +101,12 @@ void JitEngine::flush() {
     }
     blocks_.clear();
     arena_.set_used(Thunks::kSize);
+    separate_.clear();
+    next_edge_slot_ = 0;
     pending_link_ = 0;
     ++epoch_;
     ++stats_.flushes;
+    for (TranslationWatcher* watcher : options_.watchers) watcher->flushed();
     clear_jump_caches();
 }
 

@@ -26,6 +26,7 @@ BankStore::BankStore(int state_fd, u64 state_offset) {
     tables_->read[0].tag = empty_tag(0);
     tables_->write[0].tag = empty_tag(0);
     tables_->jump[0].rip = empty_rip(0);
+    for (JumpEntry& edge : tables_->edge) edge.rip = kEmptyEdge;
 }
 
 BankStore::~BankStore() {
@@ -66,6 +67,12 @@ void BankStore::fill_jump(u64 rip, u64 host) {
     const u32 index = jump_index(rip);
     tables_->jump[index] = {rip, host};
     jump_used_.set(index);
+    jump_pages_.set(tlb_index(rip));
+}
+
+void BankStore::fill_edge(u32 slot, u64 rip, u64 host) {
+    tables_->edge[slot] = {rip, host};
+    edge_used_.set(slot);
     jump_pages_.set(tlb_index(rip));
 }
 
@@ -116,6 +123,11 @@ void BankStore::clear_jumps() {
         }
         jump_used_.words[word] = 0;
     }
+    for (u32 word = 0; word < edge_used_.words.size(); ++word) {
+        for (u64 going = edge_used_.words[word]; going != 0; going &= going - 1)
+            tables_->edge[word * 64 + static_cast<u32>(std::countr_zero(going))] = {kEmptyEdge, 0};
+        edge_used_.words[word] = 0;
+    }
     jump_pages_.clear();
 }
 
@@ -127,6 +139,15 @@ void BankStore::drop_jumps(u64 gva, unsigned page_bits) {
             if ((jump.rip >> page_bits) != (gva >> page_bits)) continue;
             jump = {empty_rip(index), 0};
             jump_used_.set(index, false);
+        }
+    }
+    for (u32 word = 0; word < edge_used_.words.size(); ++word) {
+        for (u64 each = edge_used_.words[word]; each != 0; each &= each - 1) {
+            const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
+            JumpEntry& edge = tables_->edge[index];
+            if ((edge.rip >> page_bits) != (gva >> page_bits)) continue;
+            edge = {kEmptyEdge, 0};
+            edge_used_.set(index, false);
         }
     }
 }

@@ -54,6 +54,7 @@ class BankStore {
     /// Puts a read (write) entry in its place. If another page's entry was there, returns true and hands it out.
     bool fill(bool write, const EntryRecord& record, EntryRecord& evicted);
     void fill_jump(u64 rip, u64 host);
+    void fill_edge(u32 slot, u64 rip, u64 host);
 
     /// Fetch translations: the Spa and host address of a code page.
     struct FetchEntry {
@@ -104,6 +105,7 @@ class BankStore {
     u8* area_ = nullptr;
     std::array<Table, 2> table_;  ///< read, write
     BitSet<kJumpEntries> jump_used_;
+    BitSet<kEdgeEntries> edge_used_;
     BitSet<kTlbEntries> jump_pages_;  ///< tlb_index of the pages that jump entries lie in
     std::array<FetchEntry, kFetchEntries> fetch_{};
     u64 fetch_used_ = 0, fetch_global_ = 0, fetch_large_ = 0;

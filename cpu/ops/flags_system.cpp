@@ -30,6 +30,14 @@ u64 writable_flags(const Interp& in, unsigned size) {
     return in.vp.cpl() <= iopl(in) ? mask | flag::IF : mask;
 }
 
+bool virtualize_flags(const Interp& in, u64& value, u64& mask) {
+    const bool enables = (value & flag::IF) != 0;
+    if ((enables && (in.s.rflags & flag::VIP) != 0) || (value & flag::TF) != 0) return false;
+    mask = (mask & ~(flag::IF | flag::IOPL)) | flag::VIF;
+    value = enables ? value | flag::VIF : value & ~flag::VIF;
+    return true;
+}
+
 Exec load_flags(Interp& in, const Insn& i, u64 value, u64 mask) {
     const u64 before = in.s.rflags;
     in.s.rflags = (before & ~mask) | (value & mask) | flag::Always1;
@@ -77,12 +85,7 @@ Exec POPF(Interp& in, const Insn& i) {
     u64 value = 0;
     if (!stack.pop(value, i.op_size)) return in.vp.failed();
     u64 mask = writable_flags(in, i.op_size);
-    if (virtualized) {
-        const bool enables = (value & flag::IF) != 0;
-        if ((enables && (in.s.rflags & flag::VIP) != 0) || (value & flag::TF) != 0) return general_protection(in);
-        mask = (mask & ~(flag::IF | flag::IOPL)) | flag::VIF;
-        value = enables ? value | flag::VIF : value & ~flag::VIF;
-    }
+    if (virtualized && !virtualize_flags(in, value, mask)) return general_protection(in);
     stack.commit();
     return load_flags(in, i, value & ~flag::RF, mask);
 }

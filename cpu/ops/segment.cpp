@@ -50,7 +50,6 @@ Exec store_table(Interp& in, const Insn& i, const TableReg& table) {
 }
 
 Exec load_table(Interp& in, const Insn& i, TableReg& table) {
-    if (in.vp.cpl() != 0) return general_protection(in);
     u8 raw[10] = {};
     const bool wide = in_64_bit(in);
     const u32 size = wide ? 10 : 6;

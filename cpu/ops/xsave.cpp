@@ -24,19 +24,6 @@ bool all_zero(const void* data, std::size_t size) {
     return std::all_of(p, p + size, [](u8 byte) { return byte == 0; });
 }
 
-/// Components that differ from their initial configuration; MXCSR is counted with SSE by XSAVEC and XSAVES only.
-u64 in_use(const VpState& s, bool count_mxcsr) {
-    X87State initial{};
-    initial.fcw = kFcwInit;
-    u64 mask = std::memcmp(&initial, &s.x87, kFxControlSize) != 0 || !all_zero(s.x87.st, sizeof s.x87.st) ? kX87Bit : 0;
-    bool low = count_mxcsr && s.mxcsr != kMxcsrInit, high = false;
-    for (const auto& ymm : s.ymm) {
-        low = low || !all_zero(ymm, 16);
-        high = high || !all_zero(ymm + 16, 16);
-    }
-    return mask | when(low, kSseBit) | when(high, kAvxBit) | when(s.pkru != 0, kPkruBit);
-}
-
 /// Where extended components lie: as CPUID leaf 0xD says, or one behind the other in compacted format.
 class Layout {
   public:
@@ -117,7 +104,7 @@ void put_components(StateImage& image, const VpState& s, const Insn& i, const La
 Exec save_standard(Interp& in, const Insn& i, bool optimized) {
     u64 address;
     if (!available(in) || !area_address(in, i, true, address)) return in.vp.failed();
-    const u64 mask = requested(in) & in.s.xcr0, used = in_use(in.s, false) & mask;
+    const u64 mask = requested(in) & in.s.xcr0, used = components_in_use(in.s, false) & mask;
     const Layout layout(in, 0);
     if (!extended_in_segment(in, i, true, layout.end(mask))) return in.vp.failed();
     StateImage image(in, address, i.seg == Seg::SS);
@@ -132,7 +119,7 @@ Exec save_standard(Interp& in, const Insn& i, bool optimized) {
 Exec save_compacted(Interp& in, const Insn& i, u64 enabled) {
     u64 address;
     if (!available(in) || !area_address(in, i, true, address)) return in.vp.failed();
-    const u64 mask = requested(in) & enabled, used = in_use(in.s, true) & mask;
+    const u64 mask = requested(in) & enabled, used = components_in_use(in.s, true) & mask;
     const Layout layout(in, mask);
     if (!extended_in_segment(in, i, true, layout.end(mask))) return in.vp.failed();
     StateImage image(in, address, i.seg == Seg::SS);
@@ -212,6 +199,18 @@ Exec restore(Interp& in, const Insn& i, u64 enabled, bool supervisor) {
 }
 
 }  // namespace
+
+u64 components_in_use(const VpState& s, bool count_mxcsr) {
+    X87State initial{};
+    initial.fcw = kFcwInit;
+    u64 mask = std::memcmp(&initial, &s.x87, kFxControlSize) != 0 || !all_zero(s.x87.st, sizeof s.x87.st) ? kX87Bit : 0;
+    bool low = count_mxcsr && s.mxcsr != kMxcsrInit, high = false;
+    for (const auto& ymm : s.ymm) {
+        low = low || !all_zero(ymm, 16);
+        high = high || !all_zero(ymm + 16, 16);
+    }
+    return mask | when(low, kSseBit) | when(high, kAvxBit) | when(s.pkru != 0, kPkruBit);
+}
 
 Exec XSAVE(Interp& in, const Insn& i) { return save_standard(in, i, false); }
 Exec XSAVEOPT(Interp& in, const Insn& i) { return save_standard(in, i, true); }

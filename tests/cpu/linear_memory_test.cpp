@@ -346,3 +346,20 @@ TEST_CASE("linear memory: what the second level withholds is offered to its owne
     CHECK(owner.exits.back().slat.during_walk);
     CHECK(owner.exits.size() <= count + 20);
 }
+
+TEST_CASE("linear memory: a page fault drops what is cached about the page", "[cpu][memory]") {
+    // SDM 3A "Operations that Invalidate TLBs and Paging-Structure Caches": copy on write without INVLPG.
+    Fixture f;
+    const auto set_entry = [&](u64 gva, u64 entry) { f.put(0x4000 + (gva >> 12) * 8, entry); };
+    f.map(0x12000, 0x12000, pte::kPresent);
+    f.memory.write<u32>(Spa(0x12000), 0x11111111);
+    f.memory.write<u32>(Spa(0x13000), 0x22222222);
+    u32 value = 0;
+    REQUIRE(f.lm().read(0x12000, value));
+    REQUIRE(value == 0x11111111);
+    CHECK_FALSE(f.lm().write(0x12000, value));
+    f.expect(kPageFault, 3, 0x12000);
+    set_entry(0x12000, 0x13000 | pte::kPresent | pte::kWrite);
+    REQUIRE(f.lm().read(0x12000, value));
+    CHECK(value == 0x22222222);
+}

@@ -63,7 +63,7 @@ class MemoryBackend final : public vsp::BlockBackend {
 class MemoryDevice final : public devices::BlockDevice {
   public:
     explicit MemoryDevice(u64 sectors, u32* flush_count = nullptr) : memory_(sectors), flush_count_(flush_count) {
-        for (std::size_t i = 0; i < memory_.bytes.size(); ++i) memory_.bytes[i] = static_cast<u8>(i / 512);
+        for (u64 i = 0; i < sectors; ++i) std::memset(&memory_.bytes[i * 512], static_cast<u8>(i), 512);
     }
     u64 size_bytes() const override { return memory_.size_bytes(); }
     bool read_only() const override { return false; }
