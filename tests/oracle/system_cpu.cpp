@@ -306,6 +306,7 @@ SystemState SystemUnicorn::store() {
 }
 
 SystemOutcome SystemUnicorn::run(const SystemCase& c) {
+
     const bool wide = width_ == Width::Bits64;
     const SystemState& s = c.state;
     SystemOutcome out;
@@ -327,6 +328,10 @@ SystemOutcome SystemUnicorn::run(const SystemCase& c) {
     for (unsigned n = 0; n < (wide ? 16u : 8u); ++n) write(wide ? kGprs[n] : kGprs32[n], s.gpr[n]);
     if (wide)
         for (const unsigned n : {0u, 3u, 4u, 5u}) write(kSegments[n], system_selector::UserData);
+    for (const std::size_t n : {kMsrFsBase, kMsrFsBase + 1}) {  // which the selectors took away
+        uc_x86_msr msr{kComparedMsrs[n], s.msr[n]};
+        check(uc_reg_write(uc_, UC_X86_REG_MSR, &msr));
+    }
     write(UC_X86_REG_CR2, s.cr2);
     for (unsigned n = 0; n < 8; ++n)
         if (n != 4 && n != 5) write(UC_X86_REG_DR0 + static_cast<int>(n), s.dr[n]);

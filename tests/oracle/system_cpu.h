@@ -43,7 +43,7 @@ inline constexpr u16 Code = 0x08, Data = 0x10, UserCode = 0x1b, UserData = 0x23,
 /// Model-specific registers that cases touch: those that both sides keep.
 inline constexpr u32 kComparedMsrs[] = {0x174, 0x175, 0x176, 0x277, 0xc0000080, 0xc0000081, 0xc0000082,
                                         0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102};
-inline constexpr std::size_t kMsrEfer = 4;
+inline constexpr std::size_t kMsrEfer = 4, kMsrFsBase = 9;
 
 struct SystemState {
     std::array<u64, 16> gpr{};
