@@ -79,9 +79,8 @@ bool is_privileged_for_us_only(Op op) {
     return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
 }
 
-/// The body checks CPL: #UD in real and virtual-8086 mode (SDM "LLDT", "LTR"), without CR4.OSXSAVE ("XSETBV"), without
-/// EFER.SCE ("SYSRET") or in AMD's long mode (SYSEXIT) ranks before #GP(0); outside CPL 0 the others are #UD ("MONITOR",
-/// "MWAIT", "CLAC", "STAC").
+/// The body checks CPL: #UD in real and virtual-8086 mode (SDM "LLDT", "LTR"), without CR4.OSXSAVE ("XSETBV") or without
+/// EFER.SCE ("SYSRET") ranks before #GP(0); outside CPL 0 most others are #UD ("MONITOR", "MWAIT", "CLAC", "STAC").
 bool checks_privilege_itself(Op op) {
     constexpr Op kOps[] = {Op::LLDT,    Op::LTR,   Op::XSETBV, Op::SYSRET, Op::SYSEXIT,
                            Op::MONITOR, Op::MWAIT, Op::CLAC,   Op::STAC};
