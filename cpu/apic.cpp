@@ -125,6 +125,7 @@ bool Apic::write_base(u64 value) {
     if (extended && !was_enabled) return false;
     if (enable && !extended && was_enabled && was_extended) return false;
     current = value;
+    vp_.update_apic_page();
     if (was_enabled && !enable) clear_registers();
     if (extended && !was_extended) icr_ = 0;
     return true;
@@ -173,12 +174,14 @@ int Apic::acknowledge() {
 
 void Apic::eoi() {
     const int vector = highest_in_service();
-    if (vector < 0) return;
-    const auto v = static_cast<u8>(vector);
-    clear_bit(isr_, v);
-    const bool level = test_bit(tmr_, v);
-    recompute();
-    if (level) bus_.broadcast_eoi(v);
+    if (vector >= 0) {
+        const auto v = static_cast<u8>(vector);
+        clear_bit(isr_, v);
+        const bool level = test_bit(tmr_, v);
+        recompute();
+        if (level) bus_.broadcast_eoi(v);
+    }
+    vp_.platform().eoi_done(vp_);
 }
 
 bool Apic::lint0_accepts_extint() const {

@@ -167,8 +167,25 @@ bool non_waiting(Op op) {
     }
 }
 
+/// An unmasked x87 exception meets a waiting instruction. SDM 1 "Native Mode", "MS-DOS Compatibility Sub-mode".
+Exec numeric_error(Interp& in) {
+    VpState& s = in.s;
+    if ((s.cr0 & cr0::NE) != 0) return in.vp.raise(kX87Error);
+    s.ferr = 1;
+    switch (in.vp.platform().ferr(in.vp, true)) {
+        case FerrAnswer::Exception: return in.vp.raise(kX87Error);
+        case FerrAnswer::Ignore: return Exec::Next;
+        case FerrAnswer::Freeze: break;
+    }
+    // The instruction begins again behind whatever interrupt comes, and waits again if nobody cleared the error.
+    s.activity = Activity::Halted;
+    in.vp.cancel_single_step();
+    --s.budget;
+    return Exec::Repeat;
+}
+
 /// Whether the x87 and vector units may be used at all. SDM 3A "Emulation of FPU Instructions", SDM 2A "Exception
-/// Conditions of Instructions". DEVIATION: a pending x87 error is #MF also with CR0.NE=0, where a PC raises IRQ 13.
+/// Conditions of Instructions".
 Exec check_units(Interp& in, const Insn& i, const Row& r) {
     const VpState& s = in.s;
     const bool em = (s.cr0 & cr0::EM) != 0, ts = (s.cr0 & cr0::TS) != 0;
@@ -186,8 +203,12 @@ Exec check_units(Interp& in, const Insn& i, const Row& r) {
     }
     if (ts) return in.vp.raise(kDeviceNotAvailable);
 pending:
-    if (r.has(attr::X87 | attr::Mmx) && ops::x87_exception_pending(s.x87) && !non_waiting(i.op))
-        return in.vp.raise(kX87Error);
+    if (!r.has(attr::X87 | attr::Mmx)) return Exec::Next;
+    if (ops::x87_exception_pending(s.x87)) return non_waiting(i.op) ? Exec::Next : numeric_error(in);
+    if (s.ferr != 0) [[unlikely]] {
+        in.s.ferr = 0;
+        (void)in.vp.platform().ferr(in.vp, false);
+    }
     return Exec::Next;
 }
 

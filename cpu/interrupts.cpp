@@ -224,6 +224,8 @@ class Delivery {
 void note_cause(VpState& s, const Fault& fault) {
     if (fault.vector == kPageFault && fault.type == EventType::HardException) s.cr2 = fault.cr2;
     if (fault.vector != kDebug || !is_exception(fault)) return;
+    // SDM 3B "IA32_DEBUGCTL MSR", "Single-Stepping on Branches": the handler neither records nor steps branches.
+    s.debugctl &= ~(debugctl::Lbr | debugctl::Btf);
     if (fault.type == EventType::HardException) {
         s.dr[6] = (s.dr[6] & ~u64{15}) | fault.dr6_bits;
         s.dr[7] &= ~dr7::GD;

@@ -81,6 +81,11 @@ bool Interp::deliver_fault(u8 length) {
 
 namespace {
 
+/// Whether an instruction that completed was a taken branch, far transfers and returns included.
+bool transferred(Exec result, const Insn& insn) {
+    return result == Exec::Branch || (result == Exec::Resync && row(insn.row).has(attr::Branch));
+}
+
 /// One instruction, or the delivery of its fault. False: the owner of a level wants to be returned to.
 bool execute_one(Vp& vp, Interp& in, VpState& s) {
     const u64 flags_before = s.rflags;
@@ -97,7 +102,9 @@ bool execute_one(Vp& vp, Interp& in, VpState& s) {
         case Exec::Resync:
             --s.budget;
             break;
-        case Exec::Repeat: break;  // RF is set
+        case Exec::Repeat:
+            s.rflags |= flags_before & flag::RF;  // behind an iteration it is set anyway
+            break;
         case Exec::Fault: {
             s.rflags |= flags_before & flag::RF;
             vp.settle_accesses(false);
@@ -111,7 +118,7 @@ bool execute_one(Vp& vp, Interp& in, VpState& s) {
             return false;
     }
     vp.settle_accesses(true);
-    if ((flags_before & flag::TF) != 0) [[unlikely]] vp.single_step();
+    if ((flags_before & flag::TF) != 0) [[unlikely]] vp.single_step(transferred(result, *insn));
     return true;
 }
 

@@ -125,6 +125,7 @@ void Vp::reset() {
     s.budget = budget;
     s.deadline = deadline;
     s.request = request;
+    s.idle_ns = now();
     s.cr0 = cr0::CD | cr0::NW | cr0::ET;
     s.xcr0 = 1;
     s.x87.fcw = 0x40;
@@ -142,6 +143,7 @@ void Vp::reset() {
     delivery_time_ = kNever;
     delivery_streak_ = 0;
     apic_->reset();
+    update_apic_page();
     reset_common();
 }
 
@@ -150,6 +152,7 @@ void Vp::init() {
     s.cr0 = (s.cr0 & (cr0::CD | cr0::NW)) | cr0::ET;
     apic_->init();
     reset_common();
+    env_.platform.init_done(*this);
 }
 
 // ---- time --------------------------------------------------------------------------------------------------------
@@ -211,6 +214,11 @@ void Vp::update_context() {
                                          : mmu::Privilege::Supervisor;
     const mmu::SlatMode slat = levels_.empty() ? mmu::SlatMode{} : levels_.back().controls.slat;
     tlb_->set_context(paging_mode(), slat, privilege);
+}
+
+void Vp::update_apic_page() {
+    const bool mapped = apic_->enabled() && !apic_->x2apic();
+    tlb_->set_apic_page(mapped ? Gpa(apic_->base()) : mmu::Tlb::kNoPage);
 }
 
 // ---- faults and exits --------------------------------------------------------------------------------------------

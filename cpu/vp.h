@@ -73,8 +73,11 @@ class Vp {
     /// Virtual time at this instruction: exact inside bodies.
     [[nodiscard]] VTime now() const { return state_->deadline - static_cast<u64>(state_->budget); }
     [[nodiscard]] u64 tsc() const { return now() + state_->tsc_offset; }
+    /// Virtual time since reset that this VP spent executing, in ns: what passes while it is halted does not count.
+    [[nodiscard]] u64 run_time_ns() const { return now() - state_->idle_ns; }
     /// Starts a slice: runs from `from` until `until`.
     void begin_slice(VTime from, VTime until) {
+        state_->idle_ns += from - now();
         state_->deadline = until;
         state_->budget = static_cast<s64>(until - from);
     }
@@ -90,6 +93,8 @@ class Vp {
     [[nodiscard]] CodeMode code_mode() const;
     /// Re-derives paging mode, privilege and bank from CR0/CR3/CR4/EFER/CPL/AC/levels. Call after changing any.
     void update_context();
+    /// Tells the TLB where the xAPIC page is, if there is one. Call after changing IA32_APIC_BASE.
+    void update_apic_page();
     [[nodiscard]] mmu::PagingMode paging_mode() const;
 
     // ---- faults and exits
@@ -125,9 +130,14 @@ class Vp {
         return (state_->rflags & (flag::TF | flag::RF)) != 0 || (state_->dr[7] & 0xff) != 0;
     }
     /// After an instruction, or an iteration of a string instruction, that began with TF set: arms its trap.
-    void single_step();
+    /// @param branched  control was transferred: with DEBUGCTL.BTF nothing else single-steps
+    void single_step(bool branched);
     /// Compares an access with the data breakpoints in DR0-3; what matches waits for the end of the instruction.
     void note_access(u64 address, u32 size, bool write);
+    /// The same for an access to an I/O port and the I/O breakpoints, which exist with CR4.DE.
+    void note_port(u16 port, u32 size);
+    /// The instruction that is executing met a data or I/O breakpoint.
+    [[nodiscard]] bool access_noted() const { return access_dr6_ != 0; }
     /// The instruction that made the noted accesses is over: its data breakpoints trap, or are forgotten if it faulted.
     void settle_accesses(bool completed) {
         if (access_dr6_ != 0) [[unlikely]] trap_accesses(completed);
@@ -163,6 +173,8 @@ class Vp {
     Exec start_from_sipi();
     Exec deliver_debug(u64 dr6_bits);
     void reset_common();
+    template <class Watches>
+    void compare_breakpoints(u64 address, u32 size, Watches watches);
     void trap_accesses(bool completed);
     void shut_down();
 

@@ -22,15 +22,15 @@ bool Vp::breakpoint_at_rip(u64& dr6_bits) const {
     return hit;
 }
 
-void Vp::note_access(u64 address, u32 size, bool write) {
-    constexpr u64 kOnWrite = 1, kOnAccess = 3;  // 0 is execution, 2 I/O
+/// Compares with the breakpoints whose R/W field `watches` accepts. SDM 3B "Debug Control Register (DR7)".
+template <class Watches>
+void Vp::compare_breakpoints(u64 address, u32 size, Watches watches) {
     constexpr u32 kLengths[] = {1, 2, 8, 4};
     const VpState& s = *state_;
     u64 dr6_bits = 0;
     bool hit = false;
     for (unsigned i = 0; i < 4; ++i) {
-        const u64 kind = bits(s.dr[7], 17 + 4 * i, 16 + 4 * i);
-        if (kind != kOnAccess && !(kind == kOnWrite && write)) continue;
+        if (!watches(bits(s.dr[7], 17 + 4 * i, 16 + 4 * i))) continue;
         const u32 length = kLengths[bits(s.dr[7], 19 + 4 * i, 18 + 4 * i)];
         const u64 first = s.dr[i] & ~u64{length - 1};
         if (address - first >= length && first - address >= size) continue;
@@ -38,6 +38,17 @@ void Vp::note_access(u64 address, u32 size, bool write) {
         hit |= bits(s.dr[7], 2 * i + 1, 2 * i) != 0;
     }
     if (hit) access_dr6_ |= dr6_bits;
+}
+
+void Vp::note_access(u64 address, u32 size, bool write) {
+    constexpr u64 kOnWrite = 1, kOnAccess = 3;
+    compare_breakpoints(address, size, [write](u64 kind) { return kind == kOnAccess || (kind == kOnWrite && write); });
+}
+
+void Vp::note_port(u16 port, u32 size) {
+    constexpr u64 kOnPort = 2;
+    if ((state_->cr4 & cr4::DE) == 0) return;
+    compare_breakpoints(port, size, [](u64 kind) { return kind == kOnPort; });
 }
 
 void Vp::trap_accesses(bool completed) {
@@ -162,10 +173,12 @@ void Vp::charge_delivery() {
     delivery_time_ = now();
 }
 
-void Vp::single_step() {
+void Vp::single_step(bool branched) {
+    bool skip = std::exchange(skip_step_, false);
+    if ((state_->debugctl & debugctl::Btf) != 0 && !branched) skip = true;  // SDM 3B "Single-Stepping on Branches"
     // SDM 3B "Single-Step Exception Condition": after MOV SS and POP SS no single-step trap is generated; the next
     // instruction makes its own.
-    if (!std::exchange(skip_step_, false) && state_->interrupt_shadow != shadow::MovSs) request_single_step();
+    if (!skip && state_->interrupt_shadow != shadow::MovSs) request_single_step();
 }
 
 void Vp::request_single_step() {

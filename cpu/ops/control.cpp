@@ -252,6 +252,7 @@ Exec SYSENTER(Interp& in, const Insn&) {
 
 Exec SYSEXIT(Interp& in, const Insn& i) {
     VpState& s = in.s;
+    if (in.vp.cpl() != 0) return general_protection(in);  // measured: AMD's, too, checks this before it refuses
     if (!is_intel(in) && in.vp.long_mode()) return undefined(in);
     if (!in.vp.protected_mode() || (s.sysenter_cs & 0xfffc) == 0) return general_protection(in);
     const bool to_64_bit = i.op_size == 8;

@@ -32,6 +32,9 @@ namespace efer {
 inline constexpr u64 SCE = 1 << 0, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11, SVME = 1 << 12, LMSLE = 1 << 13,
                      FFXSR = 1 << 14;
 }
+namespace debugctl {
+inline constexpr u64 Lbr = 1 << 0, Btf = 1 << 1;
+}
 namespace misc_enable {
 /// IA32_MISC_ENABLE: CPUID shows at most leaf 2; execute-disable is neither shown nor usable. SDM 4, MSR 1A0H.
 inline constexpr u64 LimitCpuid = 1 << 22, XdDisable = u64{1} << 34;

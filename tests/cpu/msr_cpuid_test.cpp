@@ -220,6 +220,7 @@ TEST_CASE("vp: every byte of the state that is not named as scratch is in the fi
                                   {offsetof(VpState, pad_events), sizeof(VpState::pad_events)},
                                   {offsetof(VpState, reserved), sizeof(VpState::reserved)},
                                   {offsetof(VpState, request), sizeof(VpState::request)},
+                                  {offsetof(VpState, jit_far), sizeof(VpState::jit_far)},
                                   {offsetof(VpState, jit), sizeof(VpState::jit)}};
     for (std::size_t n = 0; n < 8; ++n) unsaved.push_back({kX87 + offsetof(X87State, st) + 16 * n + 10, 6});
 

@@ -72,6 +72,7 @@ TEST_CASE("privilege: what is not switched on is #UD at any CPL", "[cpu][privile
     CHECK(at_cpl3("verdigris-v3", sysret, 0, efer::SCE) == kInvalidOpcode);
     // Measured: AMD checks CPL before it refuses SYSEXIT in long mode.
     CHECK(at_cpl3("verdigris-v3-amd", {0x0f, 0x35}) == kGeneralProtection);
+    CHECK(at_cpl3("verdigris-v3", {0x0f, 0x35}) == kGeneralProtection);
 }
 
 TEST_CASE("privilege: LLDT and LTR do not exist in virtual-8086 mode", "[cpu][privilege]") {

@@ -79,9 +79,11 @@ bool is_privileged_for_us_only(Op op) {
     return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
 }
 
-/// Outside CPL 0 #UD, always or in some modes, ranks before #GP(0): the body checks CPL.
+/// The body checks CPL: #UD in real and virtual-8086 mode (SDM "LLDT", "LTR"), without CR4.OSXSAVE ("XSETBV") or without
+/// EFER.SCE ("SYSRET") ranks before #GP(0); outside CPL 0 most others are #UD ("MONITOR", "MWAIT", "CLAC", "STAC").
 bool checks_privilege_itself(Op op) {
-    constexpr Op kOps[] = {Op::LLDT, Op::LTR, Op::CLAC, Op::STAC, Op::MONITOR, Op::MWAIT, Op::XSETBV, Op::SYSRET};
+    constexpr Op kOps[] = {Op::LLDT,    Op::LTR,   Op::XSETBV, Op::SYSRET, Op::SYSEXIT,
+                           Op::MONITOR, Op::MWAIT, Op::CLAC,   Op::STAC};
     return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
 }
 
@@ -125,8 +127,10 @@ TEST_CASE("isa: flags, privilege and LOCK agree with Zydis", "[isa]") {
         INFO("row " << index << " " << op_name(r.op) << " flags " << our_flags(r) << " zydis " << zydis_flags(z));
         CHECK((our_flags(r) == zydis_flags(z) || are_known(r.op, our_flags(r), zydis_flags(z))));
         const bool privileged = (z.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) != 0;
-        CHECK((r.has(attr::Privileged) == privileged || is_privileged_for_us_only(r.op) ||
-               checks_privilege_itself(r.op)));
+        if (checks_privilege_itself(r.op))
+            CHECK_FALSE(r.has(attr::Privileged));
+        else
+            CHECK((r.has(attr::Privileged) == privileged || is_privileged_for_us_only(r.op)));
         const bool takes_lock = r.has(attr::Lockable) && i.memory_operand() != nullptr;
         CHECK(takes_lock == ((z.attributes & ZYDIS_ATTRIB_ACCEPTS_LOCK) != 0));
     }

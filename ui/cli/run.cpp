@@ -10,10 +10,13 @@
 #include <memory>
 #include <thread>
 
+#include "jit/perf_output.h"
+#include "jit/survey.h"
 #include "machine/console_script.h"
 #include "machine/machine.h"
 #include "ui/cli/commands.h"
 #include "ui/cli/control.h"
+#include "ui/cli/inspect_jit.h"
 #include "ui/cli/settings.h"
 #include "ui/cli/statistics.h"
 #include "ui/cli/terminal.h"
@@ -28,6 +31,8 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr VTime kHostCheckInterval = 2'000'000;
 /// The same for a guest that slept through the last interval: fewer wake-ups of the host.
 constexpr VTime kIdleCheckInterval = 20'000'000;
+/// Blocks whose code --count-blocks writes.
+constexpr unsigned kWrittenBlocks = 50;
 
 /// Set by the signal handler: the only thing a handler may do. 1: stop cleanly; more: at once.
 volatile std::sig_atomic_t interrupts = 0;  // tidy: signal handlers need a global
@@ -175,7 +180,7 @@ class Session {
         if ((script_.has_expectations() && script_.all_seen()) || !script_.failed().empty()) machine_->stop();
     }
 
-    Verdict run(machine::Machine& machine, Terminal& terminal, ControlSocket* control) {
+    Verdict run(machine::Machine& machine, Terminal& terminal, ControlSocket* control, const jit::Survey* survey) {
         machine_ = &machine;
         start_ = SteadyClock::now();
         const std::string& pace = machine.config().machine.pace;
@@ -185,7 +190,7 @@ class Session {
             idle_ = pause == machine::Pause::Idle;
             const bool hung = pause == machine::Pause::Hang && !terminal.interactive();
             output_->flush();
-            if (control != nullptr) control->serve(machine);
+            if (control != nullptr) control->serve(machine, survey);
             if (auto verdict = judge(hung)) return *verdict;
             exchange_input(terminal);
             if (terminal.leave()) return {kInterrupted, "left by Ctrl-A X"};
@@ -277,6 +282,34 @@ class Session {
     bool paced_ = false, idle_ = false;
 };
 
+/// Those who watch the translator. They outlive the machine.
+struct Watchers {
+    std::unique_ptr<jit::PerfMap> perf_map;
+    std::unique_ptr<jit::JitDump> jitdump;
+    std::unique_ptr<jit::Survey> survey;
+
+    static Result<Watchers> create(const RunOptions& options) {
+        Watchers watchers;
+        if (options.perf_map) {
+            auto map = jit::PerfMap::create();
+            if (!map) return Unexpected{map.error()};
+            watchers.perf_map = std::move(*map);
+        }
+        if (!options.jitdump.empty()) {
+            auto dump = jit::JitDump::create(options.jitdump);
+            if (!dump) return Unexpected{dump.error()};
+            watchers.jitdump = std::move(*dump);
+        }
+        if (!options.count_blocks.empty()) watchers.survey = std::make_unique<jit::Survey>();
+        return watchers;
+    }
+    [[nodiscard]] std::vector<jit::TranslationWatcher*> all() const {
+        std::vector<jit::TranslationWatcher*> list = {perf_map.get(), jitdump.get(), survey.get()};
+        std::erase(list, nullptr);
+        return list;
+    }
+};
+
 std::string xml_escaped(const std::string& text) {
     std::string out;
     for (const char c : text) {
@@ -330,12 +363,14 @@ int run(const RunOptions& options) {
         control = std::move(*created);
     }
 
+    auto watchers = Watchers::create(options);
+    if (!watchers) return report(watchers.error());
     Session session(options, *test, std::move(*script), std::move(*output));
     machine::MachineOptions machine_options;
     machine_options.engine = options.engine == "step" ? machine::MachineOptions::EngineKind::Step
                                                       : machine::MachineOptions::EngineKind::Jit;
     machine_options.log_areas = *areas;
-    machine_options.perf_map = options.perf_map;
+    machine_options.watchers = watchers->all();
     machine_options.log_sink = [](Area area, Level level, std::string_view line) {
         std::fprintf(stderr, "[%s %s] %.*s\n", std::string(to_string(area)).c_str(), std::string(to_string(level)).c_str(),
                      static_cast<int>(line.size()), line.data());
@@ -353,12 +388,16 @@ int run(const RunOptions& options) {
     {
         Terminal terminal;
         if (terminal.interactive() && !options.quiet) std::fputs("verdigris: Ctrl-A X leaves\n", stderr);
-        verdict = session.run(**machine, terminal, control.get());
+        verdict = session.run(**machine, terminal, control.get(), watchers->survey.get());
     }
     const double wall = session.wall_seconds();
     if (auto flushed = (*machine)->flush_disks(); !flushed) return report(flushed.error());
     const nlohmann::ordered_json statistics = collect_statistics(**machine, wall, session.marks());
     if (!options.stats.empty()) std::ofstream(options.stats) << statistics.dump(2) << "\n";
+    if (watchers->survey != nullptr) {
+        std::ofstream(options.count_blocks) << inspect_jit(**machine, watchers->survey.get(), "jit", false)
+                                            << inspect_jit(**machine, watchers->survey.get(), "jit/top/" + std::to_string(kWrittenBlocks), false);
+    }
     if (!options.junit.empty()) write_junit(options.junit, options.machine.empty() ? options.kernel : options.machine, verdict, wall);
     std::fflush(stdout);
     if (!options.quiet) std::fputs(summary_text(statistics).c_str(), stderr);
