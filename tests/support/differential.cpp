@@ -90,7 +90,7 @@ void compare(Report& report, const UserState& start, const UserState& host, cons
 
 }  // namespace
 
-Differential::Differential(Engine& engine) : engine_(engine), all_flags_(host_is_zen()) { map_pages(); }
+Differential::Differential(Engine& engine, const char* model) : machine_(model), engine_(engine), all_flags_(host_is_zen()) { map_pages(); }
 
 Differential::Differential(const MakeEngine& make)
     : owned_(make(machine_.memory)), engine_(*owned_), all_flags_(host_is_zen()) {
