@@ -5,9 +5,20 @@
 
 namespace vg {
 
+namespace {
+
+AssertionReporter reporter = nullptr;  // tidy: one process, one report
+
+}  // namespace
+
+void report_assertions_to(AssertionReporter to) { reporter = to; }
+
 void assertion_failed(const char* expression, const char* file, int line) {
-    std::fprintf(stderr, "verdigris: internal error at %s:%d: %s\n", file, line, expression);
+    char text[1024];
+    std::snprintf(text, sizeof text, "internal error at %s:%d: %s", file, line, expression);
+    std::fprintf(stderr, "verdigris: %s\n", text);
     std::fflush(stderr);
+    if (reporter != nullptr) reporter(text);
     std::abort();
 }
 

@@ -3,8 +3,12 @@
 
 namespace vg {
 
-/// Prints where and what, then aborts; the command line turns this into exit code 70.
+/// Prints where and what, then aborts; the command line's handler of the abort makes it exit code 70.
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
+
+/// Told the text of a failed assertion before the program ends. One for the process, set at its start; null: nobody.
+using AssertionReporter = void (*)(const char* text);
+void report_assertions_to(AssertionReporter reporter);
 
 }  // namespace vg
 

@@ -38,9 +38,15 @@ void StateHasher::enter(std::string_view name) {
 }
 void StateHasher::leave() { memory("}", 1); }
 
+/// One field is one line, whatever its text holds.
 void StatePrinter::line(std::string_view name, std::string_view value) {
     for (const std::string& part : path_) fmt::format_to(std::back_inserter(out_), "{}/", part);
-    fmt::format_to(std::back_inserter(out_), "{} = {}\n", name, value);
+    fmt::format_to(std::back_inserter(out_), "{} = ", name);
+    for (const char c : value) {
+        if (static_cast<u8>(c) >= ' ' && c != '\x7f') out_.push_back(c);
+        else fmt::format_to(std::back_inserter(out_), "\\x{:02x}", static_cast<u8>(c));
+    }
+    out_.push_back('\n');
 }
 void StatePrinter::number(std::string_view name, u64& value, unsigned size, Fmt format) {
     switch (format) {

@@ -156,7 +156,8 @@ u64 Pit8254::next_change(const Channel& c, u64 now) {
 }
 
 u8 Pit8254::status(const Channel& c, u64 now) {
-    const bool null_count = !c.loaded || c.next_count != 0 || now < c.start;
+    const bool waits_for_gate = started_by_gate(c.mode) && !c.triggered;
+    const bool null_count = !c.loaded || waits_for_gate || c.next_count != 0 || now < c.start;
     return static_cast<u8>((output(c, now) ? kOutputHigh : 0) | (null_count ? kNullCount : 0) | c.access << 4 |
                            c.mode << 1 | (c.bcd ? 1 : 0));
 }
@@ -180,6 +181,7 @@ void Pit8254::load(Channel& c, u16 value) {
     settle(c, now);
     // A running cycle or pulse ends with the old count.
     if ((periodic(c.mode) && c.loaded && c.gate) || c.triggered) {
+        if (periodic(c.mode)) c.start += elapsed(c, now) / c.count * c.count;  // where the running cycle began
         c.next_count = count;
         return;
     }

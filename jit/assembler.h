@@ -239,6 +239,13 @@ class Assembler {
     u8* p_ = nullptr;
 };
 
+/// A field of an entry of the edge table: always with disp32, so that the number can be patched.
+constexpr HostMem edge_entry(u32 number, std::size_t field) {
+    return {.base = kBank,
+            .disp = static_cast<s32>(static_cast<std::size_t>(mmu::kEdgeTable) + number * sizeof(mmu::JumpEntry) + field)};
+}
+static_assert(mmu::kEdgeTable > 127);
+
 /// Saves the host's status flags in the flags slot, which is what holds then. They stay in the hardware. Clobbers T0.
 inline void emit_save_flags(Assembler& a) {
     a.mov(kT0, kRax);

@@ -252,6 +252,12 @@ Class classify(const Insn& i) {
             return {.emit = Emit::Pushf};
         case cpu::Op::SWAPGS:
             return {.emit = Emit::Swapgs};
+        case cpu::Op::MOVS:
+        case cpu::Op::STOS:
+        case cpu::Op::LODS:
+        case cpu::Op::SCAS:
+        case cpu::Op::CMPS:
+            return {.emit = Emit::String};
         case cpu::Op::LFENCE:
         case cpu::Op::MFENCE:
         case cpu::Op::SFENCE:

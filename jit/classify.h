@@ -31,6 +31,7 @@ enum class Emit : u8 {
     DirectionFlag,
     Pushf,
     Swapgs,
+    String,
     VexGpr,  ///< BMI: general registers in ModRM and VEX.vvvv
     Vector   ///< SSE and AVX
 };

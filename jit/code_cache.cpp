@@ -34,8 +34,16 @@ CodeArena& CodeArena::operator=(CodeArena&& other) noexcept {
     std::swap(writable_, other.writable_);
     std::swap(executable_, other.executable_);
     std::swap(size_, other.size_);
-    std::swap(used_, other.used_);
+    std::swap(hot, other.hot);
+    std::swap(cold, other.cold);
     return *this;
+}
+
+void CodeArena::reset(u32 fixed) {
+    // Measured on compilers, interpreters and kernels: 55 to 60 % of the bytes are hot.
+    const u32 middle = fixed + (size_ - fixed) / 16 * 9;
+    hot = {fixed, middle, fixed};
+    cold = {middle, size_, middle};
 }
 
 CodeArena::~CodeArena() {

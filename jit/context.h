@@ -4,6 +4,7 @@
 #include "base/types.h"
 #include "cpu/interp.h"
 #include "jit/layout.h"
+#include "jit/mode_key.h"
 
 namespace vg::jit {
 
@@ -30,6 +31,7 @@ struct Context {
     u32 host_mxcsr = 0, guest_unused = 0;
     u32 site = 0;  ///< site through which the code left
     Leave leave = Leave::None;
+    ModeKey key{};  ///< of the code that runs, or ran last
 };
 
 }  // namespace vg::jit

@@ -64,14 +64,15 @@ bool Translator::emit_leave() {
 
 // ---- leaving
 
-/// A jump within the page, to be patched when its target is known. @param edge_recipe  what kPending is set to on the way
-void Translator::link(u32 rel32_at, s64 target, u32 edge_recipe) {
+/// A jump within the page, to be patched when its target is known.
+void Translator::link(u32 rel32_at, s64 target, EdgeFlags flags) {
     const u32 number = new_site();
     Site& site = blocks_.site(number);
     site.rip_offset = static_cast<s32>(target);
     site.index = block_->count;
     site.patch = rel32_at;
-    site.edge_recipe = edge_recipe;
+    site.edge_recipe = flags.recipe;
+    site.edge_pending = flags.pending;
     cold_thunk(rel32_at, thunks_.leave, number);
 }
 
@@ -104,55 +105,52 @@ void Translator::emit_transfer() {
     ended_ = true;
 }
 
-u32 Translator::prepare_edge() {
-    if (flags_.source != FlagState::Source::Recipe) {
-        complete_flags();
-        return 0;
+Translator::EdgeFlags Translator::prepare_edge() {
+    if (flags_.source == FlagState::Source::Recipe && flags_.hardware) {
+        const u32 number = recipe_here();
+        set_pending(number);
+        return {.recipe = number};
     }
-    const u32 number = recipe_here();
-    a_.modrm({.opcode = 0xc7}, 0, HostMem{.base = kBank, .disp = kPending});
-    a_.dword(number);
-    return number;
+    settle_flags();
+    return {.pending = flags_.source == FlagState::Source::Pending};
 }
 
 /// Goes on at an offset of the code page, here or in another page; the block's instructions up to there are charged.
 void Translator::emit_edge(s64 target) {
     if (!in_page(target)) return emit_far_edge(target);
-    const u32 recipe = prepare_edge();
+    const EdgeFlags flags = prepare_edge();
     a_.align_rel32(1);
-    link(a_.jmp_later(), target, recipe);
+    link(a_.jmp_later(), target, flags);
     ended_ = true;
 }
 
-int Translator::emit_edge_check(s64 target, u32 number) {
-    const u32 slot = next_edge_slot_++ & (mmu::kEdgeEntries - 1);
-    const int entry = static_cast<int>(mmu::kEdgeTable) + static_cast<int>(slot * sizeof(mmu::JumpEntry));
+void Translator::emit_edge_check(s64 target, u32 number) {
     Site& site = blocks_.site(number);
-    site.edge_slot = slot;
     site.access = a_.offset();
     load_code_address(target);
-    a_.cmp(kT0, {.base = kBank, .disp = entry});
+    a_.cmp(kT0, edge_entry(0, offsetof(mmu::JumpEntry, rip)));
+    site.edge_compare = a_.offset() - 4;
     cold_thunk(a_.jcc_later(kNe), thunks_.miss_edge, number);
-    return entry;
 }
 
 void Translator::emit_far_edge(s64 target) {
-    complete_flags();
+    settle_flags();
     const u32 number = new_site();
     Site& site = blocks_.site(number);
     site.rip_offset = static_cast<s32>(target);
     site.index = block_->count;
-    const int entry = emit_edge_check(target, number);
+    emit_edge_check(target, number);
     a_.lea(kT0, {.base = kT0, .disp = -static_cast<s32>(target & static_cast<s64>(kPageMask))});
     a_.mov({.base = kBank, .disp = kCodePage}, kT0);
-    a_.jmp_memory({.base = kBank, .disp = entry + kJumpHost});
+    a_.jmp_memory(edge_entry(0, kJumpHost));
+    blocks_.site(number).edge_jump = a_.offset() - 4;
     ended_ = true;
 }
 
 void Translator::emit_fallthrough(s64 target) {
     if (in_page(target) || key_.has(ModeKey::kFlat)) return emit_edge(target);
-    complete_flags();
-    link(a_.jmp_later(), target, 0);
+    settle_flags();
+    link(a_.jmp_later(), target, {});
     blocks_.site(blocks_.site_count() - 1).patch = 0;
 }
 
@@ -163,12 +161,12 @@ bool Translator::emit_jcc() {
     const u8 cond = opcode() & 15;
     const bool last = !plan_now().side_exit;
     if (last && in_page(target) && in_page(end_)) {
-        const u32 recipe = prepare_edge();
+        const EdgeFlags flags = prepare_edge();
         a_.align_rel32(2);
         const u32 at = a_.jcc_later(cond);
-        link(at, target, recipe);
+        link(at, target, flags);
         a_.align_rel32(1);
-        link(a_.jmp_later(), end_, recipe);
+        link(a_.jmp_later(), end_, flags);
         ended_ = true;
         return true;
     }
@@ -212,10 +210,10 @@ void Translator::emit_stack_limit() {
     cold_.push_back({.kind = Cold::Kind::StackLimit, .from = from, .back = a_.offset(), .flags = {}});
 }
 
-/// Where a paired return arrives: T0 is the address behind the call, the flags are in the slot.
+/// Where a paired return arrives: T0 is the address behind the call.
 void Translator::emit_return_site() {
     a_.pop(kT1);
-    flags_in_slot();
+    flags_pending();
     if (in_page(end_)) {
         if (end_ != 0) a_.lea(kT0, {.base = kT0, .disp = -end_});
         a_.mov({.base = kBank, .disp = kCodePage}, kT0);
@@ -233,8 +231,8 @@ void Translator::emit_return_site() {
 bool Translator::emit_call() {
     const s64 target = end_ + static_cast<s64>(cur_->imm);
     if (cur_->op_size != 8 || target != static_cast<s32>(target)) return false;
+    settle_flags();
     const HostMem m = check({.base = cpu::RSP, .disp = -8}, 8, true);
-    complete_flags();
     load_code_address(end_);
     a_.mov(m, kT0);
     if (in_page(target)) {
@@ -242,17 +240,19 @@ bool Translator::emit_call() {
         emit_stack_limit();
         a_.push(kT0);
         a_.align_rel32(1);
-        link(a_.call_later(), target, 0);
+        link(a_.call_later(), target, {.pending = flags_.source == FlagState::Source::Pending});
     } else {
         // Executing the call once more stores the same return address again: nothing is committed yet.
-        const int entry = emit_edge_check(target, new_site());
+        const u32 number = new_site();
+        emit_edge_check(target, number);
         emit_stack_limit();
         a_.lea(kT1, {.base = kT0, .disp = static_cast<s32>(end_ - target)});
         a_.push(kT1);
         a_.lea(kT0, {.base = kT0, .disp = -static_cast<s32>(target & static_cast<s64>(kPageMask))});
         a_.mov({.base = kBank, .disp = kCodePage}, kT0);
         lea_stack(-8);
-        a_.call_memory({.base = kBank, .disp = entry + kJumpHost});
+        a_.call_memory(edge_entry(0, kJumpHost));
+        blocks_.site(number).edge_jump = a_.offset() - 4;
     }
     emit_return_site();
     return true;
@@ -261,8 +261,8 @@ bool Translator::emit_call() {
 bool Translator::emit_ret() {
     if (cur_->op_size != 8) return false;
     const s32 raise = static_cast<s32>(plan_now().adjustment);
+    settle_flags();
     const HostMem m = check({.base = cpu::RSP}, 8, false);
-    complete_flags();
     a_.mov(kT0, m);
     a_.cmp(kT0, {.base = kHostStack, .disp = 8});
     const u32 from = a_.jcc_later(kNe);
@@ -277,7 +277,7 @@ bool Translator::emit_ret() {
 void Translator::emit_return_miss(const Cold& c) {
     index_ = c.index;
     start_ = end_ - cur_->length;
-    flags_in_slot();
+    flags_pending();
     count_return_miss();
     a_.mov(kHostStack, {.base = kBank, .disp = kStackBase});
     emit_lookup(new_site());
@@ -299,17 +299,15 @@ bool Translator::load_target() {
 }
 
 bool Translator::emit_jmp_rm() {
-    if (memory_form()) keep_flags();
-    else complete_flags();
+    settle_flags();
     if (!load_target()) return false;
-    complete_flags();
     emit_lookup(new_site());
     emit_transfer();
     return true;
 }
 
 bool Translator::emit_call_rm() {
-    if (!memory_form()) complete_flags();
+    settle_flags();
     if (!load_target()) return false;
     // Only a target that the jump cache knows is taken here, so it is canonical; it is looked up again below because
     // both scratch registers are needed for the store of the return address.

@@ -90,6 +90,7 @@ bool Translator::emit_modrm(const Class& c) {
         if (reg.high) return false;  // the host address needs REX
         m = check(operand_address(), rm_size, c.rm != Role::Read, rm_size == 16 ? 16 : 1);  // CMPXCHG16B: #GP(0)
         if (flags_in) restore_flags(free_scratch(m));
+        if (saves_value() && c.rm == Role::Both) return emit_with_saved_result(e, reg.host, reg.scratch, m, rm_size);
         if (saves_value()) return emit_with_saved_operand(e, reg.host, reg.scratch, reg.load, reg.store, m, rm_size);
         if (reg.scratch) reg.host = free_scratch(m);
     } else {
@@ -140,6 +141,28 @@ bool Translator::emit_with_saved_operand(const Encoding& e, u8 reg, bool scratch
     a_.modrm(e, host, value);
     copy_immediate();
     if (scratch && store) store_gpr(reg_field(), host);
+    wrote_flags();
+    return true;
+}
+
+/// An operation on memory, taken apart: its result is kept for a recipe.
+bool Translator::emit_with_saved_result(const Encoding& e, u8 reg, bool scratch, const HostMem& m, unsigned size) {
+    const u8 value = free_scratch(m);
+    Encoding load{.opcode = 0x8b, .w = size == 8}, store{.opcode = 0x89, .size16 = size == 2, .w = size == 8};
+    if (size < 4) load = {.map = 1, .opcode = static_cast<u8>(size == 1 ? 0xb6 : 0xb7)};
+    if (size == 1) store.opcode = 0x88;
+    a_.modrm(load, value, m);
+    if (scratch) {  // the register is in memory: the other direction of the same opcode
+        Encoding other = e;
+        other.opcode = static_cast<u8>(e.opcode | 2);
+        other.force_rex = false;
+        a_.modrm(other, value, HostMem{.base = kBank, .disp = gpr_disp(reg_field())});
+    } else {
+        a_.modrm(e, reg, value);
+    }
+    copy_immediate();
+    a_.modrm(store, value, m);
+    save_recipe_value(value);
     wrote_flags();
     return true;
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <span>
+#include <unordered_set>
 #include <vector>
 
 #include "base/result.h"
@@ -53,6 +54,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     u64 slow_access(Context& c, u32 site, u64 address);
     u64 slow_jump(Context& c, u32 site, u64 target);
     u64 slow_edge(Context& c, u32 site, u64 target);
+    u64 settle(Context& c, u32 site);
     u64 slow_execute(Context& c, u32 site);
     u64 helper_execute(Context& c, u32 site);
 
@@ -66,12 +68,15 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- dispatch (engine.cpp)
     Known& known(cpu::Vp& vp);
-    [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c, ModeKey key);
-    [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip);
-    [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page);
+    [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c);
+    [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip, bool& global);
+    [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
+    [[nodiscard]] Translator::Rest find_rest(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
     void finish_exit(Context& c);
     void link(u32 site, Block& target);
     [[nodiscard]] u32 flag_saving_stub(const Block& target);
+    /// Where to enter a block if kPending may be set; 0: no room for what that takes.
+    [[nodiscard]] u32 open_entry(Block& block);
     /// Status flags where translated code was left. @param recipe  its number; 0: as kPending says
     [[nodiscard]] u64 status_flags(const cpu::VpState& s, u32 recipe) const;
     /// Puts them where translated code expects them at its entry.
@@ -96,8 +101,16 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- slow paths
     enum class After : u8 { Continue, Left };
+    /// Where the translation of the code at an address is entered.
+    struct Entry {
+        u32 code = 0;         ///< arena offset; 0: there is none
+        bool global = false;  ///< its page is
+    };
+    void fill_edge(Context& c, u32 site, u64 target, u64 host, bool global);
+    u64 check_guard(Context& c, u32 site, u64 target);
+    void note_group_failure(Block& block, u64 now);
     u64 separate(Context& c, const Site& site);
-    [[nodiscard]] const Block* block_at(Context& c, u64 address, u32 key);
+    [[nodiscard]] Entry entry_at(Context& c, u64 address, u32 key, Block** likely = nullptr);
     After execute_at(Context& c, const Site& site);
     After completed(Context& c, const Site& site, const cpu::Insn& insn, ModeKey key, u64 epoch);
     void expose(Context& c, const Site& site);
@@ -114,6 +127,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     std::vector<std::unique_ptr<Known>> known_;
     std::vector<const cpu::CpuModel*> models_;
     Stats stats_;
+    std::unordered_set<u64> separate_;  ///< code addresses whose group checks failed too often
+    u32 next_edge_slot_ = 0;
     u64 epoch_ = 0;         ///< counts invalidations: whoever sees it change leaves translated code
     u32 pending_link_ = 0;  ///< site whose jump leads to the block that is looked up next
     Known* current_ = nullptr;

@@ -15,7 +15,9 @@ u64 value_of(const RecipeOperand& operand, const cpu::VpState& state) {
         case RecipeOperand::Kind::Constant:
             return static_cast<u64>(operand.constant);
         case RecipeOperand::Kind::Saved:
-            return state.jit_far[0];
+            return state.jit_far[0] + static_cast<u64>(operand.constant);
+        case RecipeOperand::Kind::SavedToo:
+            return state.jit_far[4] + static_cast<u64>(operand.constant);
     }
     VG_UNREACHABLE();
 }

@@ -11,9 +11,9 @@
 namespace vg::jit {
 
 /// The value of an operand: a general register (plus a constant, if the code added constants to it since), a constant,
-/// or the value in the state page's recipe field.
+/// or one of the values in the state page's recipe fields.
 struct RecipeOperand {
-    enum class Kind : u8 { Register, Constant, Saved };
+    enum class Kind : u8 { Register, Constant, Saved, SavedToo };
     Kind kind = Kind::Constant;
     u8 reg = 0;
     s64 constant = 0;
@@ -41,6 +41,13 @@ struct FlagRecipe {
     [[nodiscard]] bool uses_saved_value() const {
         return a.kind == RecipeOperand::Kind::Saved || b.kind == RecipeOperand::Kind::Saved;
     }
+    /// The same with the registers' values in the recipe fields, where they stay good whatever happens to the registers.
+    [[nodiscard]] FlagRecipe frozen() const {
+        FlagRecipe r = *this;
+        freeze(r.a, r.b);
+        freeze(r.b, r.a);
+        return r;
+    }
     /// The code added `by` to register `reg`, which keeps the recipe good.
     void adjust(u8 reg, s64 by) {
         adjust_operand(reg, by, a);
@@ -48,6 +55,10 @@ struct FlagRecipe {
     }
 
   private:
+    static void freeze(RecipeOperand& operand, const RecipeOperand& other) {
+        using Kind = RecipeOperand::Kind;
+        if (operand.kind == Kind::Register) operand.kind = other.kind == Kind::Saved ? Kind::SavedToo : Kind::Saved;
+    }
     static u16 bit_of(const RecipeOperand& operand) {
         return operand.kind == RecipeOperand::Kind::Register ? static_cast<u16>(1u << operand.reg) : u16{0};
     }

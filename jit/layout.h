@@ -50,6 +50,7 @@ inline constexpr int kGroupSlot = scratch_disp(4);
 inline constexpr unsigned kGroupSlots = 4;
 /// What a recipe needs besides registers: an operand that came from memory or was overwritten.
 inline constexpr int kRecipeValue = far_disp(0);
+inline constexpr int kRecipeValueToo = far_disp(4);
 /// The Context of the present entry, and the host's stack pointer at entry: above it are no paired returns.
 inline constexpr int kContext = far_disp(1);
 inline constexpr int kStackBase = far_disp(2);

@@ -81,6 +81,14 @@ void adjusts(InsnPlan& p, unsigned reg, s64 by) {
     p.writes = static_cast<u16>(p.writes & ~bit(reg));
 }
 
+u16 string_writes(const Insn& i) {
+    u16 mask = i.rep != cpu::Rep::None ? bit(cpu::RCX) : u16{0};
+    if (i.op != Op::LODS) mask |= bit(cpu::RDI);
+    if (i.op == Op::LODS || i.op == Op::MOVS || i.op == Op::CMPS) mask |= bit(cpu::RSI);
+    if (i.op == Op::LODS) mask |= bit(cpu::RAX);
+    return mask;
+}
+
 void find_writes(InsnPlan& p, const Insn& i, const cpu::Row& row) {
     switch (p.how.emit) {
         case Emit::Nothing:
@@ -111,6 +119,9 @@ void find_writes(InsnPlan& p, const Insn& i, const cpu::Row& row) {
             return;
         case Emit::XchgAcc:
             p.writes = static_cast<u16>(bit(cpu::RAX) | bit(opcode_number(i)));
+            return;
+        case Emit::String:
+            p.writes = string_writes(i);
             return;
         case Emit::ModRm:
         case Emit::Plain:
@@ -189,12 +200,12 @@ void find_recipe(InsnPlan& p, const Insn& i) {
     FlagRecipe r;
     r.kind = *kind;
     r.size = i[0].size;
-    const bool keeps_result = *kind != Kind::Cmp && *kind != Kind::Test;
-    if (keeps_result && i[0].kind == OperandKind::Mem) return;
+    const bool shift = *kind == Kind::Shl || *kind == Kind::Shr || *kind == Kind::Sar;
+    if (i[0].kind == OperandKind::Mem && (i.lock || shift || *kind == Kind::Neg)) return;
     const auto a = recipe_operand(i, i[0]);
     if (!a) return;
     r.a = *a;
-    if (*kind == Kind::Shl || *kind == Kind::Shr || *kind == Kind::Sar) {
+    if (shift) {
         if (i[1].kind == OperandKind::Gpr) return;  // by CL
         const auto count = recipe_operand(i, i[1]);
         if (!count) return;
@@ -229,8 +240,13 @@ void find_flags(InsnPlan& p, const Insn& i, const cpu::Row& row, bool last) {
             return;
         case Emit::Divide:
         case Emit::Pushf:
-            p.asks = p.clobbers = p.reads_flags = true;
+            p.asks = p.clobbers = p.reads_flags = p.wants_slot = true;
             p.writes_flags = p.how.emit == Emit::Divide;
+            return;
+        case Emit::String:
+            p.asks = p.clobbers = true;
+            p.reads_flags = p.wants_slot = i.rep != cpu::Rep::None;
+            p.writes_flags = touched_flags(row) != 0;
             return;
         case Emit::Push:
         case Emit::PushImm:
@@ -337,7 +353,7 @@ class Grouping {
         s64 low, high;  ///< relative to the base at the leader
         u8 first, last, members;
     };
-    static constexpr s64 kMaxSpan = 256;
+    static constexpr s64 kMaxSpan = 128;
 
     void find(unsigned k, InsnPlan& p) {
         const bool rip = p.base == kRipBase;
@@ -401,7 +417,7 @@ void Grouping::finish(unsigned count) {
 
 /// Whether the flags of instruction k reach everybody who asks for them as a recipe, or have to be saved. `used`: whether
 /// anybody sees them at all.
-Keep keep_of(const BlockPlan& plan, unsigned k, unsigned count, Ending ending, bool& used) {
+Keep keep_of(const BlockPlan& plan, unsigned k, unsigned count, bool& used) {
     const InsnPlan& producer = plan.insns[k];
     bool in_hardware = true, good = producer.has_recipe, asked = false;
     used = true;
@@ -422,21 +438,21 @@ Keep keep_of(const BlockPlan& plan, unsigned k, unsigned count, Ending ending, b
         }
         if ((p.writes & needed) != 0) good = false;
     }
-    return ending == Ending::InPage && in_hardware && good ? Keep::Recipe : Keep::Slot;
+    return good ? Keep::Recipe : Keep::Slot;
 }
 
 void find_entry_contract(BlockPlan& plan, unsigned count) {
     u16 changed = 0;
-    plan.needs_flags = false;
+    plan.needs_flags = plan.passes_flags = false;
     plan.changed_while_pending = 0;
     for (unsigned k = 0; k < count; ++k) {
         const InsnPlan& p = plan.insns[k];
         if (p.asks) plan.changed_while_pending |= changed;
-        if (p.reads_flags) break;
-        if (p.writes_flags) return;
+        plan.needs_flags = p.reads_flags;
+        if (p.reads_flags || p.writes_flags) return;
         changed = static_cast<u16>(changed | p.writes | (p.adjusted != kNoReg ? bit(p.adjusted) : 0));
     }
-    plan.needs_flags = true;
+    plan.passes_flags = true;
 }
 
 }  // namespace
@@ -470,7 +486,7 @@ bool depends_on_flags(const Insn& i, const Class& how) {
     return (row.flags_read & kStatusFlags) != 0 || (touched != 0 && touched != kStatusFlags);
 }
 
-void make_plan(BlockPlan& plan, std::span<const Insn> insns, u32 start_offset, Ending ending, bool groups) {
+void make_plan(BlockPlan& plan, std::span<const Insn> insns, u32 start_offset, bool groups) {
     Grouping grouping(plan);
     const unsigned count = static_cast<unsigned>(insns.size());
     s32 end_offset = static_cast<s32>(start_offset);
@@ -495,9 +511,9 @@ void make_plan(BlockPlan& plan, std::span<const Insn> insns, u32 start_offset, E
         InsnPlan& p = plan.insns[k];
         if (!p.writes_flags) continue;
         bool used;
-        p.keep = keep_of(plan, k, count, ending, used);
+        p.keep = keep_of(plan, k, count, used);
         // What only leaves some of them as they were need not know them if nobody sees the outcome.
-        if (!used && p.how.emit != Emit::Divide && (cpu::row(insns[k].row).flags_read & kStatusFlags) == 0)
+        if (!used && !p.wants_slot && (cpu::row(insns[k].row).flags_read & kStatusFlags) == 0)
             p.reads_flags = false;
     }
     find_entry_contract(plan, count);

@@ -27,6 +27,7 @@ struct InsnPlan {
     s64 adjustment = 0;
     // ---- status flags
     bool reads_flags = false;   ///< needs what was there before: tests it, or leaves some bits as they were
+    bool wants_slot = false;    ///< reads_flags, and not only for what it leaves: they are to be complete before it
     bool writes_flags = false;  ///< leaves new ones (all six, together with what it read)
     bool clobbers = false;      ///< the host's flags are lost before it reads or writes any
     bool asks = false;          ///< at its start it may fault or leave, and the flags are asked for
@@ -51,12 +52,6 @@ struct AccessGroup {
     u8 slot = 0;            ///< where the host address is kept
 };
 
-/// How a block ends, as far as the flags are concerned.
-enum class Ending : u8 {
-    InPage,    ///< by a direct jump within the page or by going on there: the flags may go along as a recipe
-    Complete,  ///< anywhere else: the flags must be in the slot
-};
-
 struct BlockPlan {
     static constexpr unsigned kMaxInsns = 64, kMaxGroups = 16;
     std::array<InsnPlan, kMaxInsns> insns;
@@ -66,11 +61,13 @@ struct BlockPlan {
     bool needs_flags = false;
     /// Else: registers that have changed when the block may still ask for the flags it was entered with.
     u16 changed_while_pending = 0;
+    /// And: the block may leave them to the next one.
+    bool passes_flags = false;
 };
 
 /// Fills `plan` for `insns`; `plan.insns[k].how` must be there already, `start_offset` is the first one's place in its
 /// page. @param groups  whether accesses may share checks
-void make_plan(BlockPlan& plan, std::span<const cpu::Insn> insns, u32 start_offset, Ending ending, bool groups);
+void make_plan(BlockPlan& plan, std::span<const cpu::Insn> insns, u32 start_offset, bool groups);
 
 /// Whether the status flags before the instruction matter to what it leaves (other than at a fault).
 [[nodiscard]] bool depends_on_flags(const cpu::Insn& insn, const Class& how);

@@ -1,4 +1,6 @@
 // The C++ behind the thunks: TLB refills, and single instructions executed by the interpreter in the middle of a block.
+#include <cstring>
+
 #include "jit/engine.h"
 
 namespace vg::jit {
@@ -17,12 +19,16 @@ extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target) {
 extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target) {
     return context->engine->slow_edge(*context, site, target);
 }
+extern "C" u64 vg_jit_settle(Context* context, u32 site) { return context->engine->settle(*context, site); }
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site) { return context->engine->slow_execute(*context, site); }
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site) {
     return context->engine->helper_execute(*context, site);
 }
 
 namespace {
+
+/// Addresses remembered as not worth grouping.
+constexpr std::size_t kMaxSeparate = 1u << 16;
 
 constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
 
@@ -49,6 +55,19 @@ u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
     return site.group ? separate(c, site) : go_on(c, site);
 }
 
+/// A block whose groups fail often, because what it accesses crosses a page (a stack frame, for a while), is translated
+/// again without.
+void JitEngine::note_group_failure(Block& block, u64 now) {
+    constexpr u32 kFailures = 16;
+    constexpr u64 kOften = 20000;  // instructions between failures
+    if (block.group_failures++ == 0) block.failures_since = now;
+    if (block.group_failures < kFailures) return;
+    block.group_failures = 0;
+    if (now - block.failures_since > kFailures * kOften || !block.valid || separate_.size() >= kMaxSeparate) return;
+    separate_.insert(block.spa.value);
+    invalidate(block);
+}
+
 /// A group of accesses cannot be done as one (it crosses a page, or may not all be allowed): goes on at the site's
 /// instruction in a translation that checks each access by itself.
 u64 JitEngine::separate(Context& c, const Site& site) {
@@ -58,12 +77,13 @@ u64 JitEngine::separate(Context& c, const Site& site) {
     expose(c, site);
     c.leave = Leave::Lookup;
     c.host_stack = s.jit_far[2];
+    note_group_failure(*site.block, s.deadline - static_cast<u64>(s.budget));
     const Block* block = blocks_.find(spa, key.value);
     if (block == nullptr) {
         const u8* host = memory_.ram(spa);
         if (host == nullptr) host = c.vp->tlb().resolve_fetch(s.rip).host;
         if (host == nullptr) return 0;
-        block = translate(*c.vp, key, spa, host - spa.offset());
+        block = translate(*c.vp, key, spa, host - spa.offset(), s.rip - spa.offset());
     }
     if (block == nullptr || s.budget < block->count) return 0;
     set_flags(s, s.rflags);
@@ -77,9 +97,9 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     const Site& site = blocks_.site(number);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
-        if (const Block* block = block_at(c, target, link_key(*site.block))) {
+        if (const Entry entry = entry_at(c, target, link_key(*site.block)); entry.code != 0) {
             ++stats_.jump_fills;
-            c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(block->entry)));
+            c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(entry.code)), entry.global);
             c.t0 = target;
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
@@ -96,11 +116,13 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
 /// The same for a direct jump to another page, which has its own entry.
 u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
     const Site& site = blocks_.site(number);
+    if (site.guard) return check_guard(c, number, target);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
-        if (const Block* block = block_at(c, target, link_key(*site.block))) {
+        Block** const likely = &blocks_.site(number).edge_block;
+        if (const Entry entry = entry_at(c, target, link_key(*site.block), likely); entry.code != 0) {
             ++stats_.jump_fills;
-            c.vp->tlb().fill_edge(site.edge_slot, target, reinterpret_cast<u64>(arena_.executable(block->entry)));
+            fill_edge(c, number, target, reinterpret_cast<u64>(arena_.executable(entry.code)), entry.global);
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
     }
@@ -112,11 +134,53 @@ u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
     return slow_execute(c, number);
 }
 
-/// The translation of the code at a canonical address, if there is one.
-const Block* JitEngine::block_at(Context& c, u64 address, u32 key) {
+/// At the entry of a block that needs the flags in the slot.
+u64 JitEngine::settle(Context& c, u32 number) {
+    VpState& s = *c.state;
+    set_flags(s, status_flags(s, 0));
+    return reinterpret_cast<u64>(arena_.executable(blocks_.site(number).block->entry));
+}
+
+/// Gives the site an entry in the edge table if it has none yet, and fills it for the present bank.
+void JitEngine::fill_edge(Context& c, u32 number, u64 target, u64 host, bool global) {
+    Site& site = blocks_.site(number);
+    if (site.edge_slot == 0) {
+        next_edge_slot_ = next_edge_slot_ % (mmu::kEdgeEntries - 1) + 1;
+        site.edge_slot = next_edge_slot_;
+        const auto set = [&](u32 at, std::size_t field) {
+            const u32 disp = static_cast<u32>(edge_entry(site.edge_slot, field).disp);
+            std::memcpy(arena_.writable() + at, &disp, sizeof disp);
+        };
+        set(site.edge_compare, offsetof(mmu::JumpEntry, rip));
+        if (site.edge_jump != 0) set(site.edge_jump, offsetof(mmu::JumpEntry, host));
+    }
+    c.vp->tlb().fill_edge(site.edge_slot, target, host, global);
+}
+
+/// Whether the rest of an instruction that crosses its page is where it was translated from; `target` is its address.
+u64 JitEngine::check_guard(Context& c, u32 number, u64 target) {
+    const Site& site = blocks_.site(number);
+    if (canonical(target)) {
+        const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
+        if (mapping.translation.status == mmu::Translation::Status::Ok &&
+            mapping.translation.spa == site.block->rest_page) {
+            fill_edge(c, number, target, 0, mapping.translation.global);
+            return reinterpret_cast<u64>(arena_.executable(site.access));
+        }
+    }
+    return go_on(c, site);
+}
+
+/// For a canonical address. @param likely  the block that it may be; becomes the one that it is
+JitEngine::Entry JitEngine::entry_at(Context& c, u64 address, u32 key, Block** likely) {
     const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(address);
-    if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return nullptr;
-    return blocks_.find(mapping.translation.spa, key);
+    if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return {};
+    const Spa spa = mapping.translation.spa;
+    Block* block = likely != nullptr ? *likely : nullptr;
+    if (block == nullptr || !block->valid || block->spa != spa || block->key != key) block = blocks_.find(spa, key);
+    if (likely != nullptr) *likely = block;
+    if (block == nullptr) return {};
+    return {open_entry(*block), mapping.translation.global};
 }
 
 u64 JitEngine::slow_execute(Context& c, u32 number) {
@@ -154,13 +218,14 @@ u64 JitEngine::redispatch(Context& c) {
     const mmu::JumpEntry& entry = bank->jump[mmu::jump_index(s.rip)];
     if (entry.rip != s.rip) {
         if (!canonical(s.rip)) return 0;
-        const Block* block = block_at(c, s.rip, key.value);
-        if (block == nullptr) return 0;
-        vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
+        const Entry found = entry_at(c, s.rip, key.value);
+        if (found.code == 0) return 0;
+        vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(found.code)), found.global);
     }
     ++stats_.redispatches;
     set_flags(s, s.rflags);
     s.jit[1] = s.rip & ~kPageMask;
+    c.key = key;  // the code may have been entered in another mode
     c.bank = bank;
     c.host_stack = s.jit_far[2];  // the mode or the mappings may have changed
     return entry.host;

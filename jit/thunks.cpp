@@ -14,7 +14,7 @@ namespace {
 /// The thunks as one code generator. In translated code RSP is 16-byte aligned; at kStackBase it is as on entry.
 class Generator : public Xbyak::CodeGenerator {
   public:
-    explicit Generator(u8* buffer) : CodeGenerator(Thunks::kSize, buffer) {}
+    explicit Generator(u8* buffer) : CodeGenerator(Thunks::kOwnSize, buffer) {}
 
     Thunks make() {
         Thunks t;
@@ -38,6 +38,8 @@ class Generator : public Xbyak::CodeGenerator {
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_jump));
         t.miss_edge = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_edge));
+        t.settle = start();
+        emit_slow(reinterpret_cast<u64>(&vg_jit_settle));
         t.execute = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_execute));
         t.helper = start();
@@ -210,7 +212,8 @@ Thunks make_thunks(CodeArena& arena) {
     // A function pointer is the only way to call code that no compiler has seen.
     thunks.enter =
         reinterpret_cast<Thunks::Enter>(reinterpret_cast<std::uintptr_t>(arena.executable(generator.enter_offset())));
-    arena.set_used(Thunks::kSize);
+    thunks.strings = make_string_thunks(arena, Thunks::kOwnSize, thunks.execute);
+    arena.reset(Thunks::kSize);
     return thunks;
 }
 

@@ -3,6 +3,7 @@
 #include <cpuid.h>
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 
 #include "base/assert.h"
@@ -107,33 +108,31 @@ bool Translator::native(const Insn& insn) const {
     return host_is_zen_ || !undefined_flags_differ(row);
 }
 
-Ending Translator::ending(unsigned count) const {
-    u32 size = 0;
-    for (unsigned k = 0; k < count; ++k) size += insns_[k].length;
-    const s64 behind = start_ + static_cast<s64>(size);
-    const Insn& last = insns_[count - 1];
-    switch (plan_.insns[count - 1].how.emit) {
-        case Emit::Jmp:
-            return in_page(behind + static_cast<s64>(last.imm)) ? Ending::InPage : Ending::Complete;
-        case Emit::Call:
-        case Emit::CallRm:
-        case Emit::Ret:
-        case Emit::JmpRm:
-        case Emit::Helper:
-            return Ending::Complete;
-        default:
-            return in_page(behind) ? Ending::InPage : Ending::Complete;
-    }
+/// The one instruction that begins at `spa` and ends in the next page.
+bool Translator::decode_crossing(Spa spa, const u8* page, const Rest& rest) {
+    if (rest.bytes == nullptr || !key_.has(ModeKey::kFlat)) return false;
+    const u32 here = static_cast<u32>(kPageSize) - spa.offset();
+    u8 bytes[2 * cpu::kMaxInsnLength];
+    std::memcpy(bytes, page + spa.offset(), here);
+    std::memcpy(bytes + here, rest.bytes, cpu::kMaxInsnLength);
+    Insn& insn = insns_[0];
+    if (cpu::decode(std::span<const u8>(bytes, cpu::kMaxInsnLength), key_.code_mode(), insn) != cpu::DecodeStatus::Ok) return false;
+    plan_.insns[0].how = native(insn) ? classify(insn) : Class{};
+    return true;
 }
 
-Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count) {
+Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count,
+                             const Rest& rest, bool groups) {
     key_ = key;
+    groups_ = groups;
     model_ = &model;
     bool straddles = false;
-    const unsigned count = decode(spa, page, std::min(max_count, kMaxInsns), straddles);
+    unsigned count = decode(spa, page, std::min(max_count, kMaxInsns), straddles);
     if (count == 0 && !straddles) return nullptr;
+    crossing_ = count == 0 && decode_crossing(spa, page, rest);
+    if (crossing_) count = 1;
 
-    a_.attach(arena_.writable(), static_cast<u32>(align_up(arena_.used(), 16)));
+    a_.attach(arena_.writable(), static_cast<u32>(align_up(arena_.hot.used, 16)));
     block_ = &blocks_.add(spa, key.value);
     block_->entry = a_.offset();
     block_->first_site = blocks_.site_count();
@@ -146,11 +145,11 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
         size += insns_[k].length;
         uses_vectors = uses_vectors || plan_.insns[k].how.emit == Emit::Vector;
     }
-    block_->size = static_cast<u16>(count == 0 ? kPageSize - spa.offset() : size);
+    block_->size = static_cast<u16>(count == 0 || crossing_ ? kPageSize - spa.offset() : size);
+    if (crossing_) blocks_.add_rest(*block_, rest.page, static_cast<u16>(size - block_->size));
     forced_helpers_ = 0;
     emit_body(count, uses_vectors && key.has(ModeKey::kSse), {page + spa.offset(), block_->size});
     block_->site_end = blocks_.site_count();
-    arena_.set_used(a_.offset());
     return block_;
 }
 
@@ -159,7 +158,7 @@ void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8
     while (true) {
         const u64 forced = forced_helpers_;
         const s32 first = static_cast<s32>(block_->spa.offset());
-        a_.rewind(block_->entry);
+        a_.attach(arena_.writable(), block_->entry);
         blocks_.truncate_sites(block_->first_site);
         cold_.clear();
         ended_ = false;
@@ -168,17 +167,19 @@ void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8
         if (count != 0) {
             for (unsigned k = 0; k < count; ++k)
                 if ((forced >> k & 1) != 0) plan_.insns[k].how = {};
-            make_plan(plan_, std::span(insns_).first(count), static_cast<u32>(first), ending(count),
-                      !key_.has(ModeKey::kSeparate));
+            make_plan(plan_, std::span(insns_).first(count), static_cast<u32>(first),
+                      groups_);
         } else {
-            plan_.needs_flags = false;
+            plan_.needs_flags = plan_.passes_flags = false;
             plan_.changed_while_pending = 0;
         }
         block_->needs_flags = plan_.needs_flags;
         block_->changed_while_pending = plan_.changed_while_pending;
+        block_->passes_flags = plan_.passes_flags;
         flags_ = {};
         if (!plan_.needs_flags) flags_.source = FlagState::Source::Pending;
         emit_prologue(static_cast<u16>(first), uses_vectors);
+        if (crossing_) emit_guard();
         if (!watchers_.empty()) emit_counters(guest);
         if (count == 0) {
             emit_helper(nullptr, true);
@@ -187,7 +188,10 @@ void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8
         for (unsigned k = 0; k < count && forced_helpers_ == forced; ++k) emit_instruction(k);
         if (forced_helpers_ != forced) continue;
         if (!ended_) emit_fallthrough(end_);
+        arena_.hot.used = a_.offset();
+        a_.attach(arena_.writable(), arena_.cold.used);
         emit_cold();
+        arena_.cold.used = a_.offset();
         return;
     }
 }
@@ -213,6 +217,14 @@ void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
         const u32 from = a_.jcc_later(kE);
         cold_.push_back({.kind = Cold::Kind::LoadVectors, .from = from, .back = a_.offset(), .flags = {}});
     }
+}
+
+/// Before an instruction that crosses the page: its rest must be where it was. The slow path finds out once for each
+/// address space, or has the instruction interpreted.
+void Translator::emit_guard() {
+    const u32 number = new_site();
+    emit_edge_check(static_cast<s64>(kPageSize), number);
+    blocks_.site(number).guard = true;
 }
 
 void Translator::emit_instruction(unsigned index) {
@@ -291,6 +303,8 @@ bool Translator::emit_native() {
             return emit_pushf();
         case Emit::Swapgs:
             return emit_swapgs();
+        case Emit::String:
+            return emit_string();
         case Emit::VexGpr:
             return emit_vex_gpr();
         case Emit::Vector:
@@ -351,10 +365,32 @@ void Translator::keep_flags() {
     if (flags_.source == FlagState::Source::Hardware) save_flags();
 }
 
-void Translator::complete_flags() {
-    if (flags_.source == FlagState::Source::Slot) return;
-    VG_ASSERT(flags_.hardware);  // or the plan had said Keep::Slot, or that the block needs flags
-    save_flags();
+void Translator::set_pending(u32 recipe) {
+    a_.modrm({.opcode = 0xc7}, 0, HostMem{.base = kBank, .disp = kPending});
+    a_.dword(recipe);
+}
+
+void Translator::settle_flags() {
+    using Kind = RecipeOperand::Kind;
+    if (flags_.source == FlagState::Source::Slot || flags_.source == FlagState::Source::Pending) return;
+    if (flags_.source != FlagState::Source::Recipe) {
+        VG_ASSERT(flags_.hardware);  // or the plan had said Keep::Slot
+        save_flags();
+        return;
+    }
+    const FlagRecipe frozen = flags_.recipe.frozen();
+    const auto store = [&](const RecipeOperand& from, const RecipeOperand& to) {
+        if (from.kind != Kind::Register) return;
+        u8 host = kHostOf[from.reg];
+        if (host == kInMemory) load_gpr(host = kT0, from.reg);
+        a_.mov({.base = kBank, .disp = to.kind == Kind::Saved ? kRecipeValue : kRecipeValueToo}, host);
+    };
+    if (flags_.recipe.registers() != 0) flags_.number = 0;
+    store(flags_.recipe.a, frozen.a);
+    store(flags_.recipe.b, frozen.b);
+    flags_.recipe = frozen;
+    set_pending(recipe_here());
+    flags_.source = FlagState::Source::Pending;
 }
 
 void Translator::restore_flags(u8 park) {

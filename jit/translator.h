@@ -39,9 +39,19 @@ class Translator {
     /// Conditional jumps that a block may go on behind.
     static constexpr unsigned kMaxSideExits = 6;
 
+    /// The page that follows in the address space.
+    struct Rest {
+        Spa page{0};
+        const u8* bytes = nullptr;
+    };
+
     /// Translates the code at `spa`, whose page's bytes are at `page`. At least one instruction is taken: one that
     /// crosses the page's end is left to the interpreter, which fetches it. nullptr: the bytes are no instruction.
-    Block* translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count);
+    /// @param rest  what lies behind the page in the address space, if that is known: then such an instruction is
+    ///              translated too, and checks where its rest is each time
+    /// @param groups  whether accesses may share checks
+    Block* translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count,
+                     const Rest& rest, bool groups);
 
   private:
     /// A guest address: what a memory operand or the stack names.
@@ -53,7 +63,7 @@ class Translator {
     struct FlagState {
         enum class Source : u8 {
             Slot,      ///< in the slot; kPending is 0
-            Pending,   ///< as the block was entered: in the slot, or as kPending says
+            Pending,   ///< in the slot, or as kPending says
             Recipe,    ///< computable; perhaps in the hardware too
             Hardware,  ///< nowhere else
             Nothing    ///< nobody asks for them once they have left the hardware
@@ -79,13 +89,14 @@ class Translator {
     // ---- block formation (translator.cpp)
     unsigned decode(Spa spa, const u8* page, unsigned max_count, bool& straddles);
     [[nodiscard]] bool native(const cpu::Insn& insn) const;
+    [[nodiscard]] bool decode_crossing(Spa spa, const u8* page, const Rest& rest);
+    void emit_guard();
     void emit_prologue(u16 page_offset, bool uses_vectors);
     void emit_instruction(unsigned index);
     [[nodiscard]] bool emit_native();
     void emit_body(unsigned count, bool uses_vectors, std::span<const u8> guest);
     void emit_helper(const cpu::Insn* insn, bool last);
     void emit_cold();
-    [[nodiscard]] Ending ending(unsigned count) const;
     [[nodiscard]] u32 new_site();
     void emit_counters(std::span<const u8> guest);  // emit_watch.cpp
     void emit_exit_counters();
@@ -98,8 +109,9 @@ class Translator {
     // ---- flags
     /// Before the host's flags are lost: saves the guest's if they are nowhere else. Clobbers T0.
     void keep_flags();
-    /// Saves the flags in the slot unless they are there.
-    void complete_flags();
+    /// Leaves the flags so that code anywhere finds them: in the slot, or as a recipe that depends on no register.
+    /// Clobbers T0.
+    void settle_flags();
     void save_flags();
     /// Brings the flags back into the hardware; `park` is a free register.
     void restore_flags(u8 park);
@@ -109,6 +121,11 @@ class Translator {
     void follow_recipe();
     /// The flags are in the slot from here on.
     void flags_in_slot() { flags_ = {}; }
+    void flags_pending() {
+        flags_ = {};
+        flags_.source = FlagState::Source::Pending;
+    }
+    void set_pending(u32 recipe);
     /// Number of the recipe for the flags where the code is now; 0: the slot, or kPending.
     [[nodiscard]] u32 recipe_here();
     /// Whether the current instruction needs the flags in the hardware.
@@ -120,6 +137,7 @@ class Translator {
     [[nodiscard]] bool flags_wanted_as_recipe() const {
         return plan_now().writes_flags && plan_now().keep == Keep::Recipe;
     }
+    [[nodiscard]] bool emit_with_saved_result(const Encoding& e, u8 reg, bool scratch, const HostMem& m, unsigned size);
     void save_recipe_value(u8 host) { a_.mov({.base = kBank, .disp = kRecipeValue}, host); }
 
     // ---- memory (emit_memory.cpp)
@@ -155,6 +173,8 @@ class Translator {
     [[nodiscard]] bool emit_direction_flag();
     [[nodiscard]] bool emit_pushf();
     [[nodiscard]] bool emit_swapgs();
+    [[nodiscard]] bool emit_string();
+    [[nodiscard]] bool emit_repeated(unsigned log_size);
     void vector_encoding(Encoding& e) const;
     [[nodiscard]] bool emit_push(unsigned reg);
     [[nodiscard]] bool emit_push_imm();
@@ -169,9 +189,13 @@ class Translator {
     [[nodiscard]] bool emit_call_rm();
 
     // ---- leaving (emit_branch.cpp)
-    void link(u32 rel32_at, s64 target, u32 edge_recipe);
-    /// Prepares the flags for a jump within the page; returns the recipe that goes along, or 0.
-    [[nodiscard]] u32 prepare_edge();
+    /// What a jump within the page takes along.
+    struct EdgeFlags {
+        u32 recipe = 0;        ///< for the registers as they are; the flags are in the hardware too
+        bool pending = false;  ///< or: as kPending says, independent of registers
+    };
+    void link(u32 rel32_at, s64 target, EdgeFlags flags);
+    [[nodiscard]] EdgeFlags prepare_edge();
     void emit_edge(s64 target);
     void emit_far_edge(s64 target);
     void emit_fallthrough(s64 target);
@@ -179,8 +203,9 @@ class Translator {
     u32 emit_index();
     void emit_lookup(u32 site);
     void emit_transfer();
-    /// Looks the target (code offset, in T0 then) up in the edge table; returns the entry's displacement.
-    int emit_edge_check(s64 target, u32 site);
+    /// Looks the target (code offset, in T0 then) up in the edge table. The site gets an entry of its own when it is taken
+    /// for the first time: most never are.
+    void emit_edge_check(s64 target, u32 site);
     void emit_stack_limit();
     void emit_return_site();
     void emit_side_exit(const Cold& c);
@@ -208,7 +233,6 @@ class Translator {
     std::array<cpu::Insn, kMaxInsns> insns_;
     BlockPlan plan_;
     u64 forced_helpers_ = 0;  ///< bit k: instruction k turned out to have no native form here
-    u32 next_edge_slot_ = 0;
     std::vector<Cold> cold_;
     Block* block_ = nullptr;
     ModeKey key_;
@@ -219,6 +243,8 @@ class Translator {
     const cpu::Row* row_ = nullptr;
     unsigned index_ = 0;
     s32 start_ = 0, end_ = 0;  ///< offsets in the code page
+    bool groups_ = true;
+    bool crossing_ = false;    ///< the block is one instruction that ends in the next page
     bool ended_ = false;       ///< the block's last instruction left by itself
 };
 

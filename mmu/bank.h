@@ -30,7 +30,7 @@ inline constexpr unsigned kTlbBits = 12;
 inline constexpr u32 kTlbEntries = 1u << kTlbBits;
 inline constexpr unsigned kJumpBits = 12;
 inline constexpr u32 kJumpEntries = 1u << kJumpBits;
-inline constexpr u32 kEdgeEntries = 8192;
+inline constexpr u32 kEdgeEntries = 16384;  ///< entry 0 stays empty
 
 /// What lies at `base` (the value of the base register while the bank is current).
 struct BankTables {

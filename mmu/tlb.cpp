@@ -271,6 +271,7 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
             t.gpa = Gpa(hit->gpa | offset);
             t.spa = Spa(hit->spa | offset);
             t.executable = true;
+            t.global = im.current->fetch_is_global(gva);
             mapping.host = const_cast<u8*>(hit->host) + offset;
             return mapping;
         }
@@ -388,9 +389,11 @@ void Tlb::drop_write_entries(Spa page) {
     impl_->clear_victims();
 }
 
-void Tlb::fill_jump(u64 rip, u64 host) { impl_->current->fill_jump(rip, host); }
+void Tlb::fill_jump(u64 rip, u64 host, bool global) { impl_->current->fill_jump(rip, host, global); }
 
-void Tlb::fill_edge(u32 slot, u64 rip, u64 host) { impl_->current->fill_edge(slot, rip, host); }
+void Tlb::fill_edge(u32 slot, u64 rip, u64 host, bool global) {
+    impl_->current->fill_edge(slot, rip, host, global);
+}
 
 void Tlb::clear_jump_cache() { impl_->current->clear_jumps(); }
 

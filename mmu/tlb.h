@@ -94,9 +94,10 @@ class Tlb final : public TlbObserver {
 
     /// Records in the current bank that linear address `rip` is translated code at host address `host`. The jump
     /// cache must be written only through here: flushes rely on knowing which entries are in use.
-    void fill_jump(u64 rip, u64 host);
+    /// @param global  its page is: the entry outlives flushes of the address space
+    void fill_jump(u64 rip, u64 host, bool global);
     /// The same for entry `slot` of the current bank's edge table.
-    void fill_edge(u32 slot, u64 rip, u64 host);
+    void fill_edge(u32 slot, u64 rip, u64 host, bool global);
     /// The current bank's jump cache is emptied (its entries are for another mode).
     void clear_jump_cache();
     /// The jump cache of every bank is emptied (code was invalidated or moved).

@@ -43,7 +43,8 @@ struct ImageOptions {
     ImageFormat format = ImageFormat::Auto;  ///< Auto: by extension and signature; a raw file is never guessed as VHD
                                              ///< from content alone unless its name says .vhd
     WriteMode mode = WriteMode::Throwaway;
-    std::string overlay{};  ///< path, WriteMode::Overlay
+    /// WriteMode::Overlay: its path. ReadOnly: a file of earlier writes to look through, which must exist; or "".
+    std::string overlay{};
     /// Files outside of the image's folder that a differencing image may name as parents.
     std::vector<std::string> parents{};
 };
@@ -51,5 +52,9 @@ struct ImageOptions {
 /// Opens an image (and its chain of parents). Errors name the file, the offset, what was found and the remedy:
 /// Usage for a missing file or wrong option, Damaged for bad content. Nothing is written on an error.
 [[nodiscard]] Result<std::unique_ptr<BlockDevice>> open_image(const ImageOptions& options);
+
+/// Refuses, with the same errors, what open_image would refuse. Opens files only for reading and keeps none; a missing
+/// overlay is not created.
+[[nodiscard]] Result<void> check_image(const ImageOptions& options);
 
 }  // namespace vg::devices

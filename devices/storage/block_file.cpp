@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <optional>
 
 #include "base/bits.h"
 
@@ -74,9 +76,11 @@ class HostFile final : public BlockFile {
         return {};
     }
     [[nodiscard]] Result<void> sync() override {
-        while (::fdatasync(fd_) != 0) {
-            if (errno != EINTR) return failed("flush", 0);
+        // The kernel reports a failed write-back once and then forgets the data: what failed stays failed. fsync(2).
+        while (!lost_ && ::fdatasync(fd_) != 0) {
+            if (errno != EINTR) lost_ = failed("flush", 0).error;
         }
+        if (lost_) return Unexpected{*lost_};
         return {};
     }
     [[nodiscard]] Result<void> resize(u64 size) override {
@@ -96,6 +100,7 @@ class HostFile final : public BlockFile {
     u64 size_;
     s64 modified_;
     bool writable_;
+    std::optional<Error> lost_;
 };
 
 Unexpected<Error> cannot_open(const std::string& path, int reason) {
@@ -135,6 +140,18 @@ Result<Measure> measure(const std::string& path, int fd) {
     return fail(Error::Code::Usage, fmt::format("{}: is neither a file nor a block device; name a disk image", path));
 }
 
+std::string folder_of(const std::string& path) {
+    const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+    return parent.empty() ? "." : parent.string();
+}
+
+/// Gives a finished file its name, which must be free: a hard link, or a rename where the file system has no links.
+bool give_name(const std::string& temporary, const std::string& path) {
+    if (::link(temporary.c_str(), path.c_str()) == 0) return true;
+    if (errno == EEXIST) return false;
+    return ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0;
+}
+
 Unexpected<Error> outside(const std::string& name, u64 offset, u64 size, u64 limit) {
     return fail(Error::Code::Damaged, fmt::format("{}: the file ends at byte {}, {} bytes were expected at byte {}; it "
                                                   "was truncated: restore it from a backup or recreate it",
@@ -149,20 +166,55 @@ Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, FileAccess
                       (access == FileAccess::CreateNew ? O_CREAT | O_EXCL : 0);
     const int fd = ::open(path.c_str(), flags, 0644);
     if (fd < 0) return cannot_open(path, errno);
+    // Locked first: until then another machine may still be changing the size.
+    const bool busy = ::flock(fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     const auto measured = measure(path, fd);
-    if (!measured) {
-        ::close(fd);
-        return Unexpected{measured.error()};
-    }
-    auto file = std::make_unique<HostFile>(path, fd, measured->size, measured->modified, writable);
-    if (::flock(fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    if (busy || !measured) ::close(fd);
+    if (!measured) return Unexpected{measured.error()};
+    if (busy) {
         return fail(
             Error::Code::Usage,
             fmt::format("{}: is in use by another machine{}; stop that one first, or use a throw-away overlay on "
                         "an image that nobody writes",
                         path, writable ? "" : ", which writes to it"));
     }
-    return std::unique_ptr<BlockFile>(std::move(file));
+    return std::unique_ptr<BlockFile>(
+        std::make_unique<HostFile>(path, fd, measured->size, measured->modified, writable));
+}
+
+Result<void> check_new_file(const std::string& path) {
+    std::error_code ignored;
+    const std::string folder = folder_of(path);
+    if (!std::filesystem::is_directory(folder, ignored)) {
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: cannot be created: there is no folder {}; make it with: mkdir -p {}", path, folder, folder));
+    }
+    if (::access(folder.c_str(), W_OK | X_OK) == 0) return {};
+    return fail(Error::Code::Usage, fmt::format("{}: cannot be created: {}; check the permissions of {}", path,
+                                                std::strerror(errno), folder));
+}
+
+Result<void> create_file(const std::string& path, const std::function<Result<void>(BlockFile&)>& fill) {
+    if (auto checked = check_new_file(path); !checked) return checked;
+    const std::string folder = folder_of(path);
+    const std::string temporary = fmt::format("{}.new-{}", path, ::getpid());
+    auto file = open_file(temporary, FileAccess::CreateNew);
+    if (!file) return Unexpected{file.error()};
+    auto done = fill(**file);
+    if (done) done = (*file)->sync();
+    if (done && !give_name(temporary, path)) {
+        const int reason = errno;
+        done = fail(Error::Code::Usage, fmt::format("{}: cannot be created: {}; {}", path, std::strerror(reason),
+                                                    reason == EEXIST ? "choose another name or remove it"
+                                                                     : "choose another place"));
+    }
+    ::unlink(temporary.c_str());
+    if (!done) return done;
+    if (const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); fd >= 0) {
+        (void)::fsync(fd);  // makes the name itself durable, where the file system supports it
+        ::close(fd);
+    }
+    return {};
 }
 
 Result<std::unique_ptr<BlockFile>> open_unnamed_file(const std::string& label) {

@@ -1,6 +1,7 @@
 // The file under a disk image: what a format reads and writes, so that tests can put memory in its place.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,7 +28,8 @@ class BlockFile {
     [[nodiscard]] virtual Result<void> write(u64 offset, std::span<const u8> data) = 0;
     /// Makes [offset, offset+size), which lies inside the file, read as zeroes and gives its space back where possible.
     [[nodiscard]] virtual Result<void> zero(u64 offset, u64 size) = 0;
-    /// When it returns, all earlier writes are on stable storage.
+    /// When it returns, all earlier writes are on stable storage. Once it has failed, what was written is in doubt and
+    /// a file of the host fails it for ever.
     [[nodiscard]] virtual Result<void> sync() = 0;
     /// Cuts or grows the file to `size`; new bytes are zeroes.
     [[nodiscard]] virtual Result<void> resize(u64 size) = 0;
@@ -42,6 +44,13 @@ enum class FileAccess : u8 {
 /// Opens a regular file or block device. Errors: Usage for a missing file, a directory, no permission, or a file that
 /// another process has open for writing.
 [[nodiscard]] Result<std::unique_ptr<BlockFile>> open_file(const std::string& path, FileAccess access);
+
+/// Creates a file complete or not at all: `fill` writes under a temporary name; the file appears under its own when all
+/// of it is on stable storage. Errors: Usage if the name is taken or the folder missing; those of `fill`.
+[[nodiscard]] Result<void> create_file(const std::string& path, const std::function<Result<void>(BlockFile&)>& fill);
+
+/// Refuses a name under which create_file could not make a file: its folder is missing or may not be written (Usage).
+[[nodiscard]] Result<void> check_new_file(const std::string& path);
 
 /// A file without a name, gone when closed: on disk in $TMPDIR or /var/tmp, else in memory. Sparse.
 [[nodiscard]] Result<std::unique_ptr<BlockFile>> open_unnamed_file(const std::string& label);

@@ -1,14 +1,9 @@
 #include "devices/storage/create.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <ctime>
 #include <filesystem>
 
 #include "devices/storage/image_format.h"
@@ -93,26 +88,9 @@ vhd::Id random_id() {
     return id;
 }
 
-/// Writes under a temporary name and links the finished file to its own, which fails if that exists.
 Result<void> create_finished(const std::string& path, const vhd::Plan& plan) {
     if (auto checked = check_plan(path, plan); !checked) return checked;
-    const std::string temporary = fmt::format("{}.new-{}", path, ::getpid());
-    auto file = open_file(temporary, FileAccess::CreateNew);
-    if (!file) return Unexpected{file.error()};
-    auto done = vhd::write_new(**file, plan);
-    if (done) done = (*file)->sync();
-    if (done && ::link(temporary.c_str(), path.c_str()) != 0) {
-        done = fail(Error::Code::Usage,
-                    fmt::format("{}: cannot be created: {}; choose another name", path, std::strerror(errno)));
-    }
-    ::unlink(temporary.c_str());
-    if (!done) return done;
-    const std::string folder = fs::absolute(path).parent_path().string();
-    if (const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); fd >= 0) {
-        (void)::fsync(fd);  // makes the name itself durable, where the file system supports it
-        ::close(fd);
-    }
-    return {};
+    return create_file(path, [&plan](BlockFile& file) { return vhd::write_new(file, plan); });
 }
 
 vhd::Plan new_plan(VhdKind kind, u64 size_bytes, u32 block_bytes) {
@@ -121,7 +99,7 @@ vhd::Plan new_plan(VhdKind kind, u64 size_bytes, u32 block_bytes) {
     plan.size_bytes = size_bytes;
     plan.block_bytes = block_bytes;
     plan.id = random_id();
-    plan.time_stamp = static_cast<u32>(static_cast<u64>(std::time(nullptr)) - vhd::kEpochUnixSeconds);
+    plan.time_stamp = vhd::time_stamp_now();
     return plan;
 }
 

@@ -1,6 +1,9 @@
 // Choosing the format and the write mode of a disk image.
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 
 #include "devices/storage/block_device.h"
@@ -14,41 +17,74 @@ namespace vg::devices {
 
 namespace {
 
-Result<std::unique_ptr<BlockDevice>> open_overlay(const std::string& path, vhd::IdentifiedImage base) {
+Result<void> check_access(const std::string& path) {
+    if (::access(path.c_str(), W_OK) == 0) return {};
+    return fail(Error::Code::Usage, fmt::format("{}: cannot be written: {}; check its permissions, or use an overlay elsewhere",
+                                                path, std::strerror(errno)));
+}
+
+/// What holds for an overlay's name, whether the file exists or not.
+Result<void> check_overlay_name(const std::string& path, const vhd::Identity& base) {
     std::error_code error;
-    if (path.empty()) {
-        return fail(Error::Code::Usage, fmt::format("{}: its overlay has no name; set one", base.identity.name));
-    }
-    if (std::filesystem::equivalent(path, base.identity.name, error)) {
+    if (path.empty()) return fail(Error::Code::Usage, fmt::format("{}: its overlay has no name; set one", base.name));
+    if (std::filesystem::equivalent(path, base.name, error)) {
         return fail(Error::Code::Usage, fmt::format("{}: is its own overlay; name another file", path));
     }
-    if (!std::filesystem::exists(path, error)) {
+    return {};
+}
+
+Result<std::unique_ptr<BlockDevice>> open_overlay(const std::string& path, vhd::IdentifiedImage base, FileAccess access) {
+    if (auto checked = check_overlay_name(path, base.identity); !checked) return Unexpected{checked.error()};
+    std::error_code error;
+    if (access == FileAccess::ReadWrite && !std::filesystem::exists(path, error)) {
         if (auto made = create_overlay(path, base.identity, base.device->size_bytes()); !made) {
             return Unexpected{made.error()};
         }
     }
-    auto file = open_file(path, FileAccess::ReadWrite);
+    auto file = open_file(path, access);
     if (!file) return Unexpected{file.error()};
     return vhd::open_over(*std::move(file), std::move(base));
 }
 
-}  // namespace
+Result<void> check_overlay(const std::string& path, vhd::IdentifiedImage base) {
+    if (auto checked = check_overlay_name(path, base.identity); !checked) return checked;
+    std::error_code error;
+    if (!std::filesystem::exists(path, error)) return check_new_file(path);
+    auto opened = open_overlay(path, std::move(base), FileAccess::ReadOnly);
+    if (!opened) return Unexpected{opened.error()};
+    return check_access(path);
+}
 
-Result<std::unique_ptr<BlockDevice>> open_image(const ImageOptions& options) {
+Result<vhd::IdentifiedImage> open_base(const ImageOptions& options, FileAccess access) {
     const auto format = options.format == ImageFormat::Auto ? format_of_name(options.path) : options.format;
     if (!format) return Unexpected{format.error()};
-    const bool direct = options.mode == WriteMode::Direct;
-    auto file = open_file(options.path, direct ? FileAccess::ReadWrite : FileAccess::ReadOnly);
+    auto file = open_file(options.path, access);
     if (!file) return Unexpected{file.error()};
     vhd::HostFolder folder(options.parents);
-    auto image = vhd::open_chain(*std::move(file), *format, folder);
+    return vhd::open_chain(*std::move(file), *format, folder);
+}
+
+}  // namespace
+
+Result<void> check_image(const ImageOptions& options) {
+    auto image = open_base(options, FileAccess::ReadOnly);
+    if (!image) return Unexpected{image.error()};
+    if (options.mode == WriteMode::Overlay) return check_overlay(options.overlay, *std::move(image));
+    return options.mode == WriteMode::Direct ? check_access(options.path) : Result<void>{};
+}
+
+Result<std::unique_ptr<BlockDevice>> open_image(const ImageOptions& options) {
+    const bool direct = options.mode == WriteMode::Direct;
+    auto image = open_base(options, direct ? FileAccess::ReadWrite : FileAccess::ReadOnly);
     if (!image) return Unexpected{image.error()};
     switch (options.mode) {
         case WriteMode::Direct:
-        case WriteMode::ReadOnly:
             return std::move(image->device);
+        case WriteMode::ReadOnly:
+            if (options.overlay.empty()) return std::move(image->device);
+            return open_overlay(options.overlay, *std::move(image), FileAccess::ReadOnly);
         case WriteMode::Overlay:
-            return open_overlay(options.overlay, *std::move(image));
+            return open_overlay(options.overlay, *std::move(image), FileAccess::ReadWrite);
         case WriteMode::Throwaway:
             break;
     }

@@ -17,11 +17,23 @@ constexpr std::size_t kMaxBitmapBytes = 8 << 20;
 /// Data of new blocks starts at a multiple of this, which the host's pages like.
 constexpr u64 kDataAlignment = 4096;
 
+/// A new modification time in the footer, before the first write: children that were made from what the disk held so
+/// far are refused from now on (`check_parent`). Durable when it returns.
+Result<void> stamp_footer(BlockFile& file, Layout& layout) {
+    layout.footer.time_stamp = std::max(time_stamp_now(), layout.footer.time_stamp + 1);
+    const auto bytes = encode(layout.footer);
+    if (auto done = file.write(layout.end, bytes); !done) return done;
+    if (!layout.fixed()) {
+        if (auto done = file.write(0, bytes); !done) return done;
+    }
+    return file.sync();
+}
+
 class Fixed final : public BlockDevice {
   public:
-    Fixed(std::unique_ptr<BlockFile> file, u64 size) : file_(std::move(file)), size_(size) {}
+    Fixed(std::unique_ptr<BlockFile> file, Layout layout) : file_(std::move(file)), layout_(std::move(layout)) {}
 
-    [[nodiscard]] u64 size_bytes() const override { return size_; }
+    [[nodiscard]] u64 size_bytes() const override { return layout_.footer.current_size; }
     [[nodiscard]] bool read_only() const override { return !file_->writable(); }
     [[nodiscard]] Result<void> read(u64 offset, std::span<u8> out) override {
         if (auto checked = check_range(*this, offset, out.size()); !checked) return checked;
@@ -29,18 +41,28 @@ class Fixed final : public BlockDevice {
     }
     [[nodiscard]] Result<void> write(u64 offset, std::span<const u8> data) override {
         if (auto checked = check_writable(*this, offset, data.size()); !checked) return checked;
+        if (auto done = before_change(); !done) return done;
         return file_->write(offset, data);
     }
     [[nodiscard]] Result<void> discard(u64 offset, u64 size) override {
         if (auto checked = check_writable(*this, offset, size); !checked || size == 0) return checked;
+        if (auto done = before_change(); !done) return done;
         return file_->zero(offset, size);
     }
     [[nodiscard]] Result<void> flush() override { return read_only() ? Result<void>{} : file_->sync(); }
     [[nodiscard]] std::string describe() const override { return fmt::format("vhd (fixed, {})", file_->name()); }
 
   private:
+    [[nodiscard]] Result<void> before_change() {
+        if (stamped_) return {};
+        auto done = stamp_footer(*file_, layout_);
+        stamped_ = done.has_value();
+        return done;
+    }
+
     std::unique_ptr<BlockFile> file_;
-    u64 size_;
+    Layout layout_;
+    bool stamped_ = false;
 };
 
 /// Part of a request that lies in one block.
@@ -105,6 +127,7 @@ class Sparse final : public BlockDevice {
         return bitmap_offset(block) + layout_.bitmap_size + sector * kSector;
     }
 
+    [[nodiscard]] Result<void> before_change();
     [[nodiscard]] Result<Bitmap*> bitmap(std::size_t block);
     [[nodiscard]] Result<void> allocate(std::size_t block);
     [[nodiscard]] Result<void> mark(const Piece& piece);
@@ -123,8 +146,17 @@ class Sparse final : public BlockDevice {
     std::unordered_map<std::size_t, Bitmap> bitmaps_;
     std::set<std::size_t> dirty_bitmaps_;
     std::set<std::size_t> dirty_entries_;  // blocks whose table entry is newer here than in the file
-    bool dirty_data_ = false;
+    bool unsynced_ = false;  // something was written that no finished commit covers
+    bool stamped_ = false;
 };
+
+Result<void> Sparse::before_change() {
+    unsynced_ = true;
+    if (stamped_) return {};
+    auto done = stamp_footer(*file_, layout_);
+    stamped_ = done.has_value();
+    return done;
+}
 
 Result<Sparse::Bitmap*> Sparse::bitmap(std::size_t block) {
     if (const auto found = bitmaps_.find(block); found != bitmaps_.end()) return &found->second;
@@ -223,14 +255,15 @@ Result<void> Sparse::read(u64 offset, std::span<u8> out) {
 }
 
 Result<void> Sparse::write(u64 offset, std::span<const u8> data) {
-    if (auto checked = check_writable(*this, offset, data.size()); !checked) return checked;
+    if (auto checked = check_writable(*this, offset, data.size()); !checked || data.empty()) return checked;
+    if (auto done = before_change(); !done) return done;
     while (!data.empty()) {
         const Piece piece = piece_at(offset, data.size());
         const std::size_t bytes = static_cast<std::size_t>(piece.count * kSector);
         if (!allocated(piece.block)) {
             if (auto done = allocate(piece.block); !done) return done;
         }
-        dirty_data_ = true;
+        unsynced_ = true;  // `allocate` may have committed
         if (auto done = file_->write(data_offset(piece.block, piece.sector), data.first(bytes)); !done) return done;
         if (auto done = mark(piece); !done) return done;
         data = data.subspan(bytes);
@@ -245,13 +278,14 @@ Result<void> Sparse::zero_piece(const Piece& piece) {
         // The parent must not show through: a block of nothing but a bitmap, as the file is sparse.
         if (auto done = allocate(piece.block); !done) return done;
     }
-    dirty_data_ = true;
+    unsynced_ = true;
     if (auto done = file_->zero(data_offset(piece.block, piece.sector), piece.count * kSector); !done) return done;
     return mark(piece);
 }
 
 Result<void> Sparse::discard(u64 offset, u64 size) {
-    if (auto checked = check_writable(*this, offset, size); !checked) return checked;
+    if (auto checked = check_writable(*this, offset, size); !checked || size == 0) return checked;
+    if (auto done = before_change(); !done) return done;
     while (size != 0) {
         const Piece piece = piece_at(offset, size);
         if (auto done = zero_piece(piece); !done) return done;
@@ -286,17 +320,21 @@ Result<void> Sparse::write_table() {
     return {};
 }
 
+/// A step that failed leaves `unsynced_` set, so that the next commit starts over with a sync.
 Result<void> Sparse::commit() {
-    if (!dirty_data_ && dirty_bitmaps_.empty() && dirty_entries_.empty()) return {};
+    if (!unsynced_ && dirty_bitmaps_.empty() && dirty_entries_.empty()) return {};
+    unsynced_ = true;
     if (auto done = file_->sync(); !done) return done;
-    dirty_data_ = false;
     if (!dirty_bitmaps_.empty()) {
         if (auto done = write_bitmaps(); !done) return done;
         if (auto done = file_->sync(); !done) return done;
     }
-    if (dirty_entries_.empty()) return {};
-    if (auto done = write_table(); !done) return done;
-    return file_->sync();
+    if (!dirty_entries_.empty()) {
+        if (auto done = write_table(); !done) return done;
+        if (auto done = file_->sync(); !done) return done;
+    }
+    unsynced_ = false;
+    return {};
 }
 
 }  // namespace
@@ -311,8 +349,7 @@ Result<std::unique_ptr<BlockDevice>> make_image(std::unique_ptr<BlockFile> file,
                                 file->name()));
     }
     if (layout.fixed()) {
-        const u64 size = layout.footer.current_size;
-        return std::unique_ptr<BlockDevice>(std::make_unique<Fixed>(std::move(file), size));
+        return std::unique_ptr<BlockDevice>(std::make_unique<Fixed>(std::move(file), std::move(layout)));
     }
     auto image = std::make_unique<Sparse>(std::move(file), std::move(layout), std::move(parent));
     if (auto done = image->repair_end(); !done) return Unexpected{done.error()};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ctime>
 
 namespace vg::devices::vhd {
 
@@ -231,6 +232,10 @@ std::string to_string(const Id& id) {
         out += fmt::format("{}{:02x}", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", id[i]);
     }
     return out;
+}
+
+u32 time_stamp_now() {
+    return static_cast<u32>(std::max<s64>(std::time(nullptr) - static_cast<s64>(kEpochUnixSeconds), 0));
 }
 
 Result<Layout> load_layout(BlockFile& file) {

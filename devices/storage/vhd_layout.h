@@ -34,4 +34,7 @@ struct Layout {
 
 [[nodiscard]] std::string to_string(const Id& id);
 
+/// The host's time in a footer's units. Only files carry it; no guest sees it.
+[[nodiscard]] u32 time_stamp_now();
+
 }  // namespace vg::devices::vhd

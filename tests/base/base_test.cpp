@@ -135,6 +135,13 @@ TEST_CASE("state: the printed tree names every field and note", "[base]") {
           "thing/list/0 = 0x00000007\nthing/list/1 = 0x00000008\nthing/path = one\n");
 }
 
+TEST_CASE("state: a field is one line, whatever its text holds", "[base]") {
+    StatePrinter printer;
+    std::string name = "a\nb\x1b[2J";
+    printer.text("name", name);
+    CHECK(printer.result() == "name = a\\x0ab\\x1b[2J\n");
+}
+
 TEST_CASE("log: levels by area, and a limit on what repeats", "[base]") {
     std::vector<std::string> lines;
     Log log([&](Area area, Level level, std::string_view line) {

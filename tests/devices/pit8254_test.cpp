@@ -156,6 +156,34 @@ TEST_CASE("pit: a new count waits for the end of the cycle", "[devices][pit]") {
     CHECK(b.latch(0) == 150);
 }
 
+TEST_CASE("pit: a new count waits for the end of a later cycle, too", "[devices][pit]") {
+    const auto channel = GENERATE(0u, 2u);
+    Board b;
+    if (channel == 2) out8(b.pit.speaker_port(), 0, 1);
+    b.program(channel, 2, 1000);
+    b.to_clock(5500);
+    out8(b.pit, static_cast<u16>(channel), 0xc8);
+    out8(b.pit, static_cast<u16>(channel), 0x00);
+    CHECK(b.latch(channel) == 500);
+    b.to_clock(5900);
+    CHECK(b.latch(channel) == 100);
+    b.to_clock(6050);
+    CHECK(b.latch(channel) == 150);
+    b.to_clock(6250);
+    CHECK(b.latch(channel) == 150);
+}
+
+TEST_CASE("pit: a count that waits for the gate is a null count", "[devices][pit]") {
+    Board b;
+    b.program(2, 1, 1000);
+    out8(b.pit, 3, 0xe8);
+    CHECK((in8(b.pit, 2) & 0x40) != 0);
+    out8(b.pit.speaker_port(), 0, 1);
+    b.to_clock(2);
+    out8(b.pit, 3, 0xe8);
+    CHECK((in8(b.pit, 2) & 0x40) == 0);
+}
+
 TEST_CASE("pit: read-back latches status and count", "[devices][pit]") {
     Board b;
     b.program(0, 2, 1000);

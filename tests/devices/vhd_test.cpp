@@ -27,6 +27,11 @@ vhd::Plan child_of(const vhd::Plan& parent, const std::string& parent_name, u8 i
     p.parent_path = parent_name;
     return p;
 }
+/// The plan with the time stamp that the file has by now: writing renews it.
+vhd::Plan as_written(MemoryFolder& folder, const std::string& name, vhd::Plan made) {
+    made.time_stamp = must(vhd::load_layout(*folder.open(name))).footer.time_stamp;
+    return made;
+}
 std::unique_ptr<BlockDevice> open(MemoryFolder& folder, const std::string& name, bool writable = true) {
     return std::move(must(vhd::open_chain(folder.open(name, writable), ImageFormat::Vhd, folder)).device);
 }
@@ -60,15 +65,16 @@ TEST_CASE("vhd: a chain of three matches a flat disk and leaves its parents alon
     Random random(block);
     MemoryFolder folder;
     const u64 size = 400 * 1024;
-    const vhd::Plan base = plan(VhdKind::Dynamic, size, block, 1);
-    const vhd::Plan middle = child_of(base, "base.vhd", 2);
-    folder.create("base.vhd", base);
-    folder.create("middle.vhd", middle);
     FlatModel model{std::vector<u8>(size)};
-    for (const std::string name : {"base.vhd", "middle.vhd"}) {
+    const auto written = [&](const std::string& name, const vhd::Plan& made) {
+        folder.create(name, made);
         auto disk = open(folder, name);
         for (int i = 0; i < 150; ++i) random_request(random, *disk, model);
-    }
+        disk.reset();
+        return as_written(folder, name, made);
+    };
+    const vhd::Plan base = written("base.vhd", plan(VhdKind::Dynamic, size, block, 1));
+    const vhd::Plan middle = written("middle.vhd", child_of(base, "base.vhd", 2));
     const std::vector<u8> base_bytes = folder.content("base.vhd"), middle_bytes = folder.content("middle.vhd");
     const FlatModel below = model;
     folder.create("top.vhd", child_of(middle, "middle.vhd", 3));
@@ -141,7 +147,7 @@ TEST_CASE("vhd: what was flushed is there when the writer disappears", "[devices
             auto disk = open(folder, "base.vhd");
             for (int i = 0; i < 20; ++i) random_request(random, *disk, flushed);
             disk.reset();
-            folder.create("child.vhd", child_of(base, "base.vhd", 2));
+            folder.create("child.vhd", child_of(as_written(folder, "base.vhd", base), "base.vhd", 2));
             name = "child.vhd";
         }
         u64 count = 0;
@@ -223,7 +229,7 @@ TEST_CASE("vhd: a child larger than its parent reads zeroes behind it", "[device
     const vhd::Plan base = plan(VhdKind::Fixed, 4096, 512, 1);
     folder.create("base.vhd", base);
     must(open(folder, "base.vhd")->write(0, std::vector<u8>(4096, 7)));
-    vhd::Plan p = child_of(base, "base.vhd", 2);
+    vhd::Plan p = child_of(as_written(folder, "base.vhd", base), "base.vhd", 2);
     p.size_bytes = 8192;
     p.block_bytes = 4096;
     folder.create("child.vhd", p);
@@ -274,6 +280,68 @@ TEST_CASE("vhd: parents are checked for identity, time, loops and depth", "[devi
             below = p;
         }
         CHECK(refused(folder, name).text.find("at most 32") != std::string::npos);
+    }
+}
+
+TEST_CASE("vhd: a child is refused after its parent was written", "[devices][vhd]") {
+    const auto kind = GENERATE(VhdKind::Fixed, VhdKind::Dynamic);
+    MemoryFolder folder;
+    const vhd::Plan base = plan(kind, 64 * 1024, 4096, 1);
+    folder.create("base.vhd", base);
+    folder.create("child.vhd", child_of(base, "base.vhd", 2));
+    {
+        auto parent = open(folder, "base.vhd");
+        must(parent->flush());
+    }
+    open(folder, "child.vhd");  // opened, not written
+    must(open(folder, "base.vhd")->write(0, std::vector<u8>(512, 1)));
+    const Error error = refused(folder, "child.vhd");
+    CHECK(error.code == Error::Code::Damaged);
+    CHECK(error.text.find("the parent was written since") != std::string::npos);
+    must(vhd::load_layout(*folder.open("base.vhd")));
+}
+
+TEST_CASE("vhd: a flush that failed is not good because nothing was written since", "[devices][vhd]") {
+    /// Fails the sync number `bad`.
+    class Failing final : public BlockFile {
+      public:
+        Failing(std::unique_ptr<BlockFile> file, int& syncs, int bad) : file_(std::move(file)), syncs_(syncs), bad_(bad) {}
+        const std::string& name() const override { return file_->name(); }
+        u64 size() const override { return file_->size(); }
+        bool writable() const override { return true; }
+        Result<void> read(u64 offset, std::span<u8> out) override { return file_->read(offset, out); }
+        Result<void> write(u64 offset, std::span<const u8> data) override { return file_->write(offset, data); }
+        Result<void> zero(u64 offset, u64 size) override { return file_->zero(offset, size); }
+        Result<void> sync() override {
+            if (++syncs_ == bad_) return fail(Error::Code::Host, "sync failed");
+            return {};
+        }
+        Result<void> resize(u64 size) override { return file_->resize(size); }
+
+      private:
+        std::unique_ptr<BlockFile> file_;
+        int& syncs_;
+        int bad_;
+    };
+    // The stamp before the first write, data, bitmap, table: each may be the one that fails.
+    for (int bad = 1; bad <= 4; ++bad) {
+        INFO(bad);
+        MemoryFolder folder;
+        const vhd::Plan base = plan(VhdKind::Dynamic, 64 * 1024, 4096, 1);
+        folder.create("base.vhd", base);
+        folder.create("child.vhd", child_of(base, "base.vhd", 2));
+        int syncs = 0;
+        auto file = std::make_unique<Failing>(folder.open("child.vhd"), syncs, bad);
+        auto disk = std::move(must(vhd::open_chain(std::move(file), ImageFormat::Vhd, folder)).device);
+        if (!disk->write(0, std::vector<u8>(512, 7))) must(disk->write(0, std::vector<u8>(512, 7)));
+        const int written = syncs;
+        CHECK(disk->flush().has_value() == (bad <= written));
+        const int before = syncs;
+        must(disk->flush());
+        CHECK((syncs > before || bad <= written));
+        std::vector<u8> got(512);
+        must(open(folder, "child.vhd", false)->read(0, got));
+        CHECK(got == std::vector<u8>(512, 7));
     }
 }
 

@@ -189,7 +189,7 @@ TEST_CASE("tlb: INVLPG of any address of a large page drops all of it", "[mmu][t
         CHECK(f.resolve(0x400000 + page * 0x31000, Access::Write).host != nullptr);
         CHECK(f.resolve(0x600000 + page * 0x31000, Access::Fetch).host != nullptr);
     }
-    f.tlb->fill_jump(0x631000, 77);
+    f.tlb->fill_jump(0x631000, 77, false);
     f.large(0x400000, 0x800000, kP | kW);
     f.large(0x600000, 0xa00000, kP | kW);
     f.tlb->flush_page(0x5fffff);
@@ -209,7 +209,7 @@ TEST_CASE("tlb: PCIDs keep their entries, global pages survive MOV CR3", "[mmu][
     const auto touch = [&] {
         CHECK(f.resolve(0x5000, Access::Read).host != nullptr);
         CHECK(f.resolve(0x6000, Access::Read).host != nullptr);
-        f.tlb->fill_jump(0x5010, 1);
+        f.tlb->fill_jump(0x5010, 1, false);
     };
     touch();
     f.mode.cr3 = 0x1001;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -21,7 +22,7 @@ namespace vg::cli {
 
 namespace {
 
-constexpr int kRequestTimeoutMs = 100;
+constexpr std::chrono::milliseconds kRequestTimeout(100);
 constexpr std::size_t kMaxRequest = 1024;
 
 Result<sockaddr_un> parse_address(const std::string& address) {
@@ -46,11 +47,17 @@ bool send_all(int fd, std::string_view text) {
 }
 
 std::string read_line(int fd) {
+    using std::chrono::steady_clock;
+    const auto end = steady_clock::now() + kRequestTimeout;
     std::string line;
     while (line.size() < kMaxRequest) {
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - steady_clock::now());
         pollfd descriptor{fd, POLLIN, 0};
         char c = 0;
-        if (::poll(&descriptor, 1, kRequestTimeoutMs) <= 0 || ::read(fd, &c, 1) != 1 || c == '\n') break;
+        if (left.count() <= 0 || ::poll(&descriptor, 1, static_cast<int>(left.count())) <= 0 || ::read(fd, &c, 1) != 1 ||
+            c == '\n') {
+            break;
+        }
         line += c;
     }
     return line;
@@ -74,19 +81,34 @@ nlohmann::ordered_json to_json(const std::string& text) {
     return root;
 }
 
-}  // namespace
-
-std::string inspect_text(machine::Machine& machine, const std::string& path, bool json) {
-    StatePrinter printer;
-    machine.fields(printer);
+/// The lines below `path` ("hypervisor/").
+std::string select(const std::string& tree, std::string_view path) {
     std::string selected;
-    std::istringstream lines(printer.result());
+    std::istringstream lines(tree);
     for (std::string line; std::getline(lines, line);) {
         const bool below = line.size() > path.size() &&
                            (path.empty() || path.back() == '/' || line[path.size()] == '/' || line[path.size()] == ' ');
         if (below && line.compare(0, path.size(), path) == 0) selected += line + "\n";
     }
-    return json ? to_json(selected).dump(2) + "\n" : selected;
+    return selected;
+}
+
+}  // namespace
+
+std::string answer_request(std::string_view request, const std::function<std::string()>& print_tree,
+                           const std::function<std::string(const std::string&, bool)>& print_jit) {
+    const std::size_t space = request.find(' ');
+    const std::string_view verb = request.substr(0, space);
+    const std::string_view path = space == std::string_view::npos ? "" : request.substr(space + 1);
+    const bool known = verb == "inspect" || verb == "inspect-json";
+    if (known && is_jit_path(std::string(path))) return print_jit(std::string(path), verb == "inspect-json");
+    if (verb == "inspect") return select(print_tree(), path);
+    if (verb == "inspect-json") {
+        // A name may hold bytes that are no UTF-8; they are shown as U+FFFD.
+        using Json = nlohmann::ordered_json;
+        return to_json(select(print_tree(), path)).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    }
+    return "error: known requests are: inspect PATH, inspect-json PATH\n";
 }
 
 Result<std::unique_ptr<ControlSocket>> ControlSocket::create(const std::string& address) {
@@ -121,14 +143,15 @@ void ControlSocket::serve(machine::Machine& machine, const jit::Survey* survey) 
     while (true) {
         const int client = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
         if (client < 0) return;
-        const std::string request = read_line(client);
-        const std::size_t space = request.find(' ');
-        const std::string verb = request.substr(0, space);
-        const std::string path = space == std::string::npos ? "" : request.substr(space + 1);
-        const bool json = verb == "inspect-json";
-        if (verb != "inspect" && !json) send_all(client, "error: known requests are: inspect PATH, inspect-json PATH\n");
-        else if (is_jit_path(path)) send_all(client, inspect_jit(machine, survey, path, json));
-        else send_all(client, inspect_text(machine, path, json));
+        constexpr timeval kSendTimeout{.tv_sec = 1, .tv_usec = 0};
+        ::setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &kSendTimeout, sizeof kSendTimeout);
+        const auto print_tree = [&machine] {
+            StatePrinter printer;
+            machine.fields(printer);
+            return printer.result();
+        };
+        const auto print_jit = [&](const std::string& path, bool json) { return inspect_jit(machine, survey, path, json); };
+        send_all(client, answer_request(read_line(client), print_tree, print_jit));
         ::close(client);
     }
 }

@@ -1,8 +1,10 @@
 // The control socket of a running machine: one request per connection, answered between slices.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "jit/survey.h"
@@ -20,8 +22,8 @@ class ControlSocket {
     ControlSocket(const ControlSocket&) = delete;
     ControlSocket& operator=(const ControlSocket&) = delete;
 
-    /// Answers what is waiting; never blocks for longer than a client needs to send one line (100 ms at most).
-    /// @param survey  nullptr: blocks are not counted
+    /// Answers what is waiting. A client has 100 ms in all to send its line and a second to take each part of the answer;
+    /// the rest of a slower one's is dropped. @param survey  nullptr: blocks are not counted
     void serve(machine::Machine& machine, const jit::Survey* survey);
 
   private:
@@ -30,8 +32,11 @@ class ControlSocket {
     std::string path_;
 };
 
-/// The state tree, or the part below `path` ("hypervisor/"), as lines or as JSON. Empty if there is no such part.
-[[nodiscard]] std::string inspect_text(machine::Machine& machine, const std::string& path, bool json);
+/// What the server says to one request line, whatever is in it. `print_tree` gives the state tree as `path = value` lines
+/// and is called only when the request needs it; `print_jit` gives what there is to say of the translator at "jit" or below, as text
+/// or JSON. A part of the tree that does not exist is empty.
+[[nodiscard]] std::string answer_request(std::string_view request, const std::function<std::string()>& print_tree,
+                                         const std::function<std::string(const std::string&, bool)>& print_jit);
 
 /// Client side: sends a request and returns the answer.
 [[nodiscard]] Result<std::string> control_request(const std::string& address, const std::string& request);
