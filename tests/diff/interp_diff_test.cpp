@@ -25,3 +25,18 @@ TEST_CASE("interpreter: a million random instructions do what the host does", "[
     }
     CHECK(differential.statistics().completed > 600'000);
 }
+
+TEST_CASE("interpreter: SSE4A does what the host does", "[diff][interp]") {
+    if (!__builtin_cpu_supports("sse4a")) {
+        WARN("this host has no SSE4A");
+        return;
+    }
+    cpu::StepEngine engine;
+    Differential differential(engine, "verdigris-v3-amd,+sse4a");
+    for (const char* op : {"EXTRQ", "INSERTQ", "MOVNTSD", "MOVNTSS"}) {
+        const std::string report = differential.run(1, 2'000, op);
+        INFO(report);
+        CHECK(report.empty());
+    }
+    CHECK(differential.statistics().completed > 5'000);
+}

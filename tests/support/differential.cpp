@@ -100,7 +100,7 @@ std::string describe(const UserState& s) {
 
 }  // namespace
 
-Differential::Differential(Engine& engine) : engine_(engine), all_flags_(host_is_zen()) { map_pages(); }
+Differential::Differential(Engine& engine, const char* model) : machine_(model), engine_(engine), all_flags_(host_is_zen()) { map_pages(); }
 
 Differential::Differential(const MakeEngine& make)
     : owned_(make(machine_.memory)), engine_(*owned_), all_flags_(host_is_zen()) {

@@ -14,7 +14,7 @@ namespace vg::test {
 /// Differential test of an engine against the host. The VP runs at CPL 3 with the runner's code and data pages mapped.
 class Differential {
   public:
-    explicit Differential(cpu::Engine& engine);
+    explicit Differential(cpu::Engine& engine, const char* model = "verdigris-v3-amd");
     /// For engines that are made for one memory.
     using MakeEngine = std::function<std::unique_ptr<cpu::Engine>(mmu::PhysicalMemory&)>;
     explicit Differential(const MakeEngine& make);
