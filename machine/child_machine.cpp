@@ -28,7 +28,7 @@ Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config,
                                                            hv::Hypervisor& hypervisor, Spa ram, u64 start_unix_seconds,
                                                            Events handlers) {
     auto model = cpu::CpuModel::create(section.cpu.empty() ? config.machine.cpu : section.cpu);
-    if (!model) return Unexpected{model.error().in(section.cpu.empty() ? "machine.cpu" : section.at.text())};
+    if (!model) return Unexpected{model.error().in(section.cpu.empty() ? config.machine.at.text("cpu") : section.at.text("cpu"))};
     std::unique_ptr<ChildMachine> child(new ChildMachine(section, std::move(*model), hypervisor));
     if (auto ok = child->build(ram, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
     return child;

@@ -9,16 +9,10 @@
 
 namespace vg::machine {
 
-namespace {
-
-constexpr u64 kMiB = u64{1} << 20;
-
-}  // namespace
-
 Result<std::unique_ptr<PcMachine>> PcMachine::create(const Config& config, mmu::PhysicalMemory& memory,
                                                      EventQueue& events, Log& log, Events handlers) {
     auto model = cpu::CpuModel::create(config.machine.cpu);
-    if (!model) return Unexpected{model.error().in("machine.cpu")};
+    if (!model) return Unexpected{model.error().in(config.machine.at.text("cpu"))};
     std::unique_ptr<PcMachine> pc(new PcMachine(memory, log, std::move(*model)));
     if (auto ok = pc->build(config, events, log, std::move(handlers)); !ok) return Unexpected{ok.error()};
     return pc;
@@ -27,10 +21,6 @@ Result<std::unique_ptr<PcMachine>> PcMachine::create(const Config& config, mmu::
 Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log, Events handlers) {
     handlers_ = std::move(handlers);
     const u64 bytes = config.machine.memory.bytes;
-    if (bytes < 16 * kMiB || bytes % kPageSize != 0) {
-        return fail(Error::Code::Usage, fmt::format("machine.memory = \"{}\" must be at least 16 MiB in whole pages",
-                                                    to_string(config.machine.memory)));
-    }
     auto start = parse_clock(config.machine.clock);
     if (!start) return Unexpected{start.error()};
     const RamLayout layout(bytes);

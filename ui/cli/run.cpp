@@ -256,7 +256,7 @@ class Session {
             case Kind::Crashed: return Verdict{kGuestPanic, outcome.text};
             case Kind::Shutdown: return Verdict{kUnrecoverable, outcome.text};
             case Kind::DebugExit:
-                return Verdict{outcome.raw == test_.pass_value ? kPass : kExpectationFailed, outcome.text};
+                return Verdict{(outcome.raw << 1 | 1) == test_.pass_value ? kPass : kExpectationFailed, outcome.text};
         }
         return std::nullopt;
     }
