@@ -101,7 +101,7 @@ Json engine_json(const cpu::Engine& engine) {
 
 }  // namespace
 
-Json collect_statistics(machine::Machine& machine, double wall_seconds, const std::vector<BootMark>& marks) {
+Json collect_statistics(machine::Machine& machine, const Verdict& verdict, double wall_seconds, const std::vector<BootMark>& marks) {
     Json boot = Json::array();
     for (const BootMark& mark : marks) {
         boot.push_back({{"name", mark.name}, {"guest_seconds", mark.guest_seconds}, {"wall_seconds", mark.wall_seconds}});
@@ -110,7 +110,10 @@ Json collect_statistics(machine::Machine& machine, double wall_seconds, const st
     for (const auto& child : machine.children()) partitions.push_back(child_json(*child));
     rusage usage{};
     ::getrusage(RUSAGE_SELF, &usage);
-    return {{"instructions", machine.instructions()},
+    Json outcome = {{"exit_code", verdict.code}, {"verdict", verdict.text}};
+    if (machine.outcome().kind == machine::Outcome::Kind::DebugExit) outcome["debug_exit_value"] = machine.outcome().raw;
+    return {{"outcome", std::move(outcome)},
+            {"instructions", machine.instructions()},
             {"guest_seconds", static_cast<double>(machine.now()) / 1e9},
             {"wall_seconds", wall_seconds},
             {"boot", std::move(boot)},
@@ -120,6 +123,8 @@ Json collect_statistics(machine::Machine& machine, double wall_seconds, const st
             {"partitions", std::move(partitions)},
             {"state_hash", fmt::format("{:016x}", machine.state_hash())}};
 }
+
+std::string json_text(const Json& object) { return object.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
 std::string summary_text(const Json& statistics) {
     std::string out = "\n";
