@@ -49,26 +49,35 @@ unsigned lvt_index(u32 reg) { return reg - kLvtTimer + 1; }
 
 // ---- the bus -----------------------------------------------------------------------------------------------------
 
-u32 ApicBus::deliver(const InterruptMessage& message) {
-    if (message.mode == DeliveryMode::LowestPriority) {
-        Apic* best = nullptr;
-        for (Apic* apic : apics_) {
-            if (!apic->matches(message)) continue;
-            if (best == nullptr || apic->ppr() < best->ppr() ||
-                (apic->ppr() == best->ppr() && apic->id() < best->id()))
-                best = apic;
-        }
-        if (best == nullptr) return 0;
-        best->accept(message);
-        return 1;
-    }
+template <class Matches>
+u32 ApicBus::deliver(const InterruptMessage& message, Matches matches) {
+    const bool one = message.mode == DeliveryMode::LowestPriority;
+    Apic* best = nullptr;
     u32 accepted = 0;
     for (Apic* apic : apics_) {
-        if (!apic->matches(message)) continue;
-        apic->accept(message);
-        ++accepted;
+        if (!apic->enabled() || !matches(*apic)) continue;
+        if (one) {
+            // One that software has switched off would not take it.
+            if (!apic->software_enabled()) continue;
+            const bool better = best == nullptr || apic->ppr() < best->ppr() ||
+                                (apic->ppr() == best->ppr() && apic->id() < best->id());
+            if (better) best = apic;
+        } else {
+            apic->accept(message);
+            ++accepted;
+        }
     }
-    return accepted;
+    if (best == nullptr) return accepted;
+    best->accept(message);
+    return 1;
+}
+
+u32 ApicBus::deliver(const InterruptMessage& message) {
+    return deliver(message, [&](const Apic& apic) { return apic.matches(message); });
+}
+
+u32 ApicBus::deliver_to_all(const InterruptMessage& message, const Apic* except) {
+    return deliver(message, [&](const Apic& apic) { return &apic != except; });
 }
 
 // ---- state -------------------------------------------------------------------------------------------------------
@@ -116,16 +125,20 @@ bool Apic::write_base(u64 value) {
     if (extended && !was_enabled) return false;
     if (enable && !extended && was_enabled && was_extended) return false;
     current = value;
+    vp_.update_apic_page();
     if (was_enabled && !enable) clear_registers();
     if (extended && !was_extended) icr_ = 0;
     return true;
 }
 
-void Apic::recompute() {
+int Apic::deliverable() const {
     const int top = highest(irr_);
-    const int pending = top >= 0 && (top >> 4) > (ppr() >> 4) ? top : -1;
-    const bool news = pending > pending_;
-    pending_ = pending;
+    return top >= 0 && (top >> 4) > (ppr() >> 4) ? top : -1;
+}
+
+void Apic::recompute() {
+    const bool news = deliverable() > pending_;
+    pending_ = deliverable();
     if (news) vp_.shorten_slice(vp_.now() + 1);
 }
 
@@ -161,12 +174,14 @@ int Apic::acknowledge() {
 
 void Apic::eoi() {
     const int vector = highest_in_service();
-    if (vector < 0) return;
-    const auto v = static_cast<u8>(vector);
-    clear_bit(isr_, v);
-    const bool level = test_bit(tmr_, v);
-    recompute();
-    if (level) bus_.broadcast_eoi(v);
+    if (vector >= 0) {
+        const auto v = static_cast<u8>(vector);
+        clear_bit(isr_, v);
+        const bool level = test_bit(tmr_, v);
+        recompute();
+        if (level) bus_.broadcast_eoi(v);
+    }
+    vp_.platform().eoi_done(vp_);
 }
 
 bool Apic::lint0_accepts_extint() const {
@@ -254,13 +269,11 @@ void Apic::send_ipi(u64 icr) {
         }
     }
     switch (bits(icr, 19, 18)) {
-        case 0: bus_.deliver(message); return;
-        case 1: accept(message); return;
-        default: break;
+        case 0: bus_.deliver(message); break;
+        case 1: accept(message); break;
+        case 2: bus_.deliver_to_all(message, nullptr); break;
+        default: bus_.deliver_to_all(message, this); break;
     }
-    const bool self_too = bits(icr, 19, 18) == 2;
-    for (Apic* apic : bus_.apics())
-        if (apic->enabled() && (self_too || apic != this)) apic->accept(message);
 }
 
 // ---- timer -------------------------------------------------------------------------------------------------------
@@ -485,7 +498,7 @@ void Apic::fields(StateVisitor& v) {
     v("counting", counting_);
     v("count_start", count_start_);
     v("auto_eoi", auto_eoi_);
-    if (v.loading()) recompute();
+    if (v.loading()) pending_ = deliverable();
 }
 
 }  // namespace vg::cpu

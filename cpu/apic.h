@@ -41,15 +41,21 @@ class ApicBus {
   public:
     void attach(Apic& apic) { apics_.push_back(&apic); }
     void add_eoi_listener(EoiListener& listener) { listeners_.push_back(&listener); }
-    /// Delivers to every matching APIC (lowest priority: to the one with the lowest PPR, then the lowest id).
+    /// Delivers to every matching APIC (lowest priority: to the one with the lowest PPR, then the lowest id, of those that
+    /// software has not switched off).
     /// Returns the number of APICs that accepted it.
     u32 deliver(const InterruptMessage& message);
     void broadcast_eoi(u8 vector) {
         for (EoiListener* listener : listeners_) listener->eoi(vector);
     }
+    /// The same for an IPI with a destination shorthand. @param except  the sender, or null
+    u32 deliver_to_all(const InterruptMessage& message, const Apic* except);
     [[nodiscard]] const std::vector<Apic*>& apics() const { return apics_; }
 
   private:
+    template <class Matches>
+    u32 deliver(const InterruptMessage& message, Matches matches);
+
     std::vector<Apic*> apics_;
     std::vector<EoiListener*> listeners_;
 };
@@ -64,6 +70,7 @@ class Apic {
 
     [[nodiscard]] u32 id() const { return id_; }
     [[nodiscard]] bool enabled() const;   ///< globally, by IA32_APIC_BASE
+    [[nodiscard]] bool software_enabled() const { return (svr_ & 0x100) != 0; }
     [[nodiscard]] bool x2apic() const;
     [[nodiscard]] u64 base() const;       ///< GPA of the xAPIC page
 
@@ -114,7 +121,6 @@ class Apic {
     [[nodiscard]] u32 current_count() const;
     [[nodiscard]] u32 divisor() const;
     [[nodiscard]] u32 timer_mode() const;
-    [[nodiscard]] bool software_enabled() const { return (svr_ & 0x100) != 0; }
     [[nodiscard]] u32 logical_id() const;
     [[nodiscard]] int highest_in_service() const;
     void write_lvt(unsigned index, u32 value);
@@ -123,6 +129,8 @@ class Apic {
     [[nodiscard]] u32 read_register(u32 reg) const;
     void send_ipi(u64 icr);
     void error(u32 esr_bit);
+    /// What pending_ must be: the highest requested vector if its class is above the processor priority's, else -1.
+    [[nodiscard]] int deliverable() const;
     /// Re-derives pending_ after a change of IRR, ISR or TPR; a running slice of the VP ends behind this instruction
     /// if an interrupt became deliverable.
     void recompute();

@@ -1,6 +1,7 @@
 #include "cpu/control_registers.h"
 
 #include "base/bits.h"
+#include "cpu/spec/xsave.h"
 
 namespace vg::cpu {
 
@@ -47,7 +48,9 @@ Exec write_cr0(Vp& vp, u64 value) {
     if ((value & cr0::NW) != 0 && (value & cr0::CD) == 0) return refuse(vp);
     u64 efer = s.efer;
     if (paging && !was_paging && (efer & efer::LME) != 0) {
-        if ((s.cr4 & cr4::PAE) == 0 || s.segment(Seg::CS).l()) return refuse(vp);
+        // SDM 3A "IA-32e Mode Activation", consistency checks; a 16-bit TSS does not exist there.
+        const bool tss16 = (s.segment(Seg::TR).type() & 8) == 0;
+        if ((s.cr4 & cr4::PAE) == 0 || s.segment(Seg::CS).l() || tss16) return refuse(vp);
         efer |= efer::LMA;
     }
     if (!paging && was_paging) {
@@ -115,9 +118,8 @@ Exec write_efer(Vp& vp, u64 value) {
 }
 
 Exec write_xcr0(Vp& vp, u64 value) {
-    constexpr u64 kX87 = 1, kSse = 2, kAvx = 4;
-    const bool valid = (value & ~vp.model().xcr0_mask()) == 0 && (value & kX87) != 0 &&
-                       ((value & kAvx) == 0 || (value & kSse) != 0);
+    const bool valid = (value & ~vp.model().xcr0_mask()) == 0 && bit(value, xsave::kX87) &&
+                       (bit(value, xsave::kSse) || !bit(value, xsave::kAvx));
     if (!valid) return refuse(vp);
     vp.state().xcr0 = value;
     return Exec::Next;

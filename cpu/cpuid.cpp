@@ -4,13 +4,13 @@
 
 #include "base/bits.h"
 #include "cpu/model.h"
+#include "cpu/spec/xsave.h"
 #include "cpu/vp.h"
 
 namespace vg::cpu {
 
 namespace {
 
-constexpr u32 kXsaveHeaderEnd = 576;
 constexpr u32 kLimitedMaxLeaf = 2;  // what IA32_MISC_ENABLE "Limit CPUID Maxval" leaves
 
 /// One package of single-threaded cores: the low bits of the APIC id number the cores.
@@ -48,8 +48,9 @@ CpuidRegs topology(const Vp& vp, u32 subleaf) {
 CpuidRegs xsave_leaf(const Vp& vp, u32 subleaf, CpuidRegs regs) {
     const VpState& s = vp.state();
     if (!vp.model().has(CpuFlag::XSAVE)) return {};
-    if (subleaf == 0) regs.ebx = xsave_size(s.xcr0, false);
-    if (subleaf == 1 && vp.model().has(CpuFlag::XSAVEC)) regs.ebx = xsave_size(s.xcr0 | s.xss, true);
+    const u64 enabled = s.xcr0 | s.xss;
+    if (subleaf == 0) regs.ebx = xsave::area_size(s.xcr0, 0);
+    if (subleaf == 1 && vp.model().has(CpuFlag::XSAVEC)) regs.ebx = xsave::area_size(enabled, enabled);
     return regs;
 }
 
@@ -86,13 +87,6 @@ CpuidRegs extended(const Vp& vp, u32 leaf, CpuidRegs regs) {
 }
 
 }  // namespace
-
-u32 xsave_size(u64 components, bool compacted) {
-    u32 size = kXsaveHeaderEnd;
-    if (bit(components, 2)) size = kXsaveHeaderEnd + 256;
-    if (bit(components, 9)) size = compacted ? size + 8 : 2688 + 8;
-    return size;
-}
 
 CpuidRegs cpuid(const Vp& vp, u32 leaf, u32 subleaf) {
     const CpuModel& model = vp.model();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/bits.h"
 #include "cpu/isa/dispatch.h"
 
 namespace vg::cpu {
@@ -15,13 +16,8 @@ const Dispatch& dispatch() {
     return table;
 }
 
-constexpr u64 truncate(u64 value, unsigned size) { return size >= 8 ? value : value & ((u64{1} << (8 * size)) - 1); }
-
-constexpr u64 sign_extend(u64 value, unsigned size) {
-    if (size >= 8) return value;
-    const u64 sign = u64{1} << (8 * size - 1);
-    return (truncate(value, size) ^ sign) - sign;
-}
+/// The lowest `size` bytes.
+constexpr u64 truncate(u64 value, unsigned size) { return value & low_mask(8 * size); }
 
 class Decoder {
   public:
@@ -360,7 +356,7 @@ bool Decoder::displacement(unsigned size) {
     out_.disp_size = static_cast<u8>(size);
     u64 value = 0;
     if (!take(size, value)) return false;
-    out_.disp = static_cast<s64>(sign_extend(value, size));
+    out_.disp = static_cast<s64>(sign_extend(value, 8 * size));
     return true;
 }
 
@@ -539,13 +535,13 @@ bool Decoder::immediate(const OperandSpec& spec, Operand& o) {
     out_.imm_size = static_cast<u8>(encoded);
     if (spec.source == OperandSource::Relative) {
         o.kind = OperandKind::Rel;
-        out_.imm = sign_extend(raw, encoded);
+        out_.imm = sign_extend(raw, 8 * encoded);
     } else if (spec.source == OperandSource::Is4) {
         out_.imm = raw;
         return register_operand(spec, o, static_cast<unsigned>(in64_ ? raw >> 4 : raw >> 4 & 7));
     } else {
         o.kind = OperandKind::Imm;
-        out_.imm = truncate(sign_extend(raw, encoded), o.size);
+        out_.imm = truncate(sign_extend(raw, 8 * encoded), o.size);
     }
     return true;
 }

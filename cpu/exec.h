@@ -17,7 +17,7 @@ enum class Exec : u8 {
     Resync,  ///< completed, rip was set by the body (or advanced by it): mode, mappings, interruptibility, activity or
              ///< pending events may have changed, so the engine re-evaluates everything
     Repeat,  ///< a string instruction used up the budget between iterations: rip unchanged, the body has charged the
-             ///< iterations done
+             ///< iterations done, RF is set
     Fault,   ///< vp.fault() is set: the engine delivers it
     Leave    ///< vp.exit() is set and its owner asked to unwind: the engine returns to its caller
 };

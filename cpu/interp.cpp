@@ -4,6 +4,7 @@
 #include "cpu/decode_cache.h"
 #include "cpu/native_stub.h"
 #include "cpu/ops/fpu.h"
+#include "cpu/segments.h"
 #include "cpu/spec/bits.h"
 
 namespace vg::cpu {
@@ -53,15 +54,7 @@ bool Interp::linear(Seg seg, u64 offset, u32 size, bool write, u64& out) {
         const bool code = (r.type() & kCode) != 0, second = (r.type() & kReadableOrWritable) != 0;
         if (write ? code || !second : code && !second) return segment_fault(seg);
     }
-    constexpr unsigned kCodeBit = 8, kExpandDown = 4;
-    const u64 last = offset + size - 1;
-    if (checks_type && (r.type() & (kCodeBit | kExpandDown)) == kExpandDown) {
-        const u64 top = r.db() ? 0xffffffff : 0xffff;
-        if (offset <= r.limit || last > top) return segment_fault(seg);
-    } else if (last > r.limit) {
-        return segment_fault(seg);
-    }
-    return true;
+    return within_limit(r, offset, size) || segment_fault(seg);
 }
 
 bool Interp::load_wrapped(u64 address, void* out, u32 size, bool stack) {
@@ -130,7 +123,7 @@ bool Interp::pop(u64& value, unsigned size) {
 
 bool Interp::check_target(u64& target, unsigned op_size) {
     target &= low_mask(op_size * 8);
-    const bool ok = vp.code_mode() == CodeMode::Bits64 ? sign_extend(target, 48) == target
+    const bool ok = vp.code_mode() == CodeMode::Bits64 ? canonical(target)
                                                        : target <= s.segment(Seg::CS).limit;
     if (!ok) vp.raise(kGeneralProtection, 0);
     return ok;
@@ -174,8 +167,25 @@ bool non_waiting(Op op) {
     }
 }
 
+/// An unmasked x87 exception meets a waiting instruction. SDM 1 "Native Mode", "MS-DOS Compatibility Sub-mode".
+Exec numeric_error(Interp& in) {
+    VpState& s = in.s;
+    if ((s.cr0 & cr0::NE) != 0) return in.vp.raise(kX87Error);
+    s.ferr = 1;
+    switch (in.vp.platform().ferr(in.vp, true)) {
+        case FerrAnswer::Exception: return in.vp.raise(kX87Error);
+        case FerrAnswer::Ignore: return Exec::Next;
+        case FerrAnswer::Freeze: break;
+    }
+    // The instruction begins again behind whatever interrupt comes, and waits again if nobody cleared the error.
+    s.activity = Activity::Halted;
+    in.vp.cancel_single_step();
+    --s.budget;
+    return Exec::Repeat;
+}
+
 /// Whether the x87 and vector units may be used at all. SDM 3A "Emulation of FPU Instructions", SDM 2A "Exception
-/// Conditions of Instructions". DEVIATION: a pending x87 error is #MF also with CR0.NE=0, where a PC raises IRQ 13.
+/// Conditions of Instructions".
 Exec check_units(Interp& in, const Insn& i, const Row& r) {
     const VpState& s = in.s;
     const bool em = (s.cr0 & cr0::EM) != 0, ts = (s.cr0 & cr0::TS) != 0;
@@ -193,8 +203,12 @@ Exec check_units(Interp& in, const Insn& i, const Row& r) {
     }
     if (ts) return in.vp.raise(kDeviceNotAvailable);
 pending:
-    if (r.has(attr::X87 | attr::Mmx) && ops::x87_exception_pending(s.x87) && !non_waiting(i.op))
-        return in.vp.raise(kX87Error);
+    if (!r.has(attr::X87 | attr::Mmx)) return Exec::Next;
+    if (ops::x87_exception_pending(s.x87)) return non_waiting(i.op) ? Exec::Next : numeric_error(in);
+    if (s.ferr != 0) [[unlikely]] {
+        in.s.ferr = 0;
+        (void)in.vp.platform().ferr(in.vp, false);
+    }
     return Exec::Next;
 }
 
@@ -221,7 +235,11 @@ Exec execute(Interp& in, const Insn& i) {
         const Exec result = check_attributes(in, i, r);
         if (result != Exec::Next) return result;
     }
-    return r.how == How::Host ? execute_on_host(in, i) : body_of(op)(in, i);
+    const Exec result = r.how == How::Host ? execute_on_host(in, i) : body_of(op)(in, i);
+    // SDM 3B "Instruction-Breakpoint Exception Condition": what interrupts a string instruction before its last iteration
+    // pushes RF set.
+    if (result == Exec::Repeat) in.s.rflags |= flag::RF;
+    return result;
 }
 
 }  // namespace vg::cpu

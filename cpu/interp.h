@@ -134,7 +134,7 @@ class Interp {
     [[nodiscard]] bool condition(unsigned cc) const;
 
     /// Delivers vp.fault(), raised by the instruction at rip. Used by both engines, because it keeps a guest from
-    /// looping without time passing: a fault whose handler faults again before completing an instruction is charged.
+    /// looping without time passing (Vp::charge_delivery).
     /// @param length  of the instruction, for traps and software interrupts; 0 if it could not be fetched
     /// @return false if the owner of a level asked to unwind (nothing changed).
     [[nodiscard]] bool deliver_fault(u8 length);
@@ -154,8 +154,6 @@ class Interp {
     std::unique_ptr<HostStubs> host_stubs_;
     std::unique_ptr<DecodeCache> decode_cache_;
     bool wrapped_ = false;
-    VTime fault_time_ = kNever;
-    u32 fault_streak_ = 0;
 };
 
 /// Executes one decoded instruction: feature check (#UD), FPU and SSE availability, privilege, body or native stub.

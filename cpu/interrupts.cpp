@@ -7,7 +7,6 @@ namespace vg::cpu {
 namespace {
 
 constexpr u32 kErrorExternal = 1, kErrorIdt = 2;
-constexpr u64 kDr7GeneralDetect = 1 << 13, kDr6GeneralDetect = 1 << 13;
 
 bool is_exception(const Fault& f) {
     return f.type == EventType::HardException || f.type == EventType::PrivSoftException ||
@@ -19,7 +18,7 @@ bool is_software(const Fault& f) { return f.type == EventType::SoftInt || f.type
 /// and instruction breakpoints come between instructions and push RF as it is.
 bool is_fault_class(const Fault& f) {
     if (f.type != EventType::HardException || f.vector == kDoubleFault || f.vector == kMachineCheck) return false;
-    return f.vector != kDebug || (f.dr6_bits & kDr6GeneralDetect) != 0;
+    return f.vector != kDebug || (f.dr6_bits & dr6::BD) != 0;
 }
 
 bool contributory(u8 vector) {
@@ -47,10 +46,8 @@ class Delivery {
         return is_fault_class(fault_) ? s_.rflags | flag::RF : s_.rflags;
     }
 
-    void enter(bool interrupt_gate) {
-        u64 cleared = flag::TF | flag::NT | flag::VM | flag::RF;
-        if (interrupt_gate) cleared |= flag::IF;
-        s_.rflags &= ~cleared;
+    void enter(u64 cleared_flags) {
+        s_.rflags &= ~(cleared_flags | flag::TF | flag::RF);
         s_.interrupt_shadow = 0;
         s_.activity = Activity::Active;
     }
@@ -65,8 +62,7 @@ class Delivery {
         if (!stack.push(s_.rflags, 2) || !stack.push(cs.selector, 2) || !stack.push(return_rip_, 2))
             return vp_.failed();
         stack.commit();
-        enter(true);
-        s_.rflags &= ~flag::AC;
+        enter(flag::IF | flag::AC);
         cs = real_segment(vp_, Seg::CS, static_cast<u16>(target >> 16));
         s_.rip = target & 0xffff;
         vp_.update_context();
@@ -139,12 +135,12 @@ class Delivery {
             if (!read_inner_stack(vp_, new_cpl, ist, stack)) return vp_.failed();
             sp = stack.sp;
         }
+        if (!canonical(target)) return refuse(kGeneralProtection, 0);
         StackFrame stack(vp_, s_.segment(Seg::SS), sp & ~u64{15}, true, inner ? As::Supervisor : As::Current, 0);
         if (!stack.push(s_.segment(Seg::SS).selector, 8) || !stack.push(s_.gpr[RSP], 8) ||
             !stack.push(pushed_flags(), 8) || !stack.push(s_.segment(Seg::CS).selector, 8) ||
             !stack.push(return_rip_, 8) || (fault_.has_error && !stack.push(fault_.error_code, 8)))
             return vp_.failed();
-        if (!canonical(target)) return refuse(kGeneralProtection, 0);
         if (!mark_accessed(vp_, code)) return vp_.failed();
         stack.commit();
         if (inner) s_.segment(Seg::SS) = null_segment(static_cast<u16>(new_cpl), new_cpl);
@@ -155,12 +151,12 @@ class Delivery {
     void finish(u16 selector, const Descriptor& code, u64 target, unsigned new_cpl, bool interrupt_gate) {
         s_.segment(Seg::CS) = make_segment(static_cast<u16>((selector & ~3u) | new_cpl), code);
         s_.rip = target;
-        enter(interrupt_gate);
+        enter(flag::NT | flag::VM | (interrupt_gate ? flag::IF : 0));
         set_cpl(vp_, new_cpl);
     }
 
     Exec through_task_gate(const Descriptor& gate) {
-        const Exec result = switch_task(vp_, gate.gate_selector(), TaskSwitch::Interrupt, return_rip_);
+        const Exec result = switch_task(vp_, gate.gate_selector(), TaskSwitch::Interrupt, return_rip_, pushed_flags());
         if (result != Exec::Resync) return result;
         s_.interrupt_shadow = 0;
         s_.activity = Activity::Active;
@@ -198,8 +194,8 @@ class Delivery {
         }
         StackFrame stack(vp_, new_ss, sp, false, inner ? As::Supervisor : As::Current,
                          inner ? selector_error(new_ss.selector) : 0);
-        if (!push_legacy_frame(stack, inner, size)) return vp_.failed();
         if (target > code.limit()) return refuse(kGeneralProtection, 0);
+        if (!push_legacy_frame(stack, inner, size)) return vp_.failed();
         if (!mark_accessed(vp_, code)) return vp_.failed();
         stack.commit();
         if (vp_.v8086())
@@ -226,18 +222,19 @@ class Delivery {
 
 /// What an exception leaves behind before its handler is entered.
 void note_cause(VpState& s, const Fault& fault) {
-    // One #DB reports every condition that is due: a trap held back by MOV SS comes with general detect or ICEBP.
-    if (fault.vector == kDebug && is_exception(fault) && s.debug_pending != 0) {
-        s.dr[6] |= s.pending_dr6;
-        s.debug_pending = 0;
-        s.pending_dr6 = 0;
-    }
-    if (fault.type != EventType::HardException) return;
-    if (fault.vector == kPageFault) s.cr2 = fault.cr2;
-    if (fault.vector == kDebug) {
+    if (fault.vector == kPageFault && fault.type == EventType::HardException) s.cr2 = fault.cr2;
+    if (fault.vector != kDebug || !is_exception(fault)) return;
+    // SDM 3B "IA32_DEBUGCTL MSR", "Single-Stepping on Branches": the handler neither records nor steps branches.
+    s.debugctl &= ~(debugctl::Lbr | debugctl::Btf);
+    if (fault.type == EventType::HardException) {
         s.dr[6] = (s.dr[6] & ~u64{15}) | fault.dr6_bits;
-        s.dr[7] &= ~kDr7GeneralDetect;
+        s.dr[7] &= ~dr7::GD;
     }
+    // One #DB reports every condition that is due: a trap held back by MOV SS comes with general detect or ICEBP.
+    if (s.debug_pending == 0) return;
+    s.dr[6] |= s.pending_dr6;
+    s.debug_pending = 0;
+    s.pending_dr6 = 0;
 }
 
 /// SDM 3A "Conditions for Generating a Double Fault". Returns false for a triple fault.
@@ -263,18 +260,12 @@ void mark_external(const Fault& first, Fault& second) {
 
 }  // namespace
 
-bool Vp::shut_down() {
+void Vp::shut_down() {
     exit_ = virt::Exit{};
     exit_.reason = virt::ExitReason::TripleFault;
-    switch (offer_exit()) {
-        case virt::Action::Default:
-            state_->activity = Activity::Shutdown;
-            env_.platform.shutdown(*this);
-            break;
-        case virt::Action::Leave: return false;
-        default: break;  // the owner has dealt with it
-    }
-    return false;
+    if (offer_exit() != virt::Action::Default) return;
+    state_->activity = Activity::Shutdown;
+    env_.platform.shutdown(*this);
 }
 
 bool Vp::deliver(const Fault& fault, u64 next_rip) {
@@ -303,11 +294,12 @@ bool Vp::deliver(const Fault& fault, u64 next_rip) {
         Fault second = fault_;
         mark_external(current, second);
         if (second.vector == kPageFault) state_->cr2 = second.cr2;
-        if (!combine(current, second)) return shut_down();
+        if (!combine(current, second)) break;
         current = second;
         next_rip = state_->rip;
     }
-    return shut_down();
+    shut_down();
+    return false;
 }
 
 }  // namespace vg::cpu

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "cpu/segments.h"
 #include "cpu/spec/bits.h"
 #include "cpu/vp.h"
 
@@ -33,14 +34,16 @@ void copy(void* to, const void* from, u32 size) {
 
 bool crosses_page(u64 address, u32 size) { return (address & kPageMask) + size > kPageSize; }
 
-/// SDM 3A "Alignment Check Exception": the alignment that an operand of this size needs.
+/// SDM 3A "Alignment Check Exception": the alignment that an operand of this size needs; vectors as measured.
 u32 alignment_of(u32 size) {
-    if (size == 10) return 8;               // double extended precision
-    if (size == 6) return 4;                // far pointers, pseudo-descriptors
-    return std::min<u32>(std::bit_floor(size), 16);
+    switch (size) {
+        case 10: return 8;   // double extended precision
+        case 6: return 4;    // far pointers, pseudo-descriptors
+        case 32: return 16;
+        case 64: return 2;   // a piece of a save area: the rest of an x87 image tells, the others are aligned anyway
+        default: return std::has_single_bit(size) ? size : size % 4 == 0 ? 4 : 2;  // x87 images and what is left of them
+    }
 }
-
-bool canonical(u64 address) { return sign_extend(address, 48) == address; }
 
 }  // namespace
 
@@ -60,6 +63,11 @@ struct LinearMemory::Pieces {
     Piece piece[2];
     u32 count = 0;
 };
+
+u16 LinearMemory::pcid() const {
+    const mmu::PagingMode& mode = vp_.tlb().mode();
+    return mode.pcide ? static_cast<u16>(mode.cr3 & 0xfff) : u16{0};
+}
 
 Privilege LinearMemory::privilege(As as) const {
     return as == As::Current ? vp_.tlb().privilege() : Privilege::Supervisor;
@@ -120,6 +128,9 @@ bool LinearMemory::locate_page(u64 address, u32 size, Access access, Privilege p
                 if (out.host == nullptr) out.kind = is_apic_page(t.gpa) ? Piece::Kind::Apic : Piece::Kind::Physical;
                 return true;
             case mmu::Translation::Status::Fault:
+                // SDM 3A "Operations that Invalidate TLBs and Paging-Structure Caches": a page fault is one, for its own
+                // page and PCID. Systems that copy on write without INVLPG rely on it.
+                tlb.flush_page_pcid(address, pcid());
                 vp_.raise_page_fault(address, t.fault.error_code);
                 return false;
             case mmu::Translation::Status::SlatFault:

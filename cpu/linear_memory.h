@@ -51,6 +51,7 @@ class LinearMemory {
   private:
     struct Piece;
     struct Pieces;
+    [[nodiscard]] u16 pcid() const;
     [[nodiscard]] mmu::Privilege privilege(As as) const;
     [[nodiscard]] bool misaligned(u64 address, u32 size, As as) const;
     void watch(u64 address, u32 size, bool write, As as);

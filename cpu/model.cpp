@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "cpu/spec/xsave.h"
 
 namespace vg::cpu {
 
@@ -77,8 +78,10 @@ constexpr LeafRow kLeaves[] = {
 constexpr CpuFlag kNative[] = {CpuFlag::SSE3,   CpuFlag::SSSE3,     CpuFlag::SSE4_1, CpuFlag::SSE4_2, CpuFlag::POPCNT,
                                CpuFlag::AVX,    CpuFlag::AVX2,      CpuFlag::BMI1,   CpuFlag::BMI2,   CpuFlag::FMA,
                                CpuFlag::F16C,   CpuFlag::LZCNT,     CpuFlag::MOVBE,  CpuFlag::AES,    CpuFlag::PCLMUL,
-                               CpuFlag::SHA,    CpuFlag::ADX,       CpuFlag::SSE4A,  CpuFlag::GFNI,   CpuFlag::VAES,
-                               CpuFlag::VPCLMUL};
+                               CpuFlag::SHA,    CpuFlag::ADX,       CpuFlag::SSE4A,  CpuFlag::VAES,   CpuFlag::VPCLMUL};
+
+/// Bits that have a name only because the instruction table does: a model must not promise them.
+constexpr CpuFlag kMissing[] = {CpuFlag::VMX, CpuFlag::SVM};
 
 const FlagRow& row_of(CpuFlag flag) { return kFlags[static_cast<unsigned>(flag)]; }
 
@@ -174,6 +177,8 @@ Result<void> CpuModel::apply(std::string_view change) {
         return fail(Error::Code::Usage, "unknown CPU feature '" + std::string(change.substr(1)) + "'; did you mean '" +
                                             nearest(plain(change), known) + "'?");
     }
+    if (on && std::find(std::begin(kMissing), std::end(kMissing), flag) != std::end(kMissing))
+        return fail(Error::Code::Usage, "CPU feature '" + plain(row_of(flag).name) + "' is not implemented");
     set_flag(flag, on);
     return {};
 }
@@ -227,8 +232,8 @@ void CpuModel::derive_features() {
         features_[i] = feature == Feature::Base || (find_flag(feature_name(feature), flag) && has(flag));
     }
     xcr0_mask_ = 3;
-    if (has(CpuFlag::AVX)) xcr0_mask_ |= 1 << 2;
-    if (has(CpuFlag::PKU)) xcr0_mask_ |= 1 << 9;
+    if (has(CpuFlag::AVX)) xcr0_mask_ |= 1 << xsave::kAvx;
+    if (has(CpuFlag::PKU)) xcr0_mask_ |= 1 << xsave::kPkru;
 }
 
 void CpuModel::build_leaves(u32 signature, std::string_view brand) {
@@ -262,12 +267,12 @@ void CpuModel::build_leaves(u32 signature, std::string_view brand) {
     for (u32 i = 0; i < 3; ++i) std::memcpy(&leaves_[{0x80000002 + i, 0}], text + 16 * i, 16);
     leaves_[{0x80000008, 0}].eax = physical_bits_ | 48u << 8;
     if (has(CpuFlag::BHI_CTRL)) leaves_[{7, 0}].eax = 2;  // highest subleaf
-    CpuidRegs& xsave = leaves_[{0xd, 0}];
     if (has(CpuFlag::XSAVE)) {
-        xsave.eax = static_cast<u32>(xcr0_mask_);
-        xsave.ecx = xsave_size(xcr0_mask_, false);
-        if (has(CpuFlag::AVX)) leaves_[{0xd, 2}] = {256, 576, 0, 0};
-        if (has(CpuFlag::PKU)) leaves_[{0xd, 9}] = {8, 2688, 0, 0};
+        CpuidRegs& area = leaves_[{0xd, 0}];
+        area.eax = static_cast<u32>(xcr0_mask_);
+        area.ecx = xsave::area_size(xcr0_mask_, 0);
+        for (const xsave::Component& each : xsave::kComponents)
+            if (bit(xcr0_mask_, each.number)) leaves_[{0xd, each.number}] = {each.size, each.offset, 0, 0};
     } else {
         leaves_[{0xd, 1}] = {};
     }

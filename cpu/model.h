@@ -72,7 +72,4 @@ class Vp;
 /// 0x40000000..0x400000ff are all zero here (a hypervisor's business).
 [[nodiscard]] CpuidRegs cpuid(const Vp& vp, u32 leaf, u32 subleaf);
 
-/// Bytes of an XSAVE area with these components: standard format, or compacted. SDM 1 "XSAVE Area".
-[[nodiscard]] u32 xsave_size(u64 components, bool compacted);
-
 }  // namespace vg::cpu

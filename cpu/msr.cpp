@@ -49,10 +49,7 @@ bool read_APIC_BASE(Vp& vp, u32, u64& value) {
     return true;
 }
 bool write_APIC_BASE(Vp& vp, u32, u64 value) {
-    const u64 before = vp.state().apic_base;
-    if (!vp.apic().write_base(value)) return false;
-    if (vp.state().apic_base != before) vp.tlb().flush_all();  // the page may have moved, appeared or gone
-    return true;
+    return vp.apic().write_base(value);
 }
 
 bool read_FEATURE_CONTROL(Vp& vp, u32, u64& value) {

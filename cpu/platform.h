@@ -7,6 +7,13 @@ namespace vg::cpu {
 
 class Vp;
 
+/// What a board does about FERR#, the signal of an x87 error with CR0.NE=0. SDM 1 "MS-DOS Compatibility Sub-mode".
+enum class FerrAnswer : u8 {
+    Exception,  ///< there is no such wire: #MF, as where CR0.NE is always set (VMX operation requires it)
+    Freeze,     ///< an interrupt was asked for: the processor waits for one in front of the instruction
+    Ignore      ///< IGNNE# is asserted: the instruction executes
+};
+
 /// The board as a VP sees it. Called from the VP's thread.
 class Platform {
   public:
@@ -18,6 +25,13 @@ class Platform {
     virtual int acknowledge_external(Vp& vp) = 0;
     /// The VP shut down (triple fault).
     virtual void shutdown(Vp& vp) = 0;
+    /// FERR# of the VP: `active` when a waiting x87 instruction meets an unmasked error, inactive when the next one
+    /// finds none. The answer counts for `active` only.
+    virtual FerrAnswer ferr(Vp&, bool) { return FerrAnswer::Exception; }
+    /// The VP has carried out an INIT: what belongs to it outside the processor resets too.
+    virtual void init_done(Vp&) {}
+    /// The guest wrote the local APIC's EOI register, by whichever of its ways.
+    virtual void eoi_done(Vp&) {}
 };
 
 }  // namespace vg::cpu

@@ -159,13 +159,6 @@ void drop_inner_segments(Vp& vp) {
     }
 }
 
-bool within_limit(const SegmentReg& segment, u64 offset, u32 size) {
-    const u64 last = offset + size - 1;
-    const bool expand_down = segment.s() && (segment.type() & 12) == 4;
-    if (!expand_down) return last <= segment.limit;
-    return offset > segment.limit && last <= (segment.db() ? 0xffffffffu : 0xffffu);
-}
-
 bool StackFrame::address(u64 offset, unsigned size, u64& out) {
     if (wide_) {
         out = offset;

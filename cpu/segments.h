@@ -76,7 +76,12 @@ constexpr u32 selector_error(u16 selector) { return selector & 0xfffcu; }
 void drop_inner_segments(Vp& vp);
 
 /// True if [offset, offset+size) lies within a data or stack segment's limit (either direction).
-[[nodiscard]] bool within_limit(const SegmentReg& segment, u64 offset, u32 size);
+[[nodiscard]] inline bool within_limit(const SegmentReg& segment, u64 offset, u32 size) {
+    const u64 last = offset + size - 1;
+    const bool expand_down = segment.s() && (segment.type() & 12) == 4;
+    if (!expand_down) return last <= segment.limit;
+    return offset > segment.limit && last <= (segment.db() ? 0xffffffffu : 0xffffu);
+}
 
 /// A stack being written or read before the registers point to it: nothing changes in the VP until commit().
 class StackFrame {

@@ -72,12 +72,7 @@ bool fetch_decode(Vp& vp, Insn& out) { return fetch_decode(vp, &out, nullptr) !=
 const Insn* fetch_cached(Interp& in) { return fetch_decode(in.vp, nullptr, &in.decode_cache()); }
 
 bool Interp::deliver_fault(u8 length) {
-    // Two faults at the same time have no completed instruction between them (a handler that itself faults, or an
-    // entry in the IDT that leads to an invalid opcode): virtual time must go on, so that the slice ends.
-    constexpr u32 kFreeFaults = 8;
-    fault_streak_ = fault_time_ == vp.now() ? fault_streak_ + 1 : 0;
-    if (fault_streak_ > kFreeFaults) --s.budget;
-    fault_time_ = vp.now();
+    vp.charge_delivery();
     const u64 next = s.rip + length;
     const Fault fault = vp.fault();
     if (vp.deliver(fault, vp.code_mode() == CodeMode::Bits64 ? next : static_cast<u32>(next))) return true;
@@ -86,9 +81,16 @@ bool Interp::deliver_fault(u8 length) {
 
 namespace {
 
+/// Whether an instruction that completed was a taken branch, far transfers and returns included.
+bool transferred(Exec result, const Insn& insn) {
+    return result == Exec::Branch || (result == Exec::Resync && row(insn.row).has(attr::Branch));
+}
+
 /// One instruction, or the delivery of its fault. False: the owner of a level wants to be returned to.
 bool execute_one(Vp& vp, Interp& in, VpState& s) {
     const u64 flags_before = s.rflags;
+    // An instruction that completes ends RF; IRET and task switches may load a new one.
+    s.rflags &= ~flag::RF;
     const Insn* insn = fetch_cached(in);
     const u8 length = insn != nullptr ? insn->length : u8{0};
     const Exec result = insn != nullptr ? execute(in, *insn) : vp.failed();
@@ -100,17 +102,21 @@ bool execute_one(Vp& vp, Interp& in, VpState& s) {
         case Exec::Resync:
             --s.budget;
             break;
-        case Exec::Repeat: break;
+        case Exec::Repeat: break;  // RF is set
         case Exec::Fault: {
+            s.rflags |= flags_before & flag::RF;
             vp.settle_accesses(false);
             const bool goes_on = in.deliver_fault(length);
             vp.settle_accesses(goes_on);  // what the delivery itself pushed
             return goes_on;
         }
-        case Exec::Leave: vp.settle_accesses(false); return false;
+        case Exec::Leave:
+            s.rflags |= flags_before & flag::RF;
+            vp.settle_accesses(false);
+            return false;
     }
     vp.settle_accesses(true);
-    if ((flags_before & (flag::TF | flag::RF)) != 0) [[unlikely]] vp.boundary(flags_before, result == Exec::Repeat);
+    if ((flags_before & flag::TF) != 0) [[unlikely]] vp.single_step(transferred(result, *insn));
     return true;
 }
 
@@ -130,6 +136,7 @@ Stop run_until(Vp& vp, bool single) {
                 return Stop::Leave;
             }
             if (result == Exec::Resync) {
+                vp.charge_delivery();
                 if (single) return Stop::Budget;
                 continue;
             }

@@ -10,7 +10,6 @@ namespace vg::cpu {
 
 namespace {
 
-constexpr u64 kDr6TaskSwitch = 1 << 15;
 constexpr u64 kDr7Local = 0x155;
 
 /// Offsets of the fields of a TSS of one size. SDM 3A "Task-State Segment (TSS)", "16-Bit Task-State Segment (TSS)".
@@ -49,8 +48,9 @@ bool read_image(Vp& vp, u64 base, u32 size, Image& image) {
 
 class Switch {
   public:
-    Switch(Vp& vp, u16 selector, TaskSwitch reason, u64 next_rip)
-        : vp_(vp), s_(vp.state()), selector_(selector), reason_(reason), next_rip_(next_rip) {}
+    Switch(Vp& vp, u16 selector, TaskSwitch reason, u64 next_rip, u64 flags)
+        : vp_(vp), s_(vp.state()), selector_(selector), reason_(reason), next_rip_(next_rip),
+          flags_(reason == TaskSwitch::Return ? flags & ~flag::NT : flags) {}
 
     Exec run() {
         if (!read_target()) return vp_.failed();
@@ -88,10 +88,8 @@ class Switch {
         const SegmentReg& tr = s_.segment(Seg::TR);
         if (tr.limit < layout.min_limit) return refuse(kInvalidTss, tr.selector);
         Image image;
-        u64 flags = s_.rflags;
-        if (reason_ == TaskSwitch::Return) flags &= ~flag::NT;
         image.put(layout.eip, next_rip_, layout.reg_size);
-        image.put(layout.eflags, flags, layout.reg_size);
+        image.put(layout.eflags, flags_, layout.reg_size);
         for (u32 i = 0; i < 8; ++i) image.put(layout.gpr + i * layout.reg_size, s_.gpr[i], layout.reg_size);
         for (u32 i = 0; i < layout.seg_count; ++i) image.put(layout.seg + i * layout.seg_stride, s_.seg[i].selector, 2);
         const u32 end = layout.seg + layout.seg_count * layout.seg_stride;
@@ -125,6 +123,7 @@ class Switch {
         }
         s_.cr3 = cr3;
         vp_.tlb().flush_nonglobal(0);
+        vp_.update_context();  // the descriptors that follow are read in the new address space
         return true;
     }
 
@@ -153,7 +152,7 @@ class Switch {
         }
         if (layout.trap != 0 && (image.get(layout.trap, 2) & 1) != 0) {
             s_.debug_pending = 1;
-            s_.pending_dr6 |= kDr6TaskSwitch;
+            s_.pending_dr6 |= dr6::BT;
         }
         const u16 ldt = static_cast<u16>(image.get(layout.ldt, 2));
         s_.segment(Seg::LDTR) = null_segment(ldt);
@@ -224,14 +223,14 @@ class Switch {
     VpState& s_;
     u16 selector_;
     TaskSwitch reason_;
-    u64 next_rip_;
+    u64 next_rip_, flags_;
     Descriptor target_;
 };
 
 }  // namespace
 
-Exec switch_task(Vp& vp, u16 selector, TaskSwitch reason, u64 next_rip) {
-    return Switch(vp, selector, reason, next_rip).run();
+Exec switch_task(Vp& vp, u16 selector, TaskSwitch reason, u64 next_rip, u64 flags) {
+    return Switch(vp, selector, reason, next_rip, flags).run();
 }
 
 bool push_task_error(Vp& vp, u32 error_code) {

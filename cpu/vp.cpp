@@ -125,9 +125,11 @@ void Vp::reset() {
     s.budget = budget;
     s.deadline = deadline;
     s.request = request;
+    s.idle_ns = now();
     s.cr0 = cr0::CD | cr0::NW | cr0::ET;
     s.xcr0 = 1;
     s.x87.fcw = 0x40;
+    s.x87.ftw = 0xff;  // FTW 5555H: eight registers that hold +0.0
     s.mxcsr = 0x1f80;
     s.pat = 0x0007040600070406;
     s.misc_enable = 1 | 1 << 11 | 1 << 12;  // fast strings; no BTS, no PEBS
@@ -138,7 +140,10 @@ void Vp::reset() {
     s.random_state = 0x9e3779b97f4a7c15 * (index_ + 1);
     s.tsc_offset = 0 - now();
     external_line_ = false;
+    delivery_time_ = kNever;
+    delivery_streak_ = 0;
     apic_->reset();
+    update_apic_page();
     reset_common();
 }
 
@@ -147,6 +152,7 @@ void Vp::init() {
     s.cr0 = (s.cr0 & (cr0::CD | cr0::NW)) | cr0::ET;
     apic_->init();
     reset_common();
+    env_.platform.init_done(*this);
 }
 
 // ---- time --------------------------------------------------------------------------------------------------------
@@ -208,6 +214,11 @@ void Vp::update_context() {
                                          : mmu::Privilege::Supervisor;
     const mmu::SlatMode slat = levels_.empty() ? mmu::SlatMode{} : levels_.back().controls.slat;
     tlb_->set_context(paging_mode(), slat, privilege);
+}
+
+void Vp::update_apic_page() {
+    const bool mapped = apic_->enabled() && !apic_->x2apic();
+    tlb_->set_apic_page(mapped ? Gpa(apic_->base()) : mmu::Tlb::kNoPage);
 }
 
 // ---- faults and exits --------------------------------------------------------------------------------------------

@@ -73,8 +73,11 @@ class Vp {
     /// Virtual time at this instruction: exact inside bodies.
     [[nodiscard]] VTime now() const { return state_->deadline - static_cast<u64>(state_->budget); }
     [[nodiscard]] u64 tsc() const { return now() + state_->tsc_offset; }
+    /// Virtual time since reset that this VP spent executing, in ns: what passes while it is halted does not count.
+    [[nodiscard]] u64 run_time_ns() const { return now() - state_->idle_ns; }
     /// Starts a slice: runs from `from` until `until`.
     void begin_slice(VTime from, VTime until) {
+        state_->idle_ns += from - now();
         state_->deadline = until;
         state_->budget = static_cast<s64>(until - from);
     }
@@ -90,6 +93,8 @@ class Vp {
     [[nodiscard]] CodeMode code_mode() const;
     /// Re-derives paging mode, privilege and bank from CR0/CR3/CR4/EFER/CPL/AC/levels. Call after changing any.
     void update_context();
+    /// Tells the TLB where the xAPIC page is, if there is one. Call after changing IA32_APIC_BASE.
+    void update_apic_page();
     [[nodiscard]] mmu::PagingMode paging_mode() const;
 
     // ---- faults and exits
@@ -120,16 +125,19 @@ class Vp {
     /// breakpoint is due, or a shadow must end). When it is still true after take_event returned Next, an event waits
     /// behind a shadow: execute one instruction and ask again.
     [[nodiscard]] bool event_pending() const;
-    /// True while every instruction must be executed by itself, between boundary() calls: TF, RF, or an enabled
-    /// instruction breakpoint.
+    /// True while every instruction must be executed by itself (StepEngine): TF, RF, or an enabled breakpoint.
     [[nodiscard]] bool stepping() const {
         return (state_->rflags & (flag::TF | flag::RF)) != 0 || (state_->dr[7] & 0xff) != 0;
     }
-    /// After an instruction completed that began with these RFLAGS, when they had TF or RF set: arms the single-step
-    /// trap and ends RF. @param repeat  an iteration of a string instruction: RF ends with the last one
-    void boundary(u64 flags_before, bool repeat = false);
+    /// After an instruction, or an iteration of a string instruction, that began with TF set: arms its trap.
+    /// @param branched  control was transferred: with DEBUGCTL.BTF nothing else single-steps
+    void single_step(bool branched);
     /// Compares an access with the data breakpoints in DR0-3; what matches waits for the end of the instruction.
     void note_access(u64 address, u32 size, bool write);
+    /// The same for an access to an I/O port and the I/O breakpoints, which exist with CR4.DE.
+    void note_port(u16 port, u32 size);
+    /// The instruction that is executing met a data or I/O breakpoint.
+    [[nodiscard]] bool access_noted() const { return access_dr6_ != 0; }
     /// The instruction that made the noted accesses is over: its data breakpoints trap, or are forgotten if it faulted.
     void settle_accesses(bool completed) {
         if (access_dr6_ != 0) [[unlikely]] trap_accesses(completed);
@@ -141,6 +149,10 @@ class Vp {
     /// At an instruction boundary: clears shadows, delivers at most one pending event, wakes from HLT.
     /// Returns Next if nothing was due, Resync if state changed, Leave if a level's owner took it.
     Exec take_event();
+    /// A fault or an event is being delivered. Two at the same time have no completed instruction between them (a handler
+    /// that itself faults, a breakpoint on the first instruction of its own handler): behind the first few each is charged
+    /// one instruction, so that time goes on and the slice ends.
+    void charge_delivery();
     void request_nmi();
     void request_init();
     void request_sipi(u8 vector);
@@ -161,8 +173,10 @@ class Vp {
     Exec start_from_sipi();
     Exec deliver_debug(u64 dr6_bits);
     void reset_common();
+    template <class Watches>
+    void compare_breakpoints(u64 address, u32 size, Watches watches);
     void trap_accesses(bool completed);
-    bool shut_down();
+    void shut_down();
 
     VpEnvironment env_;
     std::string name_;
@@ -179,6 +193,8 @@ class Vp {
     bool leaving_ = false;
     bool external_line_ = false;
     bool skip_step_ = false;
+    VTime delivery_time_ = kNever;  ///< of the last delivery, and how many before it were at the same time
+    u32 delivery_streak_ = 0;
     u64 access_dr6_ = 0;  ///< DR6 bits of data breakpoints met by the instruction that is executing
 };
 

@@ -6,13 +6,6 @@
 
 namespace vg::cpu {
 
-namespace {
-
-constexpr u8 kShadowMovSs = 2;
-constexpr u64 kDr6SingleStep = 1 << 14;
-
-}  // namespace
-
 bool Vp::breakpoint_at_rip(u64& dr6_bits) const {
     const VpState& s = *state_;
     if ((s.dr[7] & 0xff) == 0 || (s.rflags & flag::RF) != 0) return false;
@@ -29,15 +22,15 @@ bool Vp::breakpoint_at_rip(u64& dr6_bits) const {
     return hit;
 }
 
-void Vp::note_access(u64 address, u32 size, bool write) {
-    constexpr u64 kOnWrite = 1, kOnAccess = 3;  // 0 is execution, 2 I/O
+/// Compares with the breakpoints whose R/W field `watches` accepts. SDM 3B "Debug Control Register (DR7)".
+template <class Watches>
+void Vp::compare_breakpoints(u64 address, u32 size, Watches watches) {
     constexpr u32 kLengths[] = {1, 2, 8, 4};
     const VpState& s = *state_;
     u64 dr6_bits = 0;
     bool hit = false;
     for (unsigned i = 0; i < 4; ++i) {
-        const u64 kind = bits(s.dr[7], 17 + 4 * i, 16 + 4 * i);
-        if (kind != kOnAccess && !(kind == kOnWrite && write)) continue;
+        if (!watches(bits(s.dr[7], 17 + 4 * i, 16 + 4 * i))) continue;
         const u32 length = kLengths[bits(s.dr[7], 19 + 4 * i, 18 + 4 * i)];
         const u64 first = s.dr[i] & ~u64{length - 1};
         if (address - first >= length && first - address >= size) continue;
@@ -45,6 +38,17 @@ void Vp::note_access(u64 address, u32 size, bool write) {
         hit |= bits(s.dr[7], 2 * i + 1, 2 * i) != 0;
     }
     if (hit) access_dr6_ |= dr6_bits;
+}
+
+void Vp::note_access(u64 address, u32 size, bool write) {
+    constexpr u64 kOnWrite = 1, kOnAccess = 3;
+    compare_breakpoints(address, size, [write](u64 kind) { return kind == kOnAccess || (kind == kOnWrite && write); });
+}
+
+void Vp::note_port(u16 port, u32 size) {
+    constexpr u64 kOnPort = 2;
+    if ((state_->cr4 & cr4::DE) == 0) return;
+    compare_breakpoints(port, size, [](u64 kind) { return kind == kOnPort; });
 }
 
 void Vp::trap_accesses(bool completed) {
@@ -110,7 +114,7 @@ Exec Vp::take_event() {
 
     const u8 shadow = s.interrupt_shadow;
     s.interrupt_shadow = 0;
-    if (shadow == kShadowMovSs) return Exec::Next;  // everything below INIT waits
+    if (shadow == shadow::MovSs) return Exec::Next;  // everything below INIT waits
 
     if (s.debug_pending != 0) {
         s.debug_pending = 0;
@@ -162,21 +166,24 @@ Exec Vp::take_event() {
     return Exec::Next;
 }
 
-void Vp::boundary(u64 flags_before, bool repeat) {
-    VpState& s = *state_;
-    if ((flags_before & flag::RF) != 0 && !repeat) s.rflags &= ~flag::RF;
-    const bool skip = std::exchange(skip_step_, false);
+void Vp::charge_delivery() {
+    constexpr u32 kFree = 8;
+    delivery_streak_ = delivery_time_ == now() ? delivery_streak_ + 1 : 0;
+    if (delivery_streak_ > kFree) --state_->budget;
+    delivery_time_ = now();
+}
+
+void Vp::single_step(bool branched) {
+    bool skip = std::exchange(skip_step_, false);
+    if ((state_->debugctl & debugctl::Btf) != 0 && !branched) skip = true;  // SDM 3B "Single-Stepping on Branches"
     // SDM 3B "Single-Step Exception Condition": after MOV SS and POP SS no single-step trap is generated; the next
     // instruction makes its own.
-    if ((flags_before & flag::TF) != 0 && !skip && s.interrupt_shadow != kShadowMovSs) {
-        s.debug_pending = 1;
-        s.pending_dr6 |= kDr6SingleStep;
-    }
+    if (!skip && state_->interrupt_shadow != shadow::MovSs) request_single_step();
 }
 
 void Vp::request_single_step() {
     state_->debug_pending = 1;
-    state_->pending_dr6 |= kDr6SingleStep;
+    state_->pending_dr6 |= dr6::BS;
 }
 
 void Vp::request_nmi() {

@@ -95,6 +95,7 @@ void event_fields(StateVisitor& v, VpState& s) {
     v("sipi_vector", s.sipi_vector);
     v("acknowledged", s.acknowledged);
     v("acknowledged_vector", s.acknowledged_vector);
+    v("ferr", s.ferr);
     v("random_state", s.random_state);
 }
 
@@ -128,12 +129,16 @@ void Vp::fields(StateVisitor& v) {
     v("budget", remaining);
     s.budget = static_cast<s64>(remaining);
     v("deadline", s.deadline);
+    v("idle_ns", s.idle_ns, Fmt::Dec);
+    v("delivery_time", delivery_time_);
+    v("delivery_streak", delivery_streak_);
     {
         const VisitScope scope(v, "apic");
         apic_->fields(v);
     }
     if (v.loading()) {
         tlb_->flush_all();
+        update_apic_page();
         update_context();
     }
 }

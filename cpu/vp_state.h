@@ -56,8 +56,13 @@ inline constexpr u32 kMtrrVariableCount = 8;
 /// What the architecture calls activity state. SDM 3C "Guest Non-Register State".
 enum class Activity : u32 { Active, Halted, Shutdown, WaitForSipi };
 
+/// What holds events back until the next instruction boundary (VpState::interrupt_shadow; 0: nothing).
+namespace shadow {
+inline constexpr u8 Sti = 1, MovSs = 2;
+}
+
 inline constexpr std::size_t kColdReserved = 4096 - 512 - 512 - 6 * 8 - 8 * 8 - 32 - 32 - 8 - 9 * 8 - 9 * 8 - 2 * 8 -
-                                              (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 192 - 9 * 8 - 8;
+                                              (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 272 - 9 * 8 - 2 * 8;
 
 struct alignas(4096) VpState {
     // ---- vector and x87 state
@@ -78,7 +83,7 @@ struct alignas(4096) VpState {
     u64 mcg_status, mcg_ctl, mc_bank[4][4];
     // ---- event delivery
     Activity activity;
-    u8 interrupt_shadow;  ///< 0 none, 1 STI, 2 MOV SS/POP SS: lasts for the next instruction boundary
+    u8 interrupt_shadow;  ///< shadow::Sti, shadow::MovSs (POP SS too)
     u8 nmi_blocked;       ///< until IRET
     u8 nmi_pending;
     u8 debug_pending;     ///< #DB trap is due at this boundary; dr6 bits in pending_dr6
@@ -90,27 +95,30 @@ struct alignas(4096) VpState {
     u64 random_state;
     /// An external interrupt that was acknowledged but whose delivery an exit's owner put off: delivered first.
     u8 acknowledged, acknowledged_vector;
-    u8 pad_events[6];
+    u8 ferr;  ///< FERR# is asserted
+    u8 pad_events[5];
+    u64 idle_ns;  ///< virtual time that passed outside this VP's slices
 
     /// Room for more cold fields: shrink it by what is added above.
     u8 reserved[kColdReserved];
 
     // ---- segments: ES CS SS DS FS GS LDTR TR
     SegmentReg seg[8];
-    // ---- the last 192 bytes: GPRs, then what every block touches
-    u64 gpr[16];      ///< R8 and up are within disp8 of the base register
+    // ---- the last 272 bytes: what every block touches; R8 and up and `jit` are within disp8 of the base register
     u64 rip;
     u64 rflags;       ///< always complete outside emitted code; bit 1 set
     s64 budget;       ///< instructions left in this slice; virtual time is deadline - budget
     u64 deadline;     ///< virtual time at which the slice ends
     u64 request;      ///< non-zero: leave at the next boundary (Stop::Request)
-    u64 jit[3];       ///< scratch of emitted code: not architectural, not saved
+    u64 jit_far[5];   ///< scratch of emitted code, as `jit`, less often used
+    u64 gpr[16];
+    u64 jit[8];       ///< scratch of emitted code: not architectural, not saved
 
     [[nodiscard]] SegmentReg& segment(Seg s) { return seg[static_cast<unsigned>(s)]; }
     [[nodiscard]] const SegmentReg& segment(Seg s) const { return seg[static_cast<unsigned>(s)]; }
 };
 static_assert(sizeof(VpState) == 4096);
-static_assert(offsetof(VpState, gpr) == 4096 - 192);
+static_assert(offsetof(VpState, jit) == 4096 - 64);
 static_assert(offsetof(VpState, gpr) + 8 * 8 == 4096 - 128);
 
 /// Displacement of a field from the bank base register.

@@ -290,7 +290,7 @@ void count(Vp& caller, u16 code, const Row* row, HvStatus status) {
     HypercallCount& counter = caller.partition().hypercall_counts()[code];
     ++counter.calls;
     if (status != HvStatus::Success) ++counter.failures;
-    if (row == nullptr && counter.calls == 1)
+    if (row == nullptr && counter.calls == 1 && caller.partition().may_complain())
         caller.partition().hypervisor().log().warn(Area::Hv, "{}: hypercall {:#06x} is not implemented",
                                                    caller.partition().config().name, code);
 }

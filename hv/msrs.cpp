@@ -80,9 +80,8 @@ bool write_tsc_invariant(Vp& vp, u32, u64 value) {
 
 // ---- time
 
-// DEVIATION: time that the VP spends halted counts as its run time, because nothing counts its instructions apart.
 bool read_vp_runtime(Vp& vp, u32, u64& value) {
-    value = vp.partition().reference_time();
+    value = vp.processor().run_time_ns() / (kVTimeHz / kReferenceHz);
     return true;
 }
 bool read_reference_time(Vp& vp, u32, u64& value) {
@@ -110,7 +109,6 @@ constexpr u32 kXapicIcrLow = 0x300, kXapicIcrHigh = 0x310;
 
 bool write_eoi(Vp& vp, u32, u64) {
     vp.processor().apic().eoi();
-    vp.synic().rescan();  // S-03: a SINT's EOI is an occasion to deliver
     return true;
 }
 bool read_icr(Vp& vp, u32, u64& value) {

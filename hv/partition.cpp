@@ -228,9 +228,10 @@ namespace {
 void visit_hypercall_counts(StateVisitor& v, std::map<u16, HypercallCount>& counts) {
     VisitScope scope(v, "hypercall_counts");
     std::vector<std::pair<u16, HypercallCount>> rows(counts.begin(), counts.end());
-    u16 count = static_cast<u16>(rows.size());
+    constexpr u32 kCodes = 0x10000;
+    u32 count = static_cast<u32>(rows.size());
     v("count", count, Fmt::Dec);
-    rows.resize(count);
+    rows.resize(std::min(count, kCodes));
     for (std::size_t i = 0; i < rows.size(); ++i) {
         VisitScope row(v, std::to_string(i));
         v("code", rows[i].first);

@@ -129,11 +129,13 @@ class Partition {
     /// connections stay.
     void reset();
 
+    /// True if the partition was given what a synthetic MSR or a hypercall needs.
     [[nodiscard]] bool allows(Gate gate) const;
-    [[nodiscard]] bool has_privilege(unsigned bit) const { return ((config_.privileges >> bit) & 1) != 0; }
 
     [[nodiscard]] CrashReport& crash() { return crash_; }
     [[nodiscard]] std::map<u16, HypercallCount>& hypercall_counts() { return hypercall_counts_; }
+    /// True while another line about what this guest does wrong may be logged.
+    [[nodiscard]] bool may_complain() { return complaints_.pass(); }
 
     // Partition-wide synthetic MSRs (M-01, M-02, M-07), changed through the setters only.
     u64 guest_os_id = 0, hypercall_msr = 0, reference_tsc_msr = 0;
@@ -156,7 +158,8 @@ class Partition {
     Connections connections_;
     std::vector<std::unique_ptr<Vp>> vps_;
     CrashReport crash_;
-    std::map<u16, HypercallCount> hypercall_counts_;
+    std::map<u16, HypercallCount> hypercall_counts_;  // at most one for each of the 65536 codes
+    RateLimit complaints_;
     std::unique_ptr<Impl> impl_;
 };
 

@@ -109,7 +109,8 @@ bool SyntheticTimers::deliver_message(unsigned index) {
 void SyntheticTimers::finish(unsigned index) {
     Timer& timer = timers_[index];
     timer.pending = false;
-    if ((timer.config & stimer::kPeriodic) == 0) {
+    // A period of 0 can only come from saved state: no register leaves one in an enabled timer.
+    if ((timer.config & stimer::kPeriodic) == 0 || timer.count == 0) {
         timer.config &= ~stimer::kEnable;
         return;
     }
@@ -139,7 +140,6 @@ void SyntheticTimers::fields(StateVisitor& v) {
         v("count", timers_[i].count, Fmt::Dec);
         v("expiry", timers_[i].expiry, Fmt::Dec);
         v("pending", timers_[i].pending);
-        if (timers_[i].count == 0) timers_[i].pending = false;
     }
 }
 

@@ -197,11 +197,15 @@ void Vp::set_vp_assist_msr(u64 value) {
 }
 
 void Vp::reset() {
+    reset_synthetic();
+    processor_->reset();
+    start_tsc();
+}
+
+void Vp::reset_synthetic() {
     set_vp_assist_msr(0);
     timers_->reset();
     synic_->reset();
-    processor_->reset();
-    start_tsc();
 }
 
 void Vp::start_tsc() {
@@ -217,6 +221,10 @@ void Vp::port_write(cpu::Vp&, u16 port, unsigned size, u32 value) {
 }
 int Vp::acknowledge_external(cpu::Vp&) { return -1; }  // a partition has no 8259
 void Vp::shutdown(cpu::Vp&) { partition_.sink().partition_shutdown(*this); }
+
+// S-10, S-101: a processor that a crash kernel starts again must not find pages of the old one being written.
+void Vp::init_done(cpu::Vp&) { reset_synthetic(); }
+void Vp::eoi_done(cpu::Vp&) { synic_->rescan(); }  // S-03: a SINT's EOI is an occasion to deliver
 
 void Vp::fields(StateVisitor& v) {
     v("vp_assist_msr", vp_assist_msr_);

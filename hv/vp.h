@@ -37,6 +37,7 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
 
   private:
     void start_tsc();
+    void reset_synthetic();
     cpu::virt::Action on_msr(cpu::virt::Exit& exit);
     cpu::virt::Action on_io(cpu::virt::Exit& exit);
     cpu::virt::Action on_memory(cpu::virt::Exit& exit);
@@ -47,6 +48,8 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
     void port_write(cpu::Vp& vp, u16 port, unsigned size, u32 value) override;
     int acknowledge_external(cpu::Vp& vp) override;
     void shutdown(cpu::Vp& vp) override;
+    void init_done(cpu::Vp& vp) override;
+    void eoi_done(cpu::Vp& vp) override;
 
     Partition& partition_;
     u32 index_;

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/types.h"
+#include "jit/layout.h"
 
 namespace vg::jit {
 
@@ -151,6 +152,20 @@ class Assembler {
         jmp(offset());
         return offset() - 4;
     }
+    u32 call_later() {
+        call(offset());
+        return offset() - 4;
+    }
+    void push(u8 reg) {
+        if (reg >= 8) byte(0x41);
+        byte(static_cast<u8>(0x50 | (reg & 7)));
+    }
+    void pop(u8 reg) {
+        if (reg >= 8) byte(0x41);
+        byte(static_cast<u8>(0x58 | (reg & 7)));
+    }
+    void ret() { byte(0xc3); }
+    void call_memory(const HostMem& m) { modrm({.opcode = 0xff}, 2, m); }
     void jmp_memory(const HostMem& m) { modrm({.opcode = 0xff}, 4, m); }
 
     /// Makes the rel32 at offset `at` lead to `target`.
@@ -223,5 +238,23 @@ class Assembler {
     u8* arena_ = nullptr;
     u8* p_ = nullptr;
 };
+
+/// A field of an entry of the edge table: always with disp32, so that the number can be patched.
+constexpr HostMem edge_entry(u32 number, std::size_t field) {
+    return {.base = kBank,
+            .disp = static_cast<s32>(static_cast<std::size_t>(mmu::kEdgeTable) + number * sizeof(mmu::JumpEntry) + field)};
+}
+static_assert(mmu::kEdgeTable > 127);
+
+/// Saves the host's status flags in the flags slot, which is what holds then. They stay in the hardware. Clobbers T0.
+inline void emit_save_flags(Assembler& a) {
+    a.mov(kT0, kRax);
+    a.seto_al();
+    a.lahf();
+    a.modrm({.opcode = 0x89, .size16 = true}, kRax, HostMem{.base = kBank, .disp = kFlagsSlot});
+    a.mov(kRax, kT0);
+    a.modrm({.opcode = 0xc7}, 0, HostMem{.base = kBank, .disp = kPending});
+    a.dword(0);
+}
 
 }  // namespace vg::jit

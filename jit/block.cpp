@@ -2,7 +2,7 @@
 
 namespace vg::jit {
 
-BlockMap::BlockMap() : heads_(std::size_t{1} << kBucketBits), sites_(1) {}
+BlockMap::BlockMap() : heads_(std::size_t{1} << kBucketBits), sites_(1), recipes_(1) {}
 
 Block& BlockMap::add(Spa spa, u32 key) {
     Block& block = blocks_.emplace_back();
@@ -17,12 +17,29 @@ Block& BlockMap::add(Spa spa, u32 key) {
     return block;
 }
 
+void BlockMap::add_rest(Block& owner, Spa page, u16 size) {
+    Block& rest = blocks_.emplace_back();
+    rest.spa = page;
+    rest.size = size;
+    rest.owner = &owner;
+    Block*& head = pages_[page.page()];
+    rest.page_next = head;
+    head = &rest;
+    owner.rest_page = page;
+}
+
 void BlockMap::remove(Block& block) {
+    if (!block.valid) return;
+    if (block.owner != nullptr) return remove_from_page(block);
     Block** link = &heads_[bucket(block.spa, block.key)];
     while (*link != &block) link = &(*link)->hash_next;
     *link = block.hash_next;
+    remove_from_page(block);
+}
+
+void BlockMap::remove_from_page(Block& block) {
     const auto page = pages_.find(block.spa.page());
-    link = &page->second;
+    Block** link = &page->second;
     while (*link != &block) link = &(*link)->page_next;
     *link = block.page_next;
     if (page->second == nullptr) pages_.erase(page);
@@ -35,6 +52,7 @@ void BlockMap::clear() {
     blocks_.clear();
     sites_.resize(1);
     insns_.clear();
+    recipes_.resize(1);
 }
 
 }  // namespace vg::jit

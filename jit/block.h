@@ -7,6 +7,7 @@
 
 #include "base/types.h"
 #include "cpu/insn.h"
+#include "jit/flags.h"
 
 namespace vg::jit {
 
@@ -23,13 +24,22 @@ struct Site {
     u32 stub = 0;                     ///< link: the code that leaves through this site
     u32 next_incoming = 0;            ///< link: next site in the target's list of patched links
     Block* linked = nullptr;          ///< link: the block that `patch` leads to now
+    u32 recipe = 0;   ///< how to compute the status flags here; 0: as kPending says
+    bool edge_pending = false;  ///< link: kPending may be set, to a recipe that does not depend on registers
+    u32 edge_recipe = 0;  ///< link: what kPending is set to on the way (the flags are in the hardware, too); 0: nothing
+    u32 edge_slot = 0;    ///< jump to another page: its entry in the bank's edge table; 0: it has not been taken yet
+    Block* edge_block = nullptr;  ///< where it led the last time
+    u32 edge_compare = 0, edge_jump = 0;  ///< the two displacements (disp32) that name the entry
     s32 rip_offset = 0;               ///< RIP of the instruction (or the link's target) relative to the code page base
     u8 index = 0;                     ///< instructions of the block before this one
-    u8 size = 0;                      ///< memory check: bytes
+    u16 size = 0;                     ///< memory check: bytes
     u8 misalignment = 0;              ///< memory check: address bits that must be zero
     bool write = false;
     bool sum = false;           ///< memory check: T0 wants the host address itself, not the guest address
+    bool rip_in_t0 = false;     ///< slow jump: RIP is the target, not rip_offset
     bool rip_in_stash = false;  ///< leaving: RIP is the value in the stash, not rip_offset
+    bool guard = false;         ///< edge check that the page behind is still Block::rest_page
+    bool group = false;         ///< memory check for several accesses of the block
     bool check_key = false;     ///< the instruction may change what the mode key is made of
 };
 
@@ -41,8 +51,18 @@ struct Block {
     u16 size = 0;   ///< guest bytes
     u8 count = 0;   ///< guest instructions
     bool valid = true;
+    bool needs_flags = true;        ///< to be entered with the flags in the slot
+    bool passes_flags = true;       ///< else: it may leave them to the next block as they are
+    u16 changed_while_pending = 0;  ///< else: registers that a pending recipe must not name
     u32 incoming = 0;  ///< first site linked to this block
     u32 first_site = 0, site_end = 0;
+    u32 group_failures = 0;   ///< of its group checks, since virtual time `failures_since`
+    u64 failures_since = 0;
+    u32 settled_entry = 0;  ///< code that puts pending flags in the slot first; 0: not made yet
+    /// An instruction that crosses the page's end: the page that its rest was in when it was translated. That page's list
+    /// has a record for the rest, whose `owner` is this block.
+    Spa rest_page{0};
+    Block* owner = nullptr;
     Block* hash_next = nullptr;
     Block* page_next = nullptr;
 };
@@ -58,6 +78,8 @@ class BlockMap {
         return b;
     }
     Block& add(Spa spa, u32 key);
+    /// A record in the list of the page at `page` for the `size` bytes there that belong to `owner`.
+    void add_rest(Block& owner, Spa page, u16 size);
     /// Takes the block out of both indexes; the record stays until clear().
     void remove(Block& block);
     void clear();
@@ -78,12 +100,22 @@ class BlockMap {
     [[nodiscard]] u32 site_count() const { return static_cast<u32>(sites_.size()); }
     void truncate_sites(u32 count) { sites_.resize(count); }
 
+    /// Recipes, by number (0 is none).
+    u32 add_recipe(const FlagRecipe& recipe) {
+        recipes_.push_back(recipe);
+        return static_cast<u32>(recipes_.size() - 1);
+    }
+    [[nodiscard]] const FlagRecipe& recipe(u32 number) const { return recipes_[number]; }
+    [[nodiscard]] std::size_t recipe_count() const { return recipes_.size(); }
+
     const cpu::Insn* keep(const cpu::Insn& insn) { return &insns_.emplace_back(insn); }
     [[nodiscard]] std::size_t block_count() const { return blocks_.size(); }
     [[nodiscard]] std::size_t insn_count() const { return insns_.size(); }
 
   private:
-    static constexpr unsigned kBucketBits = 17;
+    void remove_from_page(Block& block);
+
+    static constexpr unsigned kBucketBits = 18;
     static std::size_t bucket(Spa spa, u32 key) {
         return ((spa.value + key) * 0x9e3779b97f4a7c15) >> (64 - kBucketBits);
     }
@@ -93,6 +125,7 @@ class BlockMap {
     std::deque<Block> blocks_;
     std::deque<Site> sites_;  // references stay good while others are added
     std::deque<cpu::Insn> insns_;
+    std::vector<FlagRecipe> recipes_;
 };
 
 }  // namespace vg::jit

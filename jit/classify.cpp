@@ -192,7 +192,31 @@ bool is_vex_gpr(cpu::Op op) {
     }
 }
 
+bool may_be_unaligned(cpu::Op op) {
+    switch (op) {
+        case cpu::Op::MOVUPS:
+        case cpu::Op::MOVUPD:
+        case cpu::Op::MOVDQU:
+        case cpu::Op::LDDQU:
+        case cpu::Op::PCMPESTRI:
+        case cpu::Op::PCMPESTRM:
+        case cpu::Op::PCMPISTRI:
+        case cpu::Op::PCMPISTRM:
+            return true;
+        default:
+            return false;
+    }
+}
+
 }  // namespace
+
+unsigned vector_alignment(const Insn& i) {
+    const cpu::Operand* operand = i.memory_operand();
+    if (operand == nullptr) return 1;
+    const bool aligned = cpu::row(i.row).has(cpu::attr::AlignedMem) ||
+                         (i.vex == 0 && operand->size == 16 && !may_be_unaligned(i.op));
+    return aligned ? operand->size : 1;
+}
 
 u8 opcode_map(const Insn& i) {
     using cpu::OpcodeMap;
@@ -228,6 +252,12 @@ Class classify(const Insn& i) {
             return {.emit = Emit::Pushf};
         case cpu::Op::SWAPGS:
             return {.emit = Emit::Swapgs};
+        case cpu::Op::MOVS:
+        case cpu::Op::STOS:
+        case cpu::Op::LODS:
+        case cpu::Op::SCAS:
+        case cpu::Op::CMPS:
+            return {.emit = Emit::String};
         case cpu::Op::LFENCE:
         case cpu::Op::MFENCE:
         case cpu::Op::SFENCE:

@@ -31,6 +31,7 @@ enum class Emit : u8 {
     DirectionFlag,
     Pushf,
     Swapgs,
+    String,
     VexGpr,  ///< BMI: general registers in ModRM and VEX.vvvv
     Vector   ///< SSE and AVX
 };
@@ -52,5 +53,7 @@ struct Class {
 /// Position of the opcode in the opcode maps: 0 one-byte, 1: 0F, 2: 0F38, 3: 0F3A.
 [[nodiscard]] u8 opcode_map(const cpu::Insn& i);
 [[nodiscard]] Class classify(const cpu::Insn& i);
+/// What the address of a vector instruction's memory operand must be a multiple of, or #GP(0).
+[[nodiscard]] unsigned vector_alignment(const cpu::Insn& i);
 
 }  // namespace vg::jit

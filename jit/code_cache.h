@@ -1,4 +1,4 @@
-// The code arena: one anonymous file mapped twice, writable where code is emitted, executable where it runs.
+// The code arena: shared anonymous memory mapped twice, writable where code is emitted, executable where it runs.
 #pragma once
 
 #include "base/result.h"
@@ -19,16 +19,21 @@ class CodeArena {
     [[nodiscard]] u8* writable() const { return writable_; }
     [[nodiscard]] const u8* executable(u32 offset) const { return executable_ + offset; }
     [[nodiscard]] u32 size() const { return size_; }
-    [[nodiscard]] u32 used() const { return used_; }
-    [[nodiscard]] u32 room() const { return size_ - used_; }
-    /// Everything below `offset` is taken.
-    void set_used(u32 offset) { used_ = offset; }
+    /// Two parts: what blocks execute when all is well, and what they leave it for (stubs, other ways of conditional
+    /// jumps). The first stays dense, which the host's instruction caches and TLB thank for.
+    struct Part {
+        u32 begin = 0, end = 0, used = 0;  ///< offsets; everything below `used` is taken
+        [[nodiscard]] u32 room() const { return end - used; }
+    };
+    Part hot, cold;
+    /// Empties both parts; the first `fixed` bytes of the arena stay.
+    void reset(u32 fixed);
 
   private:
     CodeArena() = default;
     u8* writable_ = nullptr;
     u8* executable_ = nullptr;
-    u32 size_ = 0, used_ = 0;
+    u32 size_ = 0;
 };
 
 }  // namespace vg::jit

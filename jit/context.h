@@ -4,6 +4,7 @@
 #include "base/types.h"
 #include "cpu/interp.h"
 #include "jit/layout.h"
+#include "jit/mode_key.h"
 
 namespace vg::jit {
 
@@ -25,10 +26,12 @@ struct Context {
     cpu::Interp* interp = nullptr;
     cpu::VpState* state = nullptr;
     void* bank = nullptr;  ///< to continue with
+    u64 host_stack = 0;    ///< to continue with: the stack pointer, paired returns below kStackBase
     u64 t0 = 0, t1 = 0;    ///< scratch registers to continue with
     u32 host_mxcsr = 0, guest_unused = 0;
     u32 site = 0;  ///< site through which the code left
     Leave leave = Leave::None;
+    ModeKey key{};  ///< of the code that runs, or ran last
 };
 
 }  // namespace vg::jit

@@ -15,7 +15,7 @@ bool Translator::emit_push(unsigned reg) {
     if (cur_->op_size != 8) return false;
     const HostMem m = check({.base = cpu::RSP, .disp = -8}, 8, true);
     u8 host = kHostOf[reg];
-    if (host == kInMemory) load_gpr(host = kT0, reg);
+    if (host == kInMemory) load_gpr(host = free_scratch(m), reg);
     a_.mov(m, host);
     lea_stack(-8);
     return true;
@@ -64,18 +64,21 @@ bool Translator::emit_leave() {
 
 // ---- leaving
 
-void Translator::link(u32 rel32_at, s64 target) {
+/// A jump within the page, to be patched when its target is known.
+void Translator::link(u32 rel32_at, s64 target, EdgeFlags flags) {
     const u32 number = new_site();
     Site& site = blocks_.site(number);
     site.rip_offset = static_cast<s32>(target);
     site.index = block_->count;
     site.patch = rel32_at;
-    cold_.push_back({rel32_at, thunks_.leave, number});
+    site.edge_recipe = flags.recipe;
+    site.edge_pending = flags.pending;
+    cold_thunk(rel32_at, thunks_.leave, number);
 }
 
 void Translator::load_code_address(s64 target) {
     a_.mov(kT0, {.base = kBank, .disp = kCodePage});
-    a_.lea(kT0, {.base = kT0, .disp = static_cast<s32>(target)});
+    if (target != 0) a_.lea(kT0, {.base = kT0, .disp = static_cast<s32>(target)});
 }
 
 /// Compares T0 with its entry in the jump cache; T1 becomes the entry's offset (mmu::jump_index times 16).
@@ -92,7 +95,7 @@ u32 Translator::emit_index() {
 /// The same; an unknown target is looked up by the slow path, or the instruction of `site` executed by it.
 void Translator::emit_lookup(u32 site) {
     blocks_.site(site).access = a_.offset();
-    cold_.push_back({emit_index(), thunks_.miss_jump, site});
+    cold_thunk(emit_index(), thunks_.miss_jump, site);
 }
 
 void Translator::emit_transfer() {
@@ -102,94 +105,184 @@ void Translator::emit_transfer() {
     ended_ = true;
 }
 
-void Translator::emit_goto(s64 target) {
-    if (in_page(target)) {
-        a_.align_rel32(1);
-        link(a_.jmp_later(), target);
-        ended_ = true;
-        return;
+Translator::EdgeFlags Translator::prepare_edge() {
+    if (flags_.source == FlagState::Source::Recipe && flags_.hardware) {
+        const u32 number = recipe_here();
+        set_pending(number);
+        return {.recipe = number};
     }
-    load_code_address(target);
-    emit_lookup(new_site());
-    emit_transfer();
+    settle_flags();
+    return {.pending = flags_.source == FlagState::Source::Pending};
 }
 
-void Translator::emit_fallthrough(s64 target) {
-    save_flags();
-    if (in_page(target)) {
-        emit_goto(target);
-        return;
-    }
-    if (!key_.has(ModeKey::kFlat)) {
-        link(a_.jmp_later(), target);
-        blocks_.site(blocks_.site_count() - 1).patch = 0;
-        return;
-    }
+/// Goes on at an offset of the code page, here or in another page; the block's instructions up to there are charged.
+void Translator::emit_edge(s64 target) {
+    if (!in_page(target)) return emit_far_edge(target);
+    const EdgeFlags flags = prepare_edge();
+    a_.align_rel32(1);
+    link(a_.jmp_later(), target, flags);
+    ended_ = true;
+}
+
+void Translator::emit_edge_check(s64 target, u32 number) {
+    Site& site = blocks_.site(number);
+    site.access = a_.offset();
     load_code_address(target);
+    a_.cmp(kT0, edge_entry(0, offsetof(mmu::JumpEntry, rip)));
+    site.edge_compare = a_.offset() - 4;
+    cold_thunk(a_.jcc_later(kNe), thunks_.miss_edge, number);
+}
+
+void Translator::emit_far_edge(s64 target) {
+    settle_flags();
     const u32 number = new_site();
     Site& site = blocks_.site(number);
     site.rip_offset = static_cast<s32>(target);
     site.index = block_->count;
-    emit_lookup(number);
-    emit_transfer();
+    emit_edge_check(target, number);
+    a_.lea(kT0, {.base = kT0, .disp = -static_cast<s32>(target & static_cast<s64>(kPageMask))});
+    a_.mov({.base = kBank, .disp = kCodePage}, kT0);
+    a_.jmp_memory(edge_entry(0, kJumpHost));
+    blocks_.site(number).edge_jump = a_.offset() - 4;
+    ended_ = true;
+}
+
+void Translator::emit_fallthrough(s64 target) {
+    if (in_page(target) || key_.has(ModeKey::kFlat)) return emit_edge(target);
+    settle_flags();
+    link(a_.jmp_later(), target, {});
+    blocks_.site(blocks_.site_count() - 1).patch = 0;
 }
 
 bool Translator::emit_jcc() {
     const s64 target = end_ + static_cast<s64>(cur_->imm);
     if (cur_->op_size != 8 || target != static_cast<s32>(target)) return false;
-    save_flags();
     restore_flags(kT0);
     const u8 cond = opcode() & 15;
-    if (in_page(target)) {
+    const bool last = !plan_now().side_exit;
+    if (last && in_page(target) && in_page(end_)) {
+        const EdgeFlags flags = prepare_edge();
         a_.align_rel32(2);
         const u32 at = a_.jcc_later(cond);
-        link(at, target);
-        emit_fallthrough(end_);
-    } else {
-        const u32 skip = a_.jcc_later(cond ^ 1);
-        emit_goto(target);
-        a_.patch_here(skip);
-        emit_fallthrough(end_);
+        link(at, target, flags);
+        a_.align_rel32(1);
+        link(a_.jmp_later(), end_, flags);
+        ended_ = true;
+        return true;
     }
-    ended_ = true;
+    const u32 from = a_.jcc_later(cond);
+    cold_.push_back({.kind = Cold::Kind::SideExit,
+                     .index = static_cast<u8>(index_),
+                     .from = from,
+                     .target = target,
+                     .flags = flags_});
+    if (last) emit_edge(end_);
     return true;
+}
+
+/// The other way of a conditional jump: gives back what was charged for the rest of the block.
+void Translator::emit_side_exit(const Cold& c) {
+    index_ = c.index;
+    flags_ = c.flags;
+    if (!watchers_.empty()) emit_exit_counters();
+    const int rest = block_->count - (c.index + 1);
+    if (rest != 0) a_.lea(kBudget, {.base = kBudget, .disp = rest});
+    emit_edge(c.target);
 }
 
 bool Translator::emit_jmp() {
     const s64 target = end_ + static_cast<s64>(cur_->imm);
     if (cur_->op_size != 8 || target != static_cast<s32>(target)) return false;
-    save_flags();
-    emit_goto(target);
+    emit_edge(target);
     return true;
+}
+
+// ---- calls and returns
+//
+// A call pushes the guest's return address on the host's stack and calls; a return that finds the address it is about
+// to go to there returns on the host, whose return prediction then works for the guest. Whatever leaves translated code
+// or changes address space or mode forgets all pairs by putting the host's stack pointer back (kStackBase).
+
+/// More calls than returns: forgets all pairs before the host's stack is used up.
+void Translator::emit_stack_limit() {
+    a_.cmp(kHostStack, {.base = kBank, .disp = kStackLimit});
+    const u32 from = a_.jcc_later(kB);
+    cold_.push_back({.kind = Cold::Kind::StackLimit, .from = from, .back = a_.offset(), .flags = {}});
+}
+
+/// Where a paired return arrives: T0 is the address behind the call.
+void Translator::emit_return_site() {
+    a_.pop(kT1);
+    flags_pending();
+    if (in_page(end_)) {
+        if (end_ != 0) a_.lea(kT0, {.base = kT0, .disp = -end_});
+        a_.mov({.base = kBank, .disp = kCodePage}, kT0);
+        emit_edge(end_);
+        return;
+    }
+    const u32 number = new_site();
+    Site& site = blocks_.site(number);
+    site.index = block_->count;
+    site.rip_in_t0 = true;
+    emit_lookup(number);
+    emit_transfer();
 }
 
 bool Translator::emit_call() {
     const s64 target = end_ + static_cast<s64>(cur_->imm);
     if (cur_->op_size != 8 || target != static_cast<s32>(target)) return false;
+    settle_flags();
     const HostMem m = check({.base = cpu::RSP, .disp = -8}, 8, true);
     load_code_address(end_);
     a_.mov(m, kT0);
     if (in_page(target)) {
         lea_stack(-8);
-        emit_goto(target);
-        return true;
+        emit_stack_limit();
+        a_.push(kT0);
+        a_.align_rel32(1);
+        link(a_.call_later(), target, {.pending = flags_.source == FlagState::Source::Pending});
+    } else {
+        // Executing the call once more stores the same return address again: nothing is committed yet.
+        const u32 number = new_site();
+        emit_edge_check(target, number);
+        emit_stack_limit();
+        a_.lea(kT1, {.base = kT0, .disp = static_cast<s32>(end_ - target)});
+        a_.push(kT1);
+        a_.lea(kT0, {.base = kT0, .disp = -static_cast<s32>(target & static_cast<s64>(kPageMask))});
+        a_.mov({.base = kBank, .disp = kCodePage}, kT0);
+        lea_stack(-8);
+        a_.call_memory(edge_entry(0, kJumpHost));
+        blocks_.site(number).edge_jump = a_.offset() - 4;
     }
-    load_code_address(target);
-    // Executing the call once more stores the same return address again: nothing is committed yet.
-    emit_lookup(new_site());
-    lea_stack(-8);
-    emit_transfer();
+    emit_return_site();
     return true;
 }
 
 bool Translator::emit_ret() {
     if (cur_->op_size != 8) return false;
+    const s32 raise = static_cast<s32>(plan_now().adjustment);
+    settle_flags();
     const HostMem m = check({.base = cpu::RSP}, 8, false);
     a_.mov(kT0, m);
-    emit_lookup(new_site());
-    lea_stack(8 + (opcode() == 0xc2 ? static_cast<s32>(cur_->imm & 0xffff) : 0));
-    emit_transfer();
+    a_.cmp(kT0, {.base = kHostStack, .disp = 8});
+    const u32 from = a_.jcc_later(kNe);
+    cold_.push_back(
+        {.kind = Cold::Kind::ReturnMiss, .index = static_cast<u8>(index_), .from = from, .target = raise, .flags = {}});
+    lea_stack(raise);
+    a_.ret();
+    ended_ = true;
     return true;
+}
+
+void Translator::emit_return_miss(const Cold& c) {
+    index_ = c.index;
+    start_ = end_ - cur_->length;
+    flags_pending();
+    count_return_miss();
+    a_.mov(kHostStack, {.base = kBank, .disp = kStackBase});
+    emit_lookup(new_site());
+    lea_stack(static_cast<s32>(c.target));
+    emit_transfer();
 }
 
 bool Translator::load_target() {
@@ -197,17 +290,16 @@ bool Translator::load_target() {
     if (memory_form()) {
         const HostMem m = check(operand_address(), 8, false);
         a_.mov(kT0, m);
-        return true;
-    }
-    save_flags();
-    if (kHostOf[rm_field()] == kInMemory)
+    } else if (kHostOf[rm_field()] == kInMemory) {
         load_gpr(kT0, rm_field());
-    else
+    } else {
         a_.mov(kT0, kHostOf[rm_field()]);
+    }
     return true;
 }
 
 bool Translator::emit_jmp_rm() {
+    settle_flags();
     if (!load_target()) return false;
     emit_lookup(new_site());
     emit_transfer();
@@ -215,6 +307,7 @@ bool Translator::emit_jmp_rm() {
 }
 
 bool Translator::emit_call_rm() {
+    settle_flags();
     if (!load_target()) return false;
     // Only a target that the jump cache knows is taken here, so it is canonical; it is looked up again below because
     // both scratch registers are needed for the store of the return address.
@@ -224,14 +317,19 @@ bool Translator::emit_call_rm() {
     load_code_address(end_);
     a_.mov(m, kT0);
     lea_stack(-8);
+    emit_stack_limit();
+    a_.push(kT0);
     a_.mov(kT0, {.base = kBank, .disp = kStash});
     const u32 gone = emit_index();
-    emit_transfer();
+    a_.alu_imm(4, kT0, -static_cast<s32>(kPageSize), true);
+    a_.mov({.base = kBank, .disp = kCodePage}, kT0);
+    a_.call_memory({.base = kBank, .index = kT1, .disp = static_cast<int>(mmu::kJumpTable) + kJumpHost});
     // The refill for the stack emptied the jump cache: the call is complete, the dispatcher knows the way.
     const u32 number = new_site();
     blocks_.site(number).index = block_->count;
     blocks_.site(number).rip_in_stash = true;
-    cold_.push_back({gone, thunks_.leave, number});
+    cold_thunk(gone, thunks_.leave, number);
+    emit_return_site();
     return true;
 }
 

@@ -1,4 +1,5 @@
 // Integer instructions: the guest's own opcode with registers renamed and the memory operand checked.
+#include "base/assert.h"
 #include "jit/translator.h"
 
 namespace vg::jit {
@@ -26,12 +27,6 @@ u8 mandatory_prefix(Op op) {
 
 constexpr bool reads(Role role) { return role == Role::Read || role == Role::Both; }
 constexpr bool writes(Role role) { return role == Role::Write || role == Role::Both; }
-
-/// A shift by an immediate count of zero leaves all flags as they are.
-bool shifts_by_zero(const cpu::Insn& i, const Encoding& e) {
-    const bool shift = e.map == 0 ? (e.opcode & 0xfe) == 0xc0 : e.map == 1 && (e.opcode == 0xa4 || e.opcode == 0xac);
-    return shift && (i.imm & (e.w ? 63 : 31)) == 0;
-}
 
 /// A register operand on its way into ModRM.
 struct Field {
@@ -87,7 +82,7 @@ bool Translator::emit_modrm(const Class& c) {
     if (!memory) rm = field(rm_field(), rm_size, c.rm, rex);
     if (reg.scratch) reg.host = kT0;
     e.force_rex = reg.low || rm.low;
-    const bool flags_in = needs_flags() || c.reads_flags_if_cl || shifts_by_zero(*cur_, e);
+    const bool flags_in = needs_flags();
 
     HostMem m;
     bool in_place = false;
@@ -95,6 +90,8 @@ bool Translator::emit_modrm(const Class& c) {
         if (reg.high) return false;  // the host address needs REX
         m = check(operand_address(), rm_size, c.rm != Role::Read, rm_size == 16 ? 16 : 1);  // CMPXCHG16B: #GP(0)
         if (flags_in) restore_flags(free_scratch(m));
+        if (saves_value() && c.rm == Role::Both) return emit_with_saved_result(e, reg.host, reg.scratch, m, rm_size);
+        if (saves_value()) return emit_with_saved_operand(e, reg.host, reg.scratch, reg.load, reg.store, m, rm_size);
         if (reg.scratch) reg.host = free_scratch(m);
     } else {
         if (flags_in) restore_flags(kT0);
@@ -108,6 +105,10 @@ bool Translator::emit_modrm(const Class& c) {
         if (rm.scratch && !in_place && rm.load) load_gpr(rm.host, rm_field());
     }
     if (reg.scratch && reg.load) load_gpr(reg.host, reg_field());
+    if (saves_value()) {  // a shift: its operand before
+        if (in_place) load_gpr(kT0, rm_field());
+        save_recipe_value(in_place ? kT0 : rm.host);
+    }
     if (memory || in_place)
         a_.modrm(e, reg.host, m);
     else
@@ -115,6 +116,53 @@ bool Translator::emit_modrm(const Class& c) {
     copy_immediate();
     if (rm.scratch && !in_place && rm.store) store_gpr(rm_field(), rm.host);
     if (reg.scratch && reg.store) store_gpr(reg_field(), reg.host);
+    wrote_flags();
+    return true;
+}
+
+/// An instruction that only reads its memory operand, which its flags depend on: the value is kept for a recipe.
+bool Translator::emit_with_saved_operand(const Encoding& e, u8 reg, bool scratch, bool load, bool store, const HostMem& m,
+                                         unsigned size) {
+    const u8 value = free_scratch(m);
+    switch (size) {
+        case 1:
+            a_.modrm({.map = 1, .opcode = 0xb6}, value, m);
+            break;
+        case 2:
+            a_.modrm({.map = 1, .opcode = 0xb7}, value, m);
+            break;
+        default:
+            a_.modrm({.opcode = 0x8b, .w = size == 8}, value, m);
+            break;
+    }
+    save_recipe_value(value);
+    const u8 host = scratch ? (value == kT0 ? kT1 : kT0) : reg;
+    if (scratch && load) load_gpr(host, reg_field());
+    a_.modrm(e, host, value);
+    copy_immediate();
+    if (scratch && store) store_gpr(reg_field(), host);
+    wrote_flags();
+    return true;
+}
+
+/// An operation on memory, taken apart: its result is kept for a recipe.
+bool Translator::emit_with_saved_result(const Encoding& e, u8 reg, bool scratch, const HostMem& m, unsigned size) {
+    const u8 value = free_scratch(m);
+    Encoding load{.opcode = 0x8b, .w = size == 8}, store{.opcode = 0x89, .size16 = size == 2, .w = size == 8};
+    if (size < 4) load = {.map = 1, .opcode = static_cast<u8>(size == 1 ? 0xb6 : 0xb7)};
+    if (size == 1) store.opcode = 0x88;
+    a_.modrm(load, value, m);
+    if (scratch) {  // the register is in memory: the other direction of the same opcode
+        Encoding other = e;
+        other.opcode = static_cast<u8>(e.opcode | 2);
+        other.force_rex = false;
+        a_.modrm(other, value, HostMem{.base = kBank, .disp = gpr_disp(reg_field())});
+    } else {
+        a_.modrm(e, reg, value);
+    }
+    copy_immediate();
+    a_.modrm(store, value, m);
+    save_recipe_value(value);
     wrote_flags();
     return true;
 }
@@ -223,13 +271,14 @@ bool Translator::emit_divide() {
     if (memory_form()) {
         a_.modrm(load, kT0, check(operand_address(), size, false));
     } else {
-        save_flags();
+        keep_flags();
         if (kHostOf[rm_field()] == kInMemory)
             a_.modrm(load, kT0, HostMem{.base = kBank, .disp = gpr_disp(rm_field())});
         else
             a_.modrm(load, kT0, kHostOf[rm_field()]);
     }
-    flags_.hardware = false;
+    VG_ASSERT(flags_.source == FlagState::Source::Slot);  // as the plan has it: they are read
+    flags_in_slot();
     const bool is_signed = cur_->op == Op::IDIV;
     const Encoding compare{.opcode = 0x3b, .w = wide};
     const u32 site = new_site();
@@ -237,15 +286,15 @@ bool Translator::emit_divide() {
         // Neither 0 nor -1, and a dividend that is a sign-extended single: the quotient fits.
         a_.modrm({.opcode = 0x8d, .w = wide}, kT1, HostMem{.base = kT0, .disp = 1});
         a_.alu_imm(7, kT1, 1, wide);
-        cold_.push_back({a_.jcc_later(kBe), thunks_.execute, site});
+        cold_thunk(a_.jcc_later(kBe), thunks_.execute, site);
         a_.modrm(load, kT1, kRax);
         a_.modrm({.opcode = 0xc1, .w = wide}, 7, kT1);
         a_.byte(static_cast<u8>(8 * size - 1));
         a_.modrm(compare, kT1, kRdx);
-        cold_.push_back({a_.jcc_later(kNe), thunks_.execute, site});
+        cold_thunk(a_.jcc_later(kNe), thunks_.execute, site);
     } else {
         a_.modrm(compare, kRdx, kT0);
-        cold_.push_back({a_.jcc_later(kAe), thunks_.execute, site});
+        cold_thunk(a_.jcc_later(kAe), thunks_.execute, site);
     }
     a_.modrm({.opcode = 0xf7, .w = wide}, is_signed ? 7 : 6, kT0);
     // The rule of cpu/ops/flags.h: AF = 1, PF = ZF = SF = 0, CF and OF stay. The slot has LAHF's format.

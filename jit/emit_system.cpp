@@ -14,7 +14,7 @@ constexpr int kRflags = VG_STATE_DISP(rflags);
 
 bool Translator::emit_cli() {
     if (key_.has(ModeKey::kUser)) return false;  // depends on IOPL
-    save_flags();
+    keep_flags();
     a_.modrm({.opcode = 0x81}, 4, state(kRflags));
     a_.dword(static_cast<u32>(~cpu::flag::IF));
     flags_.hardware = false;
@@ -22,7 +22,7 @@ bool Translator::emit_cli() {
 }
 
 bool Translator::emit_direction_flag() {
-    save_flags();
+    keep_flags();
     const bool set = cur_->op == cpu::Op::STD;
     a_.modrm({.opcode = 0x81}, set ? 1 : 4, state(kRflags));
     a_.dword(static_cast<u32>(set ? cpu::flag::DF : ~cpu::flag::DF));

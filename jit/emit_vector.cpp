@@ -3,7 +3,6 @@
 
 namespace vg::jit {
 
-using cpu::Op;
 using cpu::OperandKind;
 
 namespace {
@@ -48,22 +47,6 @@ GprField gpr_field(u8 map, u8 opcode) {
 /// PCMPxSTRx: EAX, EDX and ECX are implied, and have their own names on the host.
 bool is_string_compare(u8 map, u8 opcode) { return map == 3 && opcode >= 0x60 && opcode <= 0x63; }
 
-bool may_be_unaligned(Op op) {
-    switch (op) {
-        case Op::MOVUPS:
-        case Op::MOVUPD:
-        case Op::MOVDQU:
-        case Op::LDDQU:
-        case Op::PCMPESTRI:
-        case Op::PCMPESTRM:
-        case Op::PCMPISTRI:
-        case Op::PCMPISTRM:
-            return true;
-        default:
-            return false;
-    }
-}
-
 }  // namespace
 
 void Translator::vector_encoding(Encoding& e) const {
@@ -104,9 +87,7 @@ bool Translator::emit_vector() {
         const cpu::Operand* operand = cur_->memory_operand();
         if (operand == nullptr || operand->size == 0) return false;
         const bool write = operand == &cur_->operands[0] && (row_->attributes & cpu::attr::NoWriteDest) == 0;
-        const bool aligned = (row_->attributes & cpu::attr::AlignedMem) != 0 ||
-                             (cur_->vex == 0 && operand->size == 16 && !may_be_unaligned(cur_->op));
-        m = check(operand_address(), operand->size, write, aligned ? operand->size : 1);
+        m = check(operand_address(), operand->size, write, vector_alignment(*cur_));
     }
     u8 reg = static_cast<u8>(reg_field()), rm = static_cast<u8>(rm_field());
     bool store = false;

@@ -1,10 +1,8 @@
 #include "jit/engine.h"
 
-#include <unistd.h>
-
 #include <chrono>
-#include <string>
 
+#include "cpu/decode.h"
 #include "cpu/spec/bits.h"
 
 namespace vg::jit {
@@ -20,6 +18,8 @@ constexpr u32 kMinimumArena = 128u << 10;
 /// Beyond these the cache is emptied even if the arena has room: a guest of tiny blocks must not grow the process.
 constexpr std::size_t kMaxBlocks = 1u << 20, kMaxInsns = 1u << 20;
 constexpr u32 kMaxSites = 2u << 20;
+
+constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
 
 bool host_is_sufficient() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
@@ -44,16 +44,15 @@ JitEngine::JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeAr
       options_(options),
       arena_(std::move(arena)),
       thunks_(make_thunks(arena_)),
-      translator_(arena_, blocks_, thunks_) {
+      translator_(arena_, blocks_, thunks_, options_.watchers, stats_) {
     memory_.set_code_observer(this);
-    if (options_.perf_map) perf_map_ = std::fopen(("/tmp/perf-" + std::to_string(getpid()) + ".map").c_str(), "w");
+    for (TranslationWatcher* watcher : options_.watchers) watcher->thunks({arena_.executable(0), Thunks::kSize});
 }
 
 JitEngine::~JitEngine() {
     known_.clear();  // the VPs may be gone already
     flush();
     memory_.set_code_observer(nullptr);
-    if (perf_map_ != nullptr) std::fclose(perf_map_);
 }
 
 JitEngine::Known& JitEngine::known(Vp& vp) {
@@ -83,7 +82,6 @@ Stop JitEngine::run(Vp& vp) {
     VpState& s = vp.state();
     Context c{.engine = this, .vp = &vp, .interp = &vp.interp(), .state = &s};
     c.leave = Leave::Resync;
-    ModeKey key;
     while (true) {
         if (c.leave == Leave::Unwind) {
             vp.clear_failure();
@@ -101,14 +99,14 @@ Stop JitEngine::run(Vp& vp) {
                 if (stop == Stop::Leave || stop == Stop::Request) return stop;
                 continue;
             }
-            key = current_key(vp, k.model);
-            use_jump_cache(vp, key);
+            c.key = current_key(vp, k.model);
+            use_jump_cache(vp, c.key);
         }
         if (s.budget <= 0) {
             c.leave = Leave::Resync;
             continue;
         }
-        if (!dispatch(vp, c, key)) {
+        if (!dispatch(vp, c)) {
             pending_link_ = 0;
             ++stats_.steps;
             const Stop stop = stepper_.step(vp);
@@ -118,19 +116,22 @@ Stop JitEngine::run(Vp& vp) {
     }
 }
 
-bool JitEngine::dispatch(Vp& vp, Context& c, ModeKey key) {
+bool JitEngine::dispatch(Vp& vp, Context& c) {
     VpState& s = vp.state();
     ++stats_.dispatches;
     if (options_.flush_every != 0 && stats_.dispatches % options_.flush_every == 0) flush();
     u64 page_rip = 0;
-    Block* block = find_block(vp, key, page_rip);
+    bool global = false;
+    Block* block = find_block(vp, c.key, page_rip, global);
     if (block == nullptr || block->count > s.budget) return false;
     if (options_.link_blocks) {
         if (pending_link_ != 0 && s.jit[1] == page_rip) link(pending_link_, *block);
-        if (key.has(ModeKey::kFlat)) vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
+        if (const u32 entry = c.key.has(ModeKey::kFlat) ? open_entry(*block) : 0)
+            vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(entry)), global);
     }
     pending_link_ = 0;
-    s.jit[0] = pack_flags(s.rflags);
+    s.jit[0] = 0;
+    set_flags(s, s.rflags);
     s.jit[1] = page_rip;
     c.bank = vp.tlb().bank();
     thunks_.enter(c, arena_.executable(block->entry), vp.tlb().bank());
@@ -138,7 +139,8 @@ bool JitEngine::dispatch(Vp& vp, Context& c, ModeKey key) {
     return true;
 }
 
-Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip) {
+/// @param page_rip  becomes the address of the page's first byte; @param global  whether the page is global
+Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip, bool& global) {
     const VpState& s = vp.state();
     u64 linear = s.rip;
     if (key.code_mode() != CodeMode::Bits64) {
@@ -152,33 +154,50 @@ Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip) {
     const mmu::Tlb::Mapping mapping = vp.tlb().resolve_fetch(linear);
     if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return nullptr;
     const Spa spa = mapping.translation.spa;
+    global = mapping.translation.global;
     page_rip = s.rip - spa.offset();
     if (Block* block = blocks_.find(spa, key.value)) return block;
-    return translate(vp, key, spa, mapping.host - spa.offset());
+    return translate(vp, key, spa, mapping.host - spa.offset(), page_rip);
 }
 
-Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page) {
-    if (arena_.room() < Translator::kMaxCode || blocks_.block_count() >= kMaxBlocks ||
-        blocks_.insn_count() >= kMaxInsns || blocks_.site_count() >= kMaxSites)
+Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip) {
+    if (arena_.hot.room() < Translator::kMaxCode || arena_.cold.room() < Translator::kMaxCode || blocks_.block_count() >= kMaxBlocks ||
+        blocks_.insn_count() >= kMaxInsns || blocks_.site_count() >= kMaxSites || blocks_.recipe_count() >= kMaxSites)
         flush();
     const auto start = std::chrono::steady_clock::now();
-    const u32 used = arena_.used();
-    Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit);
+    const u32 used = arena_.hot.used + arena_.cold.used;
+    const bool groups = !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
+    const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
+    Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit, rest, groups);
     if (block == nullptr) return nullptr;
     if (memory_.ram(spa) != nullptr) memory_.mark_code(spa, block->size);
+    if (block->rest_page.value != 0) remark_page(block->rest_page.page());
     stats_.translate_ns += static_cast<u64>((std::chrono::steady_clock::now() - start).count());
     ++stats_.blocks;
     ++stats_.lookups_failed;
     stats_.translated_instructions += block->count;
-    stats_.code_bytes += arena_.used() - used;
-    if (perf_map_ != nullptr) write_perf_map(*block);
+    stats_.code_bytes += arena_.hot.used + arena_.cold.used - used;
+    if (!options_.watchers.empty()) report_translation(*block, {page + spa.offset(), block->size});
     return block;
 }
 
-void JitEngine::write_perf_map(const Block& block) {
-    std::fprintf(perf_map_, "%lx %x guest_%lx_%u\n", reinterpret_cast<u64>(arena_.executable(block.entry)),
-                 arena_.used() - block.entry, block.spa.value, block.count);
-    std::fflush(perf_map_);
+/// The page behind, if the instruction at `spa` reaches into it: only then may it be looked up, which sets its accessed
+/// flag.
+Translator::Rest JitEngine::find_rest(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip) {
+    const u32 here = static_cast<u32>(kPageSize) - spa.offset();
+    if (here >= cpu::kMaxInsnLength || !key.has(ModeKey::kFlat) || !canonical(page_rip + kPageSize)) return {};
+    cpu::Insn insn;
+    const auto status = cpu::decode(std::span(page + spa.offset(), here), key.code_mode(), insn);
+    if (status != cpu::DecodeStatus::Truncated) return {};
+    const mmu::Tlb::Mapping behind = vp.tlb().resolve_fetch(page_rip + kPageSize);
+    if (behind.translation.status != mmu::Translation::Status::Ok || memory_.ram(behind.translation.spa) == nullptr) return {};
+    return {behind.translation.spa, behind.host};
+}
+
+void JitEngine::report_translation(const Block& block, std::span<const u8> guest) {
+    const std::span<const u8> host(arena_.executable(block.entry), arena_.hot.used - block.entry);
+    const u64 address = current_->vp->state().rip;
+    for (TranslationWatcher* watcher : options_.watchers) watcher->end({block, address, guest, host});
 }
 
 /// Code left through a leave stub: brings rip, budget and flags into their architectural form.
@@ -188,20 +207,69 @@ void JitEngine::finish_exit(Context& c) {
     s.rip = site.rip_in_stash ? s.jit[2] : s.jit[1] + static_cast<u64>(static_cast<s64>(site.rip_offset));
     if ((site.block->key & ModeKey::kModeMask) != static_cast<u32>(CodeMode::Bits64)) s.rip = static_cast<u32>(s.rip);
     s.budget += site.block->count - site.index;
-    s.rflags = (s.rflags & ~kStatusFlags) | unpack_flags(s.jit[0]);
+    s.rflags = (s.rflags & ~kStatusFlags) | status_flags(s, site.recipe);
     pending_link_ = site.patch != 0 && site.block->valid ? c.site : 0;
+}
+
+u64 JitEngine::status_flags(const VpState& s, u32 recipe) const {
+    if (recipe == 0) recipe = static_cast<u32>(s.jit[3]);
+    return recipe == 0 ? unpack_flags(s.jit[0]) : evaluate(blocks_.recipe(recipe), s);
 }
 
 void JitEngine::link(u32 number, Block& target) {
     Site& site = blocks_.site(number);
-    if (!site.block->valid || site.linked != nullptr || site.block->key != target.key ||
+    if (!site.block->valid || site.linked != nullptr || link_key(*site.block) != target.key ||
         site.block->spa.page() != target.spa.page())
         return;
-    Assembler::patch(arena_.writable(), site.patch, target.entry);
+    u32 to = target.entry;
+    if (site.edge_pending) {
+        to = open_entry(target);
+    } else if (site.edge_recipe != 0) {
+        const u16 registers = blocks_.recipe(site.edge_recipe).registers();
+        const bool as_it_is = !target.needs_flags && (!target.passes_flags || registers == 0) &&
+                              (registers & target.changed_while_pending) == 0;
+        if (!as_it_is) to = flag_saving_stub(target);
+    }
+    if (to == 0) return;
+    Assembler::patch(arena_.writable(), site.patch, to);
     site.linked = &target;
     site.next_incoming = target.incoming;
     target.incoming = number;
     ++stats_.links;
+}
+
+/// Saves the flags, which are in the hardware, on the way to a block that will need them. 0: no room.
+u32 JitEngine::flag_saving_stub(const Block& target) {
+    constexpr u32 kStubSize = 64;
+    if (arena_.cold.room() < kStubSize) return 0;
+    Assembler stub;
+    stub.attach(arena_.writable(), arena_.cold.used);
+    const u32 start = stub.offset();
+    emit_save_flags(stub);
+    stub.jmp(target.entry);
+    arena_.cold.used = stub.offset();
+    return start;
+}
+
+u32 JitEngine::open_entry(Block& block) {
+    constexpr u32 kStubSize = 64;
+    if (!block.needs_flags) return block.entry;
+    if (block.settled_entry == 0) {
+        if (arena_.cold.room() < kStubSize) return 0;
+        Site site;
+        site.block = &block;
+        site.rip_offset = static_cast<s32>(block.spa.offset());
+        Assembler stub;
+        stub.attach(arena_.writable(), arena_.cold.used);
+        block.settled_entry = stub.offset();
+        stub.modrm({.opcode = 0x83}, 7, HostMem{.base = kBank, .disp = kPending});
+        stub.byte(0);
+        stub.jcc(kE, block.entry);
+        stub.push_imm(blocks_.add_site(site));
+        stub.jmp(thunks_.settle);
+        arena_.cold.used = stub.offset();
+    }
+    return block.settled_entry;
 }
 
 /// Entries of a bank's jump cache lead to code for one mode key; another mode on the same bank starts afresh.

@@ -1,10 +1,9 @@
 // The translator as an engine: same semantics as the interpreter, run as translated code.
 #pragma once
 
-#include <array>
-#include <cstdio>
 #include <memory>
 #include <span>
+#include <unordered_set>
 #include <vector>
 
 #include "base/result.h"
@@ -14,8 +13,10 @@
 #include "jit/code_cache.h"
 #include "jit/context.h"
 #include "jit/mode_key.h"
+#include "jit/statistics.h"
 #include "jit/thunks.h"
 #include "jit/translator.h"
+#include "jit/watcher.h"
 #include "mmu/physical_memory.h"
 
 namespace vg::jit {
@@ -26,27 +27,7 @@ struct Options {
     bool link_blocks = true;      ///< patch direct jumps and fill jump caches (off: every block ends in the dispatcher)
     bool native = true;           ///< emit natively (off: every instruction is a helper call)
     u32 flush_every = 0;          ///< for tests: empty the cache after this many dispatches; 0: never
-    bool perf_map = false;        ///< write /tmp/perf-PID.map for perf(1)
-};
-
-/// What the engine did. Counters only grow.
-struct Stats {
-    u64 blocks = 0;  ///< translated
-    u64 translated_instructions = 0;
-    u64 translate_ns = 0;
-    u64 code_bytes = 0;
-    u64 dispatches = 0;      ///< entries into translated code
-    u64 redispatches = 0;    ///< changes of mode, faults and returns that went on without the dispatcher
-    u64 lookups_failed = 0;  ///< dispatches that had to translate
-    u64 links = 0;           ///< jumps patched
-    u64 steps = 0;           ///< instructions that the interpreter executed for the dispatcher
-    u64 helpers = 0;         ///< instructions that translated code gave to the interpreter's bodies
-    u64 refills = 0;         ///< memory checks that failed and found a translation
-    u64 slow_accesses = 0;   ///< memory checks whose instruction the interpreter executed
-    u64 slow_jumps = 0;      ///< indirect and cross-page jumps that the jump cache did not know
-    u64 invalidations = 0;   ///< blocks dropped because their bytes were written
-    u64 flushes = 0;         ///< times the whole cache was emptied
-    std::array<u64, static_cast<unsigned>(cpu::Op::Count)> helper_ops{};  ///< helpers by mnemonic
+    std::vector<TranslationWatcher*> watchers{};  ///< told about every translation; they outlive the engine
 };
 
 /// Runs any number of VPs that share one PhysicalMemory, one at a time, on one thread.
@@ -72,6 +53,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     // ---- for the thunks (slow_path.cpp); all on the thread that is in run()
     u64 slow_access(Context& c, u32 site, u64 address);
     u64 slow_jump(Context& c, u32 site, u64 target);
+    u64 slow_edge(Context& c, u32 site, u64 target);
+    u64 settle(Context& c, u32 site);
     u64 slow_execute(Context& c, u32 site);
     u64 helper_execute(Context& c, u32 site);
 
@@ -85,11 +68,24 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- dispatch (engine.cpp)
     Known& known(cpu::Vp& vp);
-    [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c, ModeKey key);
-    [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip);
-    [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page);
+    [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c);
+    [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip, bool& global);
+    [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
+    [[nodiscard]] Translator::Rest find_rest(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
     void finish_exit(Context& c);
     void link(u32 site, Block& target);
+    [[nodiscard]] u32 flag_saving_stub(const Block& target);
+    /// Where to enter a block if kPending may be set; 0: no room for what that takes.
+    [[nodiscard]] u32 open_entry(Block& block);
+    /// Status flags where translated code was left. @param recipe  its number; 0: as kPending says
+    [[nodiscard]] u64 status_flags(const cpu::VpState& s, u32 recipe) const;
+    /// Puts them where translated code expects them at its entry.
+    static void set_flags(cpu::VpState& s, u64 rflags) {
+        s.jit[0] = (s.jit[0] & ~u64{0xffff}) | pack_flags(rflags);
+        s.jit[3] = 0;
+    }
+    /// The key of the blocks that a block may jump to.
+    [[nodiscard]] static u32 link_key(const Block& block) { return block.key & ~ModeKey::kSeparate; }
     static void use_jump_cache(cpu::Vp& vp, ModeKey key);
     [[nodiscard]] u64 redispatch(Context& c);
     [[nodiscard]] u64 go_on(Context& c, const Site& site);
@@ -105,11 +101,21 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     // ---- slow paths
     enum class After : u8 { Continue, Left };
+    /// Where the translation of the code at an address is entered.
+    struct Entry {
+        u32 code = 0;         ///< arena offset; 0: there is none
+        bool global = false;  ///< its page is
+    };
+    void fill_edge(Context& c, u32 site, u64 target, u64 host, bool global);
+    u64 check_guard(Context& c, u32 site, u64 target);
+    void note_group_failure(Block& block, u64 now);
+    u64 separate(Context& c, const Site& site);
+    [[nodiscard]] Entry entry_at(Context& c, u64 address, u32 key, Block** likely = nullptr);
     After execute_at(Context& c, const Site& site);
     After completed(Context& c, const Site& site, const cpu::Insn& insn, ModeKey key, u64 epoch);
     void expose(Context& c, const Site& site);
 
-    void write_perf_map(const Block& block);
+    void report_translation(const Block& block, std::span<const u8> guest);
 
     mmu::PhysicalMemory& memory_;
     Options options_;
@@ -121,10 +127,11 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     std::vector<std::unique_ptr<Known>> known_;
     std::vector<const cpu::CpuModel*> models_;
     Stats stats_;
+    std::unordered_set<u64> separate_;  ///< code addresses whose group checks failed too often
+    u32 next_edge_slot_ = 0;
     u64 epoch_ = 0;         ///< counts invalidations: whoever sees it change leaves translated code
     u32 pending_link_ = 0;  ///< site whose jump leads to the block that is looked up next
     Known* current_ = nullptr;
-    std::FILE* perf_map_ = nullptr;
 };
 
 }  // namespace vg::jit

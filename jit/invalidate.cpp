@@ -12,12 +12,15 @@ void JitEngine::code_written(Spa spa, u32 size) {
     for (Block* block = blocks_.page(page); block != nullptr;) {
         Block* next = block->page_next;
         if (block->spa.value < spa.value + size && spa.value < block->spa.value + block->size) {
-            invalidate(*block);
+            Block* whole = block->owner != nullptr ? block->owner : block;
+            if (whole->valid) invalidate(*whole);
+            if (block != whole) blocks_.remove(*block);
             any = true;
         }
         block = next;
     }
     if (!any) return;
+    ++stats_.code_writes;
     ++epoch_;
     remark_page(page);
 }
@@ -47,7 +50,7 @@ void JitEngine::invalidate(Block& block) {
 /// few bytes where emptying every jump cache would cost thousands of look-ups.
 void JitEngine::redirect(Block& block) {
     constexpr u32 kStubSize = 16;
-    if (arena_.room() < kStubSize) {
+    if (arena_.cold.room() < kStubSize) {
         clear_jump_caches();
         return;
     }
@@ -56,11 +59,11 @@ void JitEngine::redirect(Block& block) {
     site.rip_offset = static_cast<s32>(block.spa.offset());
     site.index = block.count;
     Assembler stub;
-    stub.attach(arena_.writable(), arena_.used());
+    stub.attach(arena_.writable(), arena_.cold.used);
     const u32 target = stub.offset();
     stub.push_imm(blocks_.add_site(site));
     stub.jmp(thunks_.leave);
-    arena_.set_used(stub.offset());
+    arena_.cold.used = stub.offset();
     // One store of the eight bytes at the entry, which is aligned: nobody is between them.
     u8* entry = arena_.writable() + block.entry;
     u64 word;
@@ -97,10 +100,13 @@ void JitEngine::flush() {
         if (memory_.ram(spa) != nullptr) memory_.clear_code(spa);
     }
     blocks_.clear();
-    arena_.set_used(Thunks::kSize);
+    arena_.reset(Thunks::kSize);
+    separate_.clear();
+    next_edge_slot_ = 0;
     pending_link_ = 0;
     ++epoch_;
     ++stats_.flushes;
+    for (TranslationWatcher* watcher : options_.watchers) watcher->flushed();
     clear_jump_caches();
 }
 

@@ -30,16 +30,32 @@ inline constexpr std::array<u8, 16> kHostOf = {kRax, kRcx, kRdx,      kRbx,     
 /// Displacement of a guest register's home in the state page.
 constexpr int gpr_disp(unsigned reg) { return VG_STATE_DISP(gpr) + 8 * static_cast<int>(reg); }
 
-/// jit[0], low word: the status flags as LAHF (high byte) and SETO (low byte) leave them in AX. Always complete at
-/// block boundaries and wherever an instruction can leave translated code.
-inline constexpr int kFlagsSlot = VG_STATE_DISP(jit);
-/// jit[0], byte 4: non-zero while the guest's vector registers and MXCSR are in the host's.
-inline constexpr int kVectorsLoaded = VG_STATE_DISP(jit) + 4;
-/// jit[1]: RIP of the byte at offset 0 of the physical page that the running block lies in. Code holds offsets only,
-/// so that one translation serves every address that its page is mapped at.
-inline constexpr int kCodePage = VG_STATE_DISP(jit) + 8;
-/// jit[2]: a value carried across the memory check of the same instruction.
-inline constexpr int kStash = VG_STATE_DISP(jit) + 16;
+constexpr int scratch_disp(unsigned number) { return VG_STATE_DISP(jit) + 8 * static_cast<int>(number); }
+constexpr int far_disp(unsigned number) { return VG_STATE_DISP(jit_far) + 8 * static_cast<int>(number); }
+
+/// Low word: the status flags as LAHF (high byte) and SETO (low byte) leave them in AX. Valid if kPending is 0.
+inline constexpr int kFlagsSlot = scratch_disp(0);
+/// Byte: non-zero while the guest's vector registers and MXCSR are in the host's.
+inline constexpr int kVectorsLoaded = scratch_disp(0) + 4;
+/// RIP of the byte at offset 0 of the physical page that the running block lies in. Code holds offsets only, so that
+/// one translation serves every address that its page is mapped at.
+inline constexpr int kCodePage = scratch_disp(1);
+/// A value carried across the memory check of the same instruction.
+inline constexpr int kStash = scratch_disp(2);
+/// Double word: number of the recipe (flags.h) by which the flags at the block's entry are computed from the registers
+/// there; 0: they are in the flags slot.
+inline constexpr int kPending = scratch_disp(3);
+/// Host addresses for groups of accesses of the running block.
+inline constexpr int kGroupSlot = scratch_disp(4);
+inline constexpr unsigned kGroupSlots = 4;
+/// What a recipe needs besides registers: an operand that came from memory or was overwritten.
+inline constexpr int kRecipeValue = far_disp(0);
+inline constexpr int kRecipeValueToo = far_disp(4);
+/// The Context of the present entry, and the host's stack pointer at entry: above it are no paired returns.
+inline constexpr int kContext = far_disp(1);
+inline constexpr int kStackBase = far_disp(2);
+/// Calls below this stack pointer forget all paired returns first.
+inline constexpr int kStackLimit = far_disp(3);
 
 inline constexpr u64 kStatusFlags = 0x8d5;
 

@@ -15,6 +15,7 @@ struct ModeKey {
     static constexpr u32 kSse = 1 << 4;      ///< legacy SSE can execute, with all exceptions masked
     static constexpr u32 kAvx = 1 << 5;      ///< VEX-encoded vector instructions too
     static constexpr u32 kAligned = 1 << 6;  ///< alignment checks are in force
+    static constexpr u32 kSeparate = 1 << 7; ///< every access has its own check (translations beside the usual ones)
     static constexpr unsigned kModelShift = 8;
 
     [[nodiscard]] bool has(u32 bits) const { return (value & bits) == bits; }

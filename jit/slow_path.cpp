@@ -1,4 +1,6 @@
 // The C++ behind the thunks: TLB refills, and single instructions executed by the interpreter in the middle of a block.
+#include <cstring>
+
 #include "jit/engine.h"
 
 namespace vg::jit {
@@ -14,12 +16,19 @@ extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address) {
 extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target) {
     return context->engine->slow_jump(*context, site, target);
 }
+extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target) {
+    return context->engine->slow_edge(*context, site, target);
+}
+extern "C" u64 vg_jit_settle(Context* context, u32 site) { return context->engine->settle(*context, site); }
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site) { return context->engine->slow_execute(*context, site); }
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site) {
     return context->engine->helper_execute(*context, site);
 }
 
 namespace {
+
+/// Addresses remembered as not worth grouping.
+constexpr std::size_t kMaxSeparate = 1u << 16;
 
 constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
 
@@ -28,6 +37,7 @@ constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>
 u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
     const Site& site = blocks_.site(number);
     const bool aligned = (address & site.misalignment) == 0;
+    SlowAccess why = !aligned ? SlowAccess::Misaligned : canonical(address) ? SlowAccess::CrossesPage : SlowAccess::NonCanonical;
     if (aligned && (address & kPageMask) + site.size <= kPageSize && canonical(address)) {
         mmu::Tlb& tlb = c.vp->tlb();
         const mmu::Access access = site.write ? mmu::Access::Write : mmu::Access::Read;
@@ -39,9 +49,47 @@ u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
             c.t1 = host - address;
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
+        why = mapping.translation.status == mmu::Translation::Status::Ok ? SlowAccess::NoRam : SlowAccess::Fault;
     }
-    ++stats_.slow_accesses;
-    return go_on(c, site);
+    stats_.count_slow_access(why);
+    return site.group ? separate(c, site) : go_on(c, site);
+}
+
+/// A block whose groups fail often, because what it accesses crosses a page (a stack frame, for a while), is translated
+/// again without.
+void JitEngine::note_group_failure(Block& block, u64 now) {
+    constexpr u32 kFailures = 16;
+    constexpr u64 kOften = 20000;  // instructions between failures
+    if (block.group_failures++ == 0) block.failures_since = now;
+    if (block.group_failures < kFailures) return;
+    block.group_failures = 0;
+    if (now - block.failures_since > kFailures * kOften || !block.valid || separate_.size() >= kMaxSeparate) return;
+    separate_.insert(block.spa.value);
+    invalidate(block);
+}
+
+/// A group of accesses cannot be done as one (it crosses a page, or may not all be allowed): goes on at the site's
+/// instruction in a translation that checks each access by itself.
+u64 JitEngine::separate(Context& c, const Site& site) {
+    VpState& s = *c.state;
+    const ModeKey key{site.block->key | ModeKey::kSeparate};
+    const Spa spa(site.block->spa.value - site.block->spa.offset() + static_cast<u64>(site.rip_offset));
+    expose(c, site);
+    c.leave = Leave::Lookup;
+    c.host_stack = s.jit_far[2];
+    note_group_failure(*site.block, s.deadline - static_cast<u64>(s.budget));
+    const Block* block = blocks_.find(spa, key.value);
+    if (block == nullptr) {
+        const u8* host = memory_.ram(spa);
+        if (host == nullptr) host = c.vp->tlb().resolve_fetch(s.rip).host;
+        if (host == nullptr) return 0;
+        block = translate(*c.vp, key, spa, host - spa.offset(), s.rip - spa.offset());
+    }
+    if (block == nullptr || s.budget < block->count) return 0;
+    set_flags(s, s.rflags);
+    s.jit[1] = s.rip - spa.offset();
+    c.bank = c.vp->tlb().bank();
+    return reinterpret_cast<u64>(arena_.executable(block->entry));
 }
 
 /// The jump cache does not know `target`. If a translation exists, it does now: the code looks again.
@@ -49,15 +97,36 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     const Site& site = blocks_.site(number);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
-        const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
-        const bool mapped = mapping.translation.status == mmu::Translation::Status::Ok && mapping.host != nullptr;
-        if (const Block* block = mapped ? blocks_.find(mapping.translation.spa, site.block->key) : nullptr) {
-            c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(block->entry)));
+        if (const Entry entry = entry_at(c, target, link_key(*site.block)); entry.code != 0) {
+            ++stats_.jump_fills;
+            c.vp->tlb().fill_jump(target, reinterpret_cast<u64>(arena_.executable(entry.code)), entry.global);
             c.t0 = target;
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
     }
     if (site.index == site.block->count) {  // behind the block's last instruction: nothing to execute
+        expose(c, site);
+        if (site.rip_in_t0) c.state->rip = target;
+        c.leave = Leave::Lookup;
+        return 0;
+    }
+    return slow_execute(c, number);
+}
+
+/// The same for a direct jump to another page, which has its own entry.
+u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
+    const Site& site = blocks_.site(number);
+    if (site.guard) return check_guard(c, number, target);
+    ++stats_.slow_jumps;
+    if (options_.link_blocks && canonical(target)) {
+        Block** const likely = &blocks_.site(number).edge_block;
+        if (const Entry entry = entry_at(c, target, link_key(*site.block), likely); entry.code != 0) {
+            ++stats_.jump_fills;
+            fill_edge(c, number, target, reinterpret_cast<u64>(arena_.executable(entry.code)), entry.global);
+            return reinterpret_cast<u64>(arena_.executable(site.access));
+        }
+    }
+    if (site.index == site.block->count) {
         expose(c, site);
         c.leave = Leave::Lookup;
         return 0;
@@ -65,7 +134,59 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     return slow_execute(c, number);
 }
 
-u64 JitEngine::slow_execute(Context& c, u32 number) { return go_on(c, blocks_.site(number)); }
+/// At the entry of a block that needs the flags in the slot.
+u64 JitEngine::settle(Context& c, u32 number) {
+    VpState& s = *c.state;
+    set_flags(s, status_flags(s, 0));
+    return reinterpret_cast<u64>(arena_.executable(blocks_.site(number).block->entry));
+}
+
+/// Gives the site an entry in the edge table if it has none yet, and fills it for the present bank.
+void JitEngine::fill_edge(Context& c, u32 number, u64 target, u64 host, bool global) {
+    Site& site = blocks_.site(number);
+    if (site.edge_slot == 0) {
+        next_edge_slot_ = next_edge_slot_ % (mmu::kEdgeEntries - 1) + 1;
+        site.edge_slot = next_edge_slot_;
+        const auto set = [&](u32 at, std::size_t field) {
+            const u32 disp = static_cast<u32>(edge_entry(site.edge_slot, field).disp);
+            std::memcpy(arena_.writable() + at, &disp, sizeof disp);
+        };
+        set(site.edge_compare, offsetof(mmu::JumpEntry, rip));
+        if (site.edge_jump != 0) set(site.edge_jump, offsetof(mmu::JumpEntry, host));
+    }
+    c.vp->tlb().fill_edge(site.edge_slot, target, host, global);
+}
+
+/// Whether the rest of an instruction that crosses its page is where it was translated from; `target` is its address.
+u64 JitEngine::check_guard(Context& c, u32 number, u64 target) {
+    const Site& site = blocks_.site(number);
+    if (canonical(target)) {
+        const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
+        if (mapping.translation.status == mmu::Translation::Status::Ok &&
+            mapping.translation.spa == site.block->rest_page) {
+            fill_edge(c, number, target, 0, mapping.translation.global);
+            return reinterpret_cast<u64>(arena_.executable(site.access));
+        }
+    }
+    return go_on(c, site);
+}
+
+/// For a canonical address. @param likely  the block that it may be; becomes the one that it is
+JitEngine::Entry JitEngine::entry_at(Context& c, u64 address, u32 key, Block** likely) {
+    const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(address);
+    if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return {};
+    const Spa spa = mapping.translation.spa;
+    Block* block = likely != nullptr ? *likely : nullptr;
+    if (block == nullptr || !block->valid || block->spa != spa || block->key != key) block = blocks_.find(spa, key);
+    if (likely != nullptr) *likely = block;
+    if (block == nullptr) return {};
+    return {open_entry(*block), mapping.translation.global};
+}
+
+u64 JitEngine::slow_execute(Context& c, u32 number) {
+    ++stats_.slow_executes;
+    return go_on(c, blocks_.site(number));
+}
 
 /// Executes the site's instruction; then behind it, or wherever it led.
 u64 JitEngine::go_on(Context& c, const Site& site) {
@@ -97,23 +218,23 @@ u64 JitEngine::redispatch(Context& c) {
     const mmu::JumpEntry& entry = bank->jump[mmu::jump_index(s.rip)];
     if (entry.rip != s.rip) {
         if (!canonical(s.rip)) return 0;
-        const mmu::Tlb::Mapping mapping = vp.tlb().resolve_fetch(s.rip);
-        if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return 0;
-        const Block* block = blocks_.find(mapping.translation.spa, key.value);
-        if (block == nullptr) return 0;
-        vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(block->entry)));
+        const Entry found = entry_at(c, s.rip, key.value);
+        if (found.code == 0) return 0;
+        vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(found.code)), found.global);
     }
     ++stats_.redispatches;
-    s.jit[0] = (s.jit[0] & ~u64{0xffff}) | pack_flags(s.rflags);
+    set_flags(s, s.rflags);
     s.jit[1] = s.rip & ~kPageMask;
+    c.key = key;  // the code may have been entered in another mode
     c.bank = bank;
+    c.host_stack = s.jit_far[2];  // the mode or the mappings may have changed
     return entry.host;
 }
 
 u64 JitEngine::helper_execute(Context& c, u32 number) {
     const Site& site = blocks_.site(number);
     ++stats_.helpers;
-    if (site.insn != nullptr) ++stats_.helper_ops[static_cast<unsigned>(site.insn->op)];
+    ++stats_.helper_rows[site.insn != nullptr ? site.insn->row : 0];
     return execute_at(c, site) == After::Continue ? kContinueHere : redispatch(c);
 }
 
@@ -123,13 +244,13 @@ void JitEngine::expose(Context& c, const Site& site) {
     s.rip = s.jit[1] + static_cast<u64>(static_cast<s64>(site.rip_offset));
     if ((site.block->key & ModeKey::kModeMask) != static_cast<u32>(CodeMode::Bits64)) s.rip = static_cast<u32>(s.rip);
     s.budget += site.block->count - site.index;
-    s.rflags = (s.rflags & ~kStatusFlags) | unpack_flags(s.jit[0]);
+    s.rflags = (s.rflags & ~kStatusFlags) | status_flags(s, site.recipe);
 }
 
 JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
     expose(c, site);
-    const u64 epoch = epoch_;
-    const ModeKey key{site.block->key};
+    const u64 epoch = epoch_ + c.vp->tlb().changes();
+    const ModeKey key{link_key(*site.block)};
     const Insn* insn = site.insn != nullptr ? site.insn : cpu::fetch_cached(*c.interp);
     c.leave = Leave::Resync;
     if (insn == nullptr) {
@@ -166,13 +287,13 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
 /// Behind an instruction that returned Next or Branch: whether the block may go on.
 JitEngine::After JitEngine::completed(Context& c, const Site& site, const Insn&, ModeKey key, u64 epoch) {
     VpState& s = *c.state;
-    if (epoch_ != epoch || c.vp->event_pending() || c.vp->stepping()) return After::Left;
+    if (epoch_ + c.vp->tlb().changes() != epoch || c.vp->event_pending() || c.vp->stepping()) return After::Left;
     if (site.check_key && current_key(*c.vp, key.value >> ModeKey::kModelShift) != key) return After::Left;
     c.leave = Leave::Lookup;
     const s64 rest = site.block->count - site.index - 1;
     if (site.next == 0 || s.budget < rest) return After::Left;
     s.budget -= rest;
-    s.jit[0] = (s.jit[0] & ~u64{0xffff}) | pack_flags(s.rflags);
+    set_flags(s, s.rflags);
     return After::Continue;
 }
 

@@ -11,10 +11,10 @@ namespace vg::jit {
 
 namespace {
 
-/// The thunks as one code generator. On entry to translated code RSP is 16-byte aligned and holds the Context*.
+/// The thunks as one code generator. In translated code RSP is 16-byte aligned; at kStackBase it is as on entry.
 class Generator : public Xbyak::CodeGenerator {
   public:
-    explicit Generator(u8* buffer) : CodeGenerator(Thunks::kSize, buffer) {}
+    explicit Generator(u8* buffer) : CodeGenerator(Thunks::kOwnSize, buffer) {}
 
     Thunks make() {
         Thunks t;
@@ -24,6 +24,8 @@ class Generator : public Xbyak::CodeGenerator {
         emit_leave();
         left_ = here();
         emit_left();
+        align(16);
+        emit_no_return();
         t.load_vectors = start();
         emit_load_vectors();
         t.miss_read = start();
@@ -34,6 +36,10 @@ class Generator : public Xbyak::CodeGenerator {
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_access));
         t.miss_jump = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_jump));
+        t.miss_edge = start();
+        emit_slow(reinterpret_cast<u64>(&vg_jit_slow_edge));
+        t.settle = start();
+        emit_slow(reinterpret_cast<u64>(&vg_jit_settle));
         t.execute = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_execute));
         t.helper = start();
@@ -66,10 +72,10 @@ class Generator : public Xbyak::CodeGenerator {
             if (kHostOf[r] != kInMemory) mov(Reg64(kHostOf[r]), state(gpr_disp(r)));
         mov(Reg64(kBudget), state(VG_STATE_DISP(budget)));
     }
-    /// With one word above the Context* on the stack, after spill(). RCX becomes the context.
+    /// After spill(). RCX becomes the context.
     void save_vectors() {
         Xbyak::Label skip;
-        mov(rcx, ptr[rsp + 8]);
+        mov(rcx, state(kContext));
         cmp(byte[slot(kVectorsLoaded)], 0);
         je(skip, T_NEAR);
         for (int i = 0; i < 16; ++i) vmovaps(state(VG_STATE_DISP(ymm) + 32 * i), Xbyak::Ymm(i));
@@ -92,9 +98,17 @@ class Generator : public Xbyak::CodeGenerator {
 
     void emit_enter() {
         for (const Reg64& r : {rbx, rbp, r12, r13, r14, r15}) push(r);
-        push(rdi);
-        stmxcsr(dword[rdi + static_cast<int>(offsetof(Context, host_mxcsr))]);
+        push(rdi);  // aligns
+        mov(rax, kNoReturn);
+        push(rax);
         mov(rbp, rdx);
+        mov(state(kContext), rdi);
+        stmxcsr(dword[rdi + static_cast<int>(offsetof(Context, host_mxcsr))]);
+        lea(rax, ptr[rip + no_return_label_]);
+        push(rax);
+        mov(state(kStackBase), rsp);
+        lea(rax, ptr[rsp - static_cast<int>(kPairBytes)]);
+        mov(state(kStackLimit), rax);
         mov(ptr[rsp - 8], rsi);
         reload();
         jmp(ptr[rsp - 8]);
@@ -106,7 +120,19 @@ class Generator : public Xbyak::CodeGenerator {
         mov(context(rcx, offsetof(Context, site)), eax);
         mov(dword[rcx + static_cast<int>(offsetof(Context, leave))], static_cast<u32>(Leave::Link));
     }
+    /// A return "succeeded" below the lowest frame: T0 is where the guest wants to go.
+    void emit_no_return() {
+        L(no_return_label_);
+        mov(rsp, state(kStackBase));
+        spill();
+        save_vectors();
+        mov(state(VG_STATE_DISP(rip)), r8);
+        mov(dword[rcx + static_cast<int>(offsetof(Context, leave))], static_cast<u32>(Leave::Lookup));
+        jump_to(left_);
+    }
     void emit_left() {
+        mov(rsp, state(kStackBase));
+        add(rsp, 16);
         mov(byte[slot(kVectorsLoaded)], 0);
         pop(rdi);
         for (const Reg64& r : {r15, r14, r13, r12, rbp, rbx}) pop(r);
@@ -122,7 +148,8 @@ class Generator : public Xbyak::CodeGenerator {
         save_vectors();
         pop(rsi);
         mov(rdx, r8);
-        mov(rdi, ptr[rsp]);
+        mov(rdi, rcx);
+        mov(context(rcx, offsetof(Context, host_stack)), rsp);
         mov(rax, function);
         call(rax);
         if (resume_ != 0) {
@@ -135,8 +162,9 @@ class Generator : public Xbyak::CodeGenerator {
         jnz(on, T_NEAR);
         jump_to(left_);
         L(on);
+        mov(rcx, state(kContext));  // any bank's: they share the state page
+        mov(rsp, context(rcx, offsetof(Context, host_stack)));
         mov(ptr[rsp - 8], rax);
-        mov(rcx, ptr[rsp]);
         mov(rbp, context(rcx, offsetof(Context, bank)));
         mov(r8, context(rcx, offsetof(Context, t0)));
         mov(r9, context(rcx, offsetof(Context, t1)));
@@ -153,6 +181,8 @@ class Generator : public Xbyak::CodeGenerator {
         save_vectors();
         mov(esi, r8d);
         mov(rdi, rcx);
+        lea(rax, ptr[rsp + 8]);
+        mov(context(rcx, offsetof(Context, host_stack)), rax);
         sub(rsp, 8);
         mov(rax, reinterpret_cast<u64>(&vg_jit_helper_execute));
         call(rax);
@@ -160,10 +190,9 @@ class Generator : public Xbyak::CodeGenerator {
         cmp(rax, static_cast<u32>(kContinueHere));
         Xbyak::Label here_on;
         je(here_on, T_NEAR);
-        add(rsp, 8);
         jump_to(resume_);
         L(here_on);
-        mov(rcx, ptr[rsp + 8]);
+        mov(rcx, state(kContext));
         mov(rbp, context(rcx, offsetof(Context, bank)));
         restore_vectors();
         reload();
@@ -171,6 +200,7 @@ class Generator : public Xbyak::CodeGenerator {
     }
 
     u32 left_ = 0, resume_ = 0;
+    Xbyak::Label no_return_label_;
 };
 
 }  // namespace
@@ -182,7 +212,8 @@ Thunks make_thunks(CodeArena& arena) {
     // A function pointer is the only way to call code that no compiler has seen.
     thunks.enter =
         reinterpret_cast<Thunks::Enter>(reinterpret_cast<std::uintptr_t>(arena.executable(generator.enter_offset())));
-    arena.set_used(Thunks::kSize);
+    thunks.strings = make_string_thunks(arena, Thunks::kOwnSize, thunks.execute);
+    arena.reset(Thunks::kSize);
     return thunks;
 }
 

@@ -4,6 +4,7 @@
 #include "base/types.h"
 #include "jit/code_cache.h"
 #include "jit/context.h"
+#include "jit/string_thunks.h"
 
 namespace vg::jit {
 
@@ -16,13 +17,22 @@ struct Thunks {
     u32 miss_read = 0;  ///< pushed: site. T0 = address ^ tag, T1 = table index; goes on where slow_access says
     u32 miss_write = 0;
     u32 miss_jump = 0;     ///< pushed: site. T0 = target that the jump cache does not know; tries again or executes
+    u32 miss_edge = 0;     ///< the same for a direct jump to another page, by the site's entry in the edge table
+    u32 settle = 0;        ///< pushed: site. Puts the flags that kPending describes in the slot, then enters the block
     u32 execute = 0;       ///< pushed: site. Executes that instruction in the interpreter, goes on behind it
     u32 helper = 0;        ///< called, T0 = site: the same inline; returns if execution goes on there
     u32 load_vectors = 0;  ///< called, rest as it is: guest vector registers and MXCSR into the host's
+    StringThunks strings;
 
-    /// Size of the code emitted by make_thunks.
-    static constexpr u32 kSize = 8192;
+    /// Size of the code emitted by make_thunks: its own, and what other files make for it.
+    static constexpr u32 kOwnSize = 8192, kSize = kOwnSize + StringThunks::kSize;
 };
+
+/// Host stack that paired returns may take, in bytes.
+inline constexpr u32 kPairBytes = 64 << 10;
+/// Guest return address of the pair below all others: non-canonical, so no return ends there; if it did, the host
+/// would return to a thunk that leaves.
+inline constexpr u64 kNoReturn = 0x5b1e'0dd1'7ab1'e000;
 
 /// C++ behind the thunks. Called with all guest registers and the budget in the state page, the host's MXCSR loaded.
 /// They return the host address to continue at, with Context's bank and scratch registers; helper_execute may also
@@ -30,6 +40,8 @@ struct Thunks {
 inline constexpr u64 kContinueHere = 1;
 extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address);
 extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target);
+extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target);
+extern "C" u64 vg_jit_settle(Context* context, u32 site);
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site);
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site);
 

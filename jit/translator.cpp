@@ -3,8 +3,10 @@
 #include <cpuid.h>
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 
+#include "base/assert.h"
 #include "base/bits.h"
 #include "cpu/decode.h"
 
@@ -70,12 +72,14 @@ bool ends_block(const Insn& i) {
 
 }  // namespace
 
-Translator::Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks)
-    : arena_(arena), blocks_(blocks), thunks_(thunks), host_is_zen_(host_is_zen()) {}
+Translator::Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks,
+                       const std::vector<TranslationWatcher*>& watchers, Stats& stats)
+    : arena_(arena), blocks_(blocks), thunks_(thunks), watchers_(watchers), stats_(stats), host_is_zen_(host_is_zen()) {}
 
 unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& straddles) {
     u32 offset = spa.offset();
-    unsigned count = 0;
+    unsigned count = 0, side_exits = 0;
+    const bool extend = key_.has(ModeKey::kFlat);
     straddles = false;
     while (count < max_count && offset < kPageSize) {
         Insn& insn = insns_[count];
@@ -85,24 +89,50 @@ unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& s
             straddles = status == cpu::DecodeStatus::Truncated;
             break;
         }
+        Class& how = plan_.insns[count].how;
+        how = native(insn) ? classify(insn) : Class{};
         ++count;
         offset += insn.length;
+        // Jumps backward close loops and are mostly taken; forward, the code behind them is likely to be next.
+        const bool forward = how.emit == Emit::Jcc && static_cast<s64>(insn.imm) >= 0;
+        if (extend && forward && ++side_exits <= kMaxSideExits) continue;
         if (ends_block(insn)) break;
     }
     return count;
 }
 
-Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count) {
+bool Translator::native(const Insn& insn) const {
+    if (!key_.has(ModeKey::kFlat) || key_.has(ModeKey::kAligned)) return false;
+    const cpu::Row& row = cpu::row(insn.row);
+    if (row.feature != cpu::Feature::Base && !model_->has(row.feature)) return false;
+    return host_is_zen_ || !undefined_flags_differ(row);
+}
+
+/// The one instruction that begins at `spa` and ends in the next page.
+bool Translator::decode_crossing(Spa spa, const u8* page, const Rest& rest) {
+    if (rest.bytes == nullptr || !key_.has(ModeKey::kFlat)) return false;
+    const u32 here = static_cast<u32>(kPageSize) - spa.offset();
+    u8 bytes[2 * cpu::kMaxInsnLength];
+    std::memcpy(bytes, page + spa.offset(), here);
+    std::memcpy(bytes + here, rest.bytes, cpu::kMaxInsnLength);
+    Insn& insn = insns_[0];
+    if (cpu::decode(std::span<const u8>(bytes, cpu::kMaxInsnLength), key_.code_mode(), insn) != cpu::DecodeStatus::Ok) return false;
+    plan_.insns[0].how = native(insn) ? classify(insn) : Class{};
+    return true;
+}
+
+Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count,
+                             const Rest& rest, bool groups) {
     key_ = key;
+    groups_ = groups;
     model_ = &model;
     bool straddles = false;
-    const unsigned count = decode(spa, page, std::min(max_count, kMaxInsns), straddles);
+    unsigned count = decode(spa, page, std::min(max_count, kMaxInsns), straddles);
     if (count == 0 && !straddles) return nullptr;
+    crossing_ = count == 0 && decode_crossing(spa, page, rest);
+    if (crossing_) count = 1;
 
-    a_.attach(arena_.writable(), static_cast<u32>(align_up(arena_.used(), 16)));
-    cold_.clear();
-    flags_ = {};
-    ended_ = false;
+    a_.attach(arena_.writable(), static_cast<u32>(align_up(arena_.hot.used, 16)));
     block_ = &blocks_.add(spa, key.value);
     block_->entry = a_.offset();
     block_->first_site = blocks_.site_count();
@@ -113,22 +143,57 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
     bool uses_vectors = false;
     for (unsigned k = 0; k < count; ++k) {
         size += insns_[k].length;
-        uses_vectors = uses_vectors || classify(insns_[k]).emit == Emit::Vector;
+        uses_vectors = uses_vectors || plan_.insns[k].how.emit == Emit::Vector;
     }
-    block_->size = static_cast<u16>(count == 0 ? kPageSize - spa.offset() : size);
-    start_ = end_ = static_cast<s32>(spa.offset());
-    emit_prologue(static_cast<u16>(spa.offset()), uses_vectors && key.has(ModeKey::kSse));
-    if (count == 0) {
-        index_ = 0;
-        emit_helper(nullptr, true);
-        ended_ = true;
-    }
-    for (unsigned k = 0; k < count; ++k) emit_instruction(k);
-    if (!ended_) emit_fallthrough(end_);
-    emit_cold();
+    block_->size = static_cast<u16>(count == 0 || crossing_ ? kPageSize - spa.offset() : size);
+    if (crossing_) blocks_.add_rest(*block_, rest.page, static_cast<u16>(size - block_->size));
+    forced_helpers_ = 0;
+    emit_body(count, uses_vectors && key.has(ModeKey::kSse), {page + spa.offset(), block_->size});
     block_->site_end = blocks_.site_count();
-    arena_.set_used(a_.offset());
     return block_;
+}
+
+/// Emits the block; again and with less if an instruction turns out to have no native form.
+void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8> guest) {
+    while (true) {
+        const u64 forced = forced_helpers_;
+        const s32 first = static_cast<s32>(block_->spa.offset());
+        a_.attach(arena_.writable(), block_->entry);
+        blocks_.truncate_sites(block_->first_site);
+        cold_.clear();
+        ended_ = false;
+        index_ = 0;
+        start_ = end_ = first;
+        if (count != 0) {
+            for (unsigned k = 0; k < count; ++k)
+                if ((forced >> k & 1) != 0) plan_.insns[k].how = {};
+            make_plan(plan_, std::span(insns_).first(count), static_cast<u32>(first),
+                      groups_);
+        } else {
+            plan_.needs_flags = plan_.passes_flags = false;
+            plan_.changed_while_pending = 0;
+        }
+        block_->needs_flags = plan_.needs_flags;
+        block_->changed_while_pending = plan_.changed_while_pending;
+        block_->passes_flags = plan_.passes_flags;
+        flags_ = {};
+        if (!plan_.needs_flags) flags_.source = FlagState::Source::Pending;
+        emit_prologue(static_cast<u16>(first), uses_vectors);
+        if (crossing_) emit_guard();
+        if (!watchers_.empty()) emit_counters(guest);
+        if (count == 0) {
+            emit_helper(nullptr, true);
+            ended_ = true;
+        }
+        for (unsigned k = 0; k < count && forced_helpers_ == forced; ++k) emit_instruction(k);
+        if (forced_helpers_ != forced) continue;
+        if (!ended_) emit_fallthrough(end_);
+        arena_.hot.used = a_.offset();
+        a_.attach(arena_.writable(), arena_.cold.used);
+        emit_cold();
+        arena_.cold.used = a_.offset();
+        return;
+    }
 }
 
 u32 Translator::new_site() {
@@ -136,6 +201,7 @@ u32 Translator::new_site() {
     site.block = block_;
     site.rip_offset = start_;
     site.index = static_cast<u8>(index_);
+    site.recipe = recipe_here();
     return blocks_.add_site(site);
 }
 
@@ -144,12 +210,21 @@ void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
     index_ = 0;
     const u32 site = new_site();
     blocks_.site(site).rip_offset = page_offset;
-    cold_.push_back({a_.jcc_later(kS), thunks_.leave, site});
+    cold_thunk(a_.jcc_later(kS), thunks_.leave, site);
     if (uses_vectors) {
         a_.modrm({.opcode = 0x80}, 7, HostMem{.base = kBank, .disp = kVectorsLoaded});
         a_.byte(0);
-        cold_.push_back({a_.jcc_later(kE), thunks_.load_vectors, a_.offset()});
+        const u32 from = a_.jcc_later(kE);
+        cold_.push_back({.kind = Cold::Kind::LoadVectors, .from = from, .back = a_.offset(), .flags = {}});
     }
+}
+
+/// Before an instruction that crosses the page: its rest must be where it was. The slow path finds out once for each
+/// address space, or has the instruction interpreted.
+void Translator::emit_guard() {
+    const u32 number = new_site();
+    emit_edge_check(static_cast<s64>(kPageSize), number);
+    blocks_.site(number).guard = true;
 }
 
 void Translator::emit_instruction(unsigned index) {
@@ -159,26 +234,24 @@ void Translator::emit_instruction(unsigned index) {
     start_ = end_;
     end_ += cur_->length;
     const u32 code = a_.offset(), site = blocks_.site_count();
-    const std::size_t cold = cold_.size();
-    const FlagState flags = flags_;
-    if (!emit_native()) {
-        a_.rewind(code);
-        blocks_.truncate_sites(site);
-        cold_.resize(cold);
-        flags_ = flags;
-        ended_ = false;
+    const InsnPlan& plan = plan_now();
+    if (plan.how.emit == Emit::Helper) {
         emit_helper(blocks_.keep(*cur_), false);
+    } else if (!emit_native()) {
+        forced_helpers_ |= u64{1} << index;
+        return;
     }
+    if (!watchers_.empty()) report_instruction(code, plan.how.emit != Emit::Helper);
+    follow_recipe();
     if (ended_) return;
+    // The interpreter leaves neither the value for a recipe nor the group's address: behind it the block is over.
+    if (saves_value() || (plan.group >= 0 && plan.leader)) return;
     for (u32 k = site; k < blocks_.site_count(); ++k) blocks_.site(k).next = a_.offset();
 }
 
 bool Translator::emit_native() {
-    if (!key_.has(ModeKey::kFlat) || key_.has(ModeKey::kAligned)) return false;
-    if (row_->feature != cpu::Feature::Base && !model_->has(row_->feature)) return false;
-    if (!host_is_zen_ && undefined_flags_differ(*row_)) return false;
     if (cur_->base == cpu::kRipBase && cur_->disp + end_ > INT32_MAX) return false;
-    const Class c = classify(*cur_);
+    const Class c = plan_now().how;
     switch (c.emit) {
         case Emit::Helper:
             return false;
@@ -230,6 +303,8 @@ bool Translator::emit_native() {
             return emit_pushf();
         case Emit::Swapgs:
             return emit_swapgs();
+        case Emit::String:
+            return emit_string();
         case Emit::VexGpr:
             return emit_vex_gpr();
         case Emit::Vector:
@@ -239,7 +314,7 @@ bool Translator::emit_native() {
 }
 
 void Translator::emit_helper(const Insn* insn, bool last) {
-    save_flags();
+    keep_flags();
     const u32 number = new_site();
     Site& site = blocks_.site(number);
     site.insn = insn;
@@ -247,37 +322,80 @@ void Translator::emit_helper(const Insn* insn, bool last) {
     a_.mov_imm(kT0, number);
     a_.call(thunks_.helper);
     site.next = last ? 0 : a_.offset();
-    flags_.hardware = false;
+    flags_in_slot();
 }
 
 void Translator::emit_cold() {
-    for (const Cold& c : cold_) {
-        a_.patch_here(c.from);
-        if (c.thunk == thunks_.load_vectors) {
-            a_.call(c.thunk);
-            a_.jmp(c.site);
-            continue;
+    // The list grows while it is worked off.
+    for (std::size_t k = 0; k < cold_.size(); ++k) {
+        const Cold c = cold_[k];
+        if (c.from != 0) a_.patch_here(c.from);
+        switch (c.kind) {
+            case Cold::Kind::Thunk:
+                blocks_.site(c.site).stub = a_.offset();
+                a_.push_imm(c.site);
+                a_.jmp(c.thunk);
+                break;
+            case Cold::Kind::LoadVectors:
+                a_.call(thunks_.load_vectors);
+                a_.jmp(c.back);
+                break;
+            case Cold::Kind::SideExit:
+                emit_side_exit(c);
+                break;
+            case Cold::Kind::ReturnMiss:
+                emit_return_miss(c);
+                break;
+            case Cold::Kind::StackLimit:
+                a_.mov(kHostStack, {.base = kBank, .disp = kStackBase});
+                a_.jmp(c.back);
+                break;
         }
-        blocks_.site(c.site).stub = a_.offset();
-        a_.push_imm(c.site);
-        a_.jmp(c.thunk);
     }
 }
 
 // ---- flags
 
 void Translator::save_flags() {
-    if (flags_.slot || !flags_.hardware) return;
-    a_.mov(kT0, kRax);
-    a_.seto_al();
-    a_.lahf();
-    a_.modrm({.opcode = 0x89, .size16 = true}, kRax, HostMem{.base = kBank, .disp = kFlagsSlot});
-    a_.mov(kRax, kT0);
-    flags_.slot = true;
+    emit_save_flags(a_);
+    flags_.source = FlagState::Source::Slot;
+}
+
+void Translator::keep_flags() {
+    if (flags_.source == FlagState::Source::Hardware) save_flags();
+}
+
+void Translator::set_pending(u32 recipe) {
+    a_.modrm({.opcode = 0xc7}, 0, HostMem{.base = kBank, .disp = kPending});
+    a_.dword(recipe);
+}
+
+void Translator::settle_flags() {
+    using Kind = RecipeOperand::Kind;
+    if (flags_.source == FlagState::Source::Slot || flags_.source == FlagState::Source::Pending) return;
+    if (flags_.source != FlagState::Source::Recipe) {
+        VG_ASSERT(flags_.hardware);  // or the plan had said Keep::Slot
+        save_flags();
+        return;
+    }
+    const FlagRecipe frozen = flags_.recipe.frozen();
+    const auto store = [&](const RecipeOperand& from, const RecipeOperand& to) {
+        if (from.kind != Kind::Register) return;
+        u8 host = kHostOf[from.reg];
+        if (host == kInMemory) load_gpr(host = kT0, from.reg);
+        a_.mov({.base = kBank, .disp = to.kind == Kind::Saved ? kRecipeValue : kRecipeValueToo}, host);
+    };
+    if (flags_.recipe.registers() != 0) flags_.number = 0;
+    store(flags_.recipe.a, frozen.a);
+    store(flags_.recipe.b, frozen.b);
+    flags_.recipe = frozen;
+    set_pending(recipe_here());
+    flags_.source = FlagState::Source::Pending;
 }
 
 void Translator::restore_flags(u8 park) {
     if (flags_.hardware) return;
+    VG_ASSERT(flags_.source == FlagState::Source::Slot);
     a_.mov(park, kRax);
     a_.modrm({.map = 1, .opcode = 0xb7}, kRax, HostMem{.base = kBank, .disp = kFlagsSlot});
     a_.byte(0x04);  // add al, 0x7f: overflow if the saved OF was 1
@@ -287,38 +405,42 @@ void Translator::restore_flags(u8 park) {
     flags_.hardware = true;
 }
 
-bool Translator::needs_flags() const {
-    // Flags that the manuals call undefined but that stay as they are (the rule is in cpu/ops/flags.h).
-    switch (cur_->op) {
-        case Op::MUL:
-        case Op::IMUL:
-        case Op::DIV:
-        case Op::IDIV:
-        case Op::BT:
-        case Op::BTS:
-        case Op::BTR:
-        case Op::BTC:
-        case Op::TZCNT:
-        case Op::LZCNT:
-            return true;
-        default:
+void Translator::wrote_flags() {
+    const InsnPlan& plan = plan_now();
+    if (!plan.writes_flags) return;
+    flags_ = {};
+    flags_.hardware = true;
+    switch (plan.keep) {
+        case Keep::Nothing:
+            flags_.source = FlagState::Source::Nothing;
+            break;
+        case Keep::Recipe:
+            flags_.source = FlagState::Source::Recipe;
+            flags_.recipe = plan.recipe;
+            break;
+        case Keep::Slot:
+            flags_.source = FlagState::Source::Hardware;
             break;
     }
-    if (row_->has(cpu::attr::MayKeepFlags)) {
-        // A shift by zero leaves them as they were.
-        const cpu::Operand& count = cur_->operands[cur_->operand_count - 1];
-        const u64 mask = cur_->operands[0].size == 8 ? 63 : 31;
-        if (count.kind != cpu::OperandKind::Implicit1 && (count.kind != cpu::OperandKind::Imm || (cur_->imm & mask) == 0)) {
-            return true;
-        }
-    }
-    const u64 touched = (row_->flags_written | row_->flags_undefined) & kStatusFlags;
-    return (row_->flags_read & kStatusFlags) != 0 || (touched != 0 && touched != kStatusFlags);
 }
 
-void Translator::wrote_flags() {
-    if (((row_->flags_written | row_->flags_undefined) & kStatusFlags) == 0) return;
-    flags_ = {.hardware = true, .slot = false};
+void Translator::follow_recipe() {
+    const InsnPlan& plan = plan_now();
+    if (flags_.source != FlagState::Source::Recipe || plan.writes_flags) return;
+    const u16 registers = flags_.recipe.registers();
+    if ((plan.writes & registers) != 0) {
+        flags_.source = FlagState::Source::Nothing;  // the plan says that nobody asks from here on
+    } else if (plan.adjusted != cpu::kNoReg && (registers >> plan.adjusted & 1) != 0) {
+        flags_.recipe.adjust(plan.adjusted, plan.adjustment);
+        flags_.number = 0;
+    }
+}
+
+u32 Translator::recipe_here() {
+    VG_ASSERT(flags_.source != FlagState::Source::Hardware || flags_.hardware);
+    if (flags_.source != FlagState::Source::Recipe) return 0;
+    if (flags_.number == 0) flags_.number = blocks_.add_recipe(flags_.recipe);
+    return flags_.number;
 }
 
 }  // namespace vg::jit

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <vector>
 
 #include "cpu/isa/isa.h"
@@ -12,26 +13,45 @@
 #include "jit/code_cache.h"
 #include "jit/layout.h"
 #include "jit/mode_key.h"
+#include "jit/plan.h"
+#include "jit/statistics.h"
 #include "jit/thunks.h"
+#include "jit/watcher.h"
 
 namespace vg::jit {
 
 /// Translates one block at a time into the arena.
 ///
-/// Flags: the host's are the guest's while nothing between producer and consumer disturbs them. Before anything that
-/// does (a memory check, a helper, the end of the block) they are saved in the flags slot, from which they come back
-/// when read. So the slot is complete wherever an instruction can fault or leave, and all six status flags are exact
-/// there, dead or not.
+/// Blocks go on behind conditional jumps forward, which leave them on the side.
+///
+/// Flags: the host's are the guest's while nothing between producer and consumer disturbs them. Something that does (a
+/// memory check, a helper) finds them saved in the flags slot, or, if nobody reads them before they are written again,
+/// described by a recipe (flags.h), so that all six status flags are exact wherever an instruction can fault or leave,
+/// dead or not. Jumps within the page may pass a recipe on to the next block (kPending), if that block's contract
+/// (Block::needs_flags, changed_while_pending) allows; all other ways out have the flags in the slot.
 class Translator {
   public:
-    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks);
+    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks, const std::vector<TranslationWatcher*>& watchers,
+               Stats& stats);
 
     /// Room that one block may take at most.
     static constexpr u32 kMaxCode = 32768;
+    /// Conditional jumps that a block may go on behind.
+    static constexpr unsigned kMaxSideExits = 6;
+
+    /// The page that follows in the address space.
+    struct Rest {
+        Spa page{0};
+        const u8* bytes = nullptr;
+    };
 
     /// Translates the code at `spa`, whose page's bytes are at `page`. At least one instruction is taken: one that
     /// crosses the page's end is left to the interpreter, which fetches it. nullptr: the bytes are no instruction.
-    Block* translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count);
+    /// @param rest  what lies behind the page in the address space, if that is known: then such an instruction is
+    ///              translated too, and checks where its rest is each time
+    /// @param groups  whether accesses may share checks
+    Block* translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count,
+                     const Rest& rest, bool groups);
 
   private:
     /// A guest address: what a memory operand or the stack names.
@@ -40,33 +60,85 @@ class Translator {
         cpu::Seg seg = cpu::Seg::None;  ///< FS or GS if its base counts
         s64 disp = 0;
     };
-    /// Out-of-line code of this block: `from` jumps to it (rel32); it goes to a thunk with a site.
-    struct Cold {
-        u32 from;
-        u32 thunk;
-        u32 site;
-    };
     struct FlagState {
+        enum class Source : u8 {
+            Slot,      ///< in the slot; kPending is 0
+            Pending,   ///< in the slot, or as kPending says
+            Recipe,    ///< computable; perhaps in the hardware too
+            Hardware,  ///< nowhere else
+            Nothing    ///< nobody asks for them once they have left the hardware
+        };
         bool hardware = false;  ///< the host's flags are the guest's
-        bool slot = true;       ///< the slot is
+        Source source = Source::Slot;
+        u32 number = 0;  ///< of the recipe as it is now; 0: not recorded yet
+        FlagRecipe recipe;
+    };
+    /// Out-of-line code of this block: `from` jumps to it (rel32).
+    struct Cold {
+        enum class Kind : u8 { Thunk, LoadVectors, SideExit, ReturnMiss, StackLimit };
+        Kind kind = Kind::Thunk;
+        u8 index = 0;    ///< instruction
+        u32 from = 0;
+        u32 thunk = 0;   ///< Thunk: where to, with `site`
+        u32 site = 0;
+        u32 back = 0;    ///< where the main line goes on
+        s64 target = 0;  ///< SideExit: guest offset; ReturnMiss: what the stack pointer is to be raised by
+        FlagState flags;
     };
 
     // ---- block formation (translator.cpp)
     unsigned decode(Spa spa, const u8* page, unsigned max_count, bool& straddles);
+    [[nodiscard]] bool native(const cpu::Insn& insn) const;
+    [[nodiscard]] bool decode_crossing(Spa spa, const u8* page, const Rest& rest);
+    void emit_guard();
     void emit_prologue(u16 page_offset, bool uses_vectors);
     void emit_instruction(unsigned index);
     [[nodiscard]] bool emit_native();
+    void emit_body(unsigned count, bool uses_vectors, std::span<const u8> guest);
     void emit_helper(const cpu::Insn* insn, bool last);
     void emit_cold();
     [[nodiscard]] u32 new_site();
+    void emit_counters(std::span<const u8> guest);  // emit_watch.cpp
+    void emit_exit_counters();
+    void count_return_miss();
+    void report_instruction(u32 code, bool native);
+    void cold_thunk(u32 from, u32 thunk, u32 site) {
+        cold_.push_back({.from = from, .thunk = thunk, .site = site, .flags = {}});
+    }
 
     // ---- flags
+    /// Before the host's flags are lost: saves the guest's if they are nowhere else. Clobbers T0.
+    void keep_flags();
+    /// Leaves the flags so that code anywhere finds them: in the slot, or as a recipe that depends on no register.
+    /// Clobbers T0.
+    void settle_flags();
     void save_flags();
     /// Brings the flags back into the hardware; `park` is a free register.
     void restore_flags(u8 park);
     /// The current instruction has executed natively: what it did to the flags.
     void wrote_flags();
-    [[nodiscard]] bool needs_flags() const;
+    /// Behind the current instruction: whether the recipe still holds.
+    void follow_recipe();
+    /// The flags are in the slot from here on.
+    void flags_in_slot() { flags_ = {}; }
+    void flags_pending() {
+        flags_ = {};
+        flags_.source = FlagState::Source::Pending;
+    }
+    void set_pending(u32 recipe);
+    /// Number of the recipe for the flags where the code is now; 0: the slot, or kPending.
+    [[nodiscard]] u32 recipe_here();
+    /// Whether the current instruction needs the flags in the hardware.
+    [[nodiscard]] bool needs_flags() const { return plan_now().reads_flags; }
+    [[nodiscard]] const InsnPlan& plan_now() const { return plan_.insns[index_]; }
+    [[nodiscard]] bool saves_value() const {
+        return flags_wanted_as_recipe() && plan_now().recipe.uses_saved_value();
+    }
+    [[nodiscard]] bool flags_wanted_as_recipe() const {
+        return plan_now().writes_flags && plan_now().keep == Keep::Recipe;
+    }
+    [[nodiscard]] bool emit_with_saved_result(const Encoding& e, u8 reg, bool scratch, const HostMem& m, unsigned size);
+    void save_recipe_value(u8 host) { a_.mov({.base = kBank, .disp = kRecipeValue}, host); }
 
     // ---- memory (emit_memory.cpp)
     [[nodiscard]] Address operand_address() const;
@@ -75,6 +147,10 @@ class Translator {
     /// Emits the check of an access; returns the host operand. Clobbers flags (saved before), T0 and T1; the one that
     /// the operand does not name is free.
     HostMem check(const Address& a, unsigned size, bool write, unsigned alignment = 1);
+    HostMem check_in_group(const Address& a, unsigned size, bool write, unsigned alignment);
+    /// Compares T0's page with its TLB entry and leaves the table offset in T1. @param span  bytes from T0 on
+    u32 emit_tag_check(unsigned span, bool write);
+    void emit_alignment_check(unsigned alignment, u32 site);
     [[nodiscard]] static u8 free_scratch(const HostMem& m) { return m.base == kT1 ? kT0 : kT1; }
     void load_gpr(u8 host, unsigned guest) { a_.mov(host, {.base = kBank, .disp = gpr_disp(guest)}); }
     void store_gpr(unsigned guest, u8 host) { a_.mov({.base = kBank, .disp = gpr_disp(guest)}, host); }
@@ -82,6 +158,8 @@ class Translator {
 
     // ---- instructions by family. False: nothing usable was emitted, call the helper.
     [[nodiscard]] bool emit_modrm(const Class& c);
+    [[nodiscard]] bool emit_with_saved_operand(const Encoding& e, u8 reg, bool scratch, bool load, bool store,
+                                               const HostMem& m, unsigned size);
     [[nodiscard]] bool emit_plain();
     [[nodiscard]] bool emit_mov_imm();
     [[nodiscard]] bool emit_mov_abs();
@@ -95,6 +173,8 @@ class Translator {
     [[nodiscard]] bool emit_direction_flag();
     [[nodiscard]] bool emit_pushf();
     [[nodiscard]] bool emit_swapgs();
+    [[nodiscard]] bool emit_string();
+    [[nodiscard]] bool emit_repeated(unsigned log_size);
     void vector_encoding(Encoding& e) const;
     [[nodiscard]] bool emit_push(unsigned reg);
     [[nodiscard]] bool emit_push_imm();
@@ -109,13 +189,27 @@ class Translator {
     [[nodiscard]] bool emit_call_rm();
 
     // ---- leaving (emit_branch.cpp)
-    void link(u32 rel32_at, s64 target);
-    void emit_goto(s64 target);
+    /// What a jump within the page takes along.
+    struct EdgeFlags {
+        u32 recipe = 0;        ///< for the registers as they are; the flags are in the hardware too
+        bool pending = false;  ///< or: as kPending says, independent of registers
+    };
+    void link(u32 rel32_at, s64 target, EdgeFlags flags);
+    [[nodiscard]] EdgeFlags prepare_edge();
+    void emit_edge(s64 target);
+    void emit_far_edge(s64 target);
     void emit_fallthrough(s64 target);
     void load_code_address(s64 target);
     u32 emit_index();
     void emit_lookup(u32 site);
     void emit_transfer();
+    /// Looks the target (code offset, in T0 then) up in the edge table. The site gets an entry of its own when it is taken
+    /// for the first time: most never are.
+    void emit_edge_check(s64 target, u32 site);
+    void emit_stack_limit();
+    void emit_return_site();
+    void emit_side_exit(const Cold& c);
+    void emit_return_miss(const Cold& c);
     [[nodiscard]] bool load_target();
     [[nodiscard]] static bool in_page(s64 target) { return target >= 0 && target < static_cast<s64>(kPageSize); }
 
@@ -130,11 +224,15 @@ class Translator {
     CodeArena& arena_;
     BlockMap& blocks_;
     const Thunks& thunks_;
+    const std::vector<TranslationWatcher*>& watchers_;
+    Stats& stats_;
     const bool host_is_zen_;  ///< the host's undefined flags are ours
     Assembler a_;
 
-    static constexpr unsigned kMaxInsns = 64;
+    static constexpr unsigned kMaxInsns = BlockPlan::kMaxInsns;
     std::array<cpu::Insn, kMaxInsns> insns_;
+    BlockPlan plan_;
+    u64 forced_helpers_ = 0;  ///< bit k: instruction k turned out to have no native form here
     std::vector<Cold> cold_;
     Block* block_ = nullptr;
     ModeKey key_;
@@ -145,6 +243,8 @@ class Translator {
     const cpu::Row* row_ = nullptr;
     unsigned index_ = 0;
     s32 start_ = 0, end_ = 0;  ///< offsets in the code page
+    bool groups_ = true;
+    bool crossing_ = false;    ///< the block is one instruction that ends in the next page
     bool ended_ = false;       ///< the block's last instruction left by itself
 };
 

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <random>
 
 #include "base/bits.h"
 #include "machine/loader_spec.h"
@@ -82,6 +83,17 @@ Result<Blob> load_initrd(GuestMemory& memory, const LoadRequest& request, u64 ke
     return blob;
 }
 
+/// A seed for the kernel's random numbers, which it otherwise collects for a second when somebody asks for the first one.
+/// The same in every run: what a guest does must not depend on anything but its configuration.
+std::vector<u8> rng_seed() {
+    constexpr u32 kSeedBytes = 32;
+    std::vector<u8> data(sizeof(boot::SetupData) + kSeedBytes);
+    put(data, 0, boot::SetupData{0, boot::kSetupRngSeed, kSeedBytes});
+    std::mt19937_64 generator;  // its output is specified by the language standard
+    for (u32 at = sizeof(boot::SetupData); at < data.size(); at += sizeof(u64)) put<u64>(data, at, generator());
+    return data;
+}
+
 Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image) {
     using namespace boot;
     const u16 version = get<u16>(image, kVersion);
@@ -136,7 +148,10 @@ Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request,
         ++entries;
     }
     put<u8>(zero, kZeroE820Entries, entries);
+    constexpr u16 kVersionWithSetupData = 0x209;
+    if (get<u16>(image, kVersion) >= kVersionWithSetupData) put<u64>(zero, boot::kSetupData, boot::kInfo);
     if (auto ok = store(memory, request.kernel, kZeroPage, zero, "boot parameters"); !ok) return Unexpected{ok.error()};
+    if (auto ok = store(memory, request.kernel, boot::kInfo, rng_seed(), "boot parameters"); !ok) return Unexpected{ok.error()};
 
     EntryState entry;
     entry.mode = EntryState::Mode::Long64;

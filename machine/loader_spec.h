@@ -22,6 +22,7 @@ inline constexpr u32 kCmdLinePtr = 0x228;
 inline constexpr u32 kInitrdAddrMax = 0x22c;
 inline constexpr u32 kXLoadFlags = 0x236;   ///< bit 0: 64-bit entry point at +0x200
 inline constexpr u32 kCmdlineSize = 0x238;
+inline constexpr u32 kSetupData = 0x250;    ///< first of a list of setup_data
 inline constexpr u32 kPrefAddress = 0x258;
 inline constexpr u32 kInitSize = 0x260;
 inline constexpr u32 kHeaderEnd = 0x290;
@@ -29,6 +30,12 @@ inline constexpr u32 kZeroRsdp = 0x070;
 inline constexpr u32 kZeroE820Entries = 0x1e8;
 inline constexpr u32 kZeroE820Table = 0x2d0;
 inline constexpr u32 kE820EntryBytes = 20, kE820Max = 128;
+
+struct SetupData {
+    u64 next;
+    u32 type, size;  ///< bytes that follow
+};
+inline constexpr u32 kSetupRngSeed = 9;
 
 // PVH
 inline constexpr u32 kPvhNoteType = 18;  ///< XEN_ELFNOTE_PHYS32_ENTRY
@@ -62,7 +69,7 @@ struct MultibootModule {
 inline constexpr u64 kGdt = 0x1000;
 inline constexpr u64 kPageTables = 0x2000;  ///< PML4, PDPT, four PDs: 6 pages
 inline constexpr u64 kZeroPage = 0x10000;
-inline constexpr u64 kInfo = 0x11000;       ///< hvm_start_info or multiboot info, modules, memory map
+inline constexpr u64 kInfo = 0x11000;       ///< hvm_start_info or multiboot info, modules, memory map; setup_data
 inline constexpr u64 kCommandLine = 0x20000;
 inline constexpr u32 kCommandLineMax = 0x10000;
 inline constexpr u64 kStackTop = 0x9000;

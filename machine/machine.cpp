@@ -50,7 +50,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, MachineOp
 Result<void> Machine::build() {
     if (options_.engine == MachineOptions::EngineKind::Jit) {
         jit::Options jit_options;
-        jit_options.perf_map = options_.perf_map;
+        jit_options.watchers = options_.watchers;
         auto engine = jit::JitEngine::create(memory_, jit_options);
         if (!engine) return Unexpected{engine.error()};
         engine_ = std::move(*engine);

@@ -21,6 +21,10 @@ class Hypervisor;
 class Partition;
 }  // namespace vg::hv
 
+namespace vg::jit {
+class TranslationWatcher;
+}
+
 namespace vg::machine {
 
 class ChildMachine;
@@ -43,7 +47,7 @@ struct MachineOptions {
     std::vector<std::pair<Area, Level>> log_areas;
     /// A byte from the console of a partition ("" for the bare PC).
     std::function<void(const std::string& partition, u8 byte)> console;
-    bool perf_map = false;   ///< name translated code for host perf
+    std::vector<jit::TranslationWatcher*> watchers;  ///< told about translations; they outlive the machine
 };
 
 /// One whole computer. Everything happens on the thread that calls it; two machines in one process do not know of

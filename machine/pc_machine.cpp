@@ -77,6 +77,9 @@ void PcMachine::add_legacy_chips(EventQueue& events, const std::function<void()>
     system_control_ = std::make_unique<devices::SystemControlPort>(reset, nullptr);
     io_.map("system_control", devices::SystemControlPort::kPort, 1, *system_control_);
     io_.map("post", devices::PostPort::kPort, 1, post_);
+    using devices::CoprocessorError;
+    coprocessor_error_ = std::make_unique<CoprocessorError>(chipset_->isa_line(CoprocessorError::kIrq));
+    io_.map("coprocessor_error", CoprocessorError::kPort, 1, *coprocessor_error_);
 }
 
 /// What a PC's firmware sets up before it hands over: the 8259s at their BIOS vectors, the boot processor's APIC as a
@@ -151,11 +154,16 @@ bool PcMachine::read(Gpa gpa, std::span<u8> out) {
 u32 PcMachine::port_read(cpu::Vp&, u16 port, unsigned size) { return io_.read(port, size); }
 void PcMachine::port_write(cpu::Vp&, u16 port, unsigned size, u32 value) { io_.write(port, size, value); }
 
+cpu::FerrAnswer PcMachine::ferr(cpu::Vp&, bool active) {
+    coprocessor_error_->set_error(active);
+    return coprocessor_error_->ignored() ? cpu::FerrAnswer::Ignore : cpu::FerrAnswer::Freeze;
+}
+
 void PcMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
     for (devices::Device* device :
          std::initializer_list<devices::Device*>{pic_.get(), pit_.get(), i8042_.get(), system_control_.get(), &post_,
-                                                 debug_exit_.get(), fw_cfg_.get(), test_device_.get()}) {
+                                                 coprocessor_error_.get(), debug_exit_.get(), fw_cfg_.get(), test_device_.get()}) {
         if (device == nullptr) continue;
         VisitScope scope(v, device->name());
         device->fields(v);

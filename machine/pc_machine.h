@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/vp.h"
+#include "devices/coprocessor_error.h"
 #include "devices/debug_exit.h"
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
@@ -51,6 +52,7 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     void port_write(cpu::Vp& vp, u16 port, unsigned size, u32 value) override;
     int acknowledge_external(cpu::Vp&) override { return pic_->acknowledge(); }
     void shutdown(cpu::Vp&) override { handlers_.shutdown(); }
+    cpu::FerrAnswer ferr(cpu::Vp&, bool active) override;
 
     /// The 8259s' INTR output, wired to the boot processor's LINT0.
     struct IntrLine final : devices::IrqLine {
@@ -73,6 +75,7 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     std::unique_ptr<devices::I8042> i8042_;
     std::unique_ptr<devices::SystemControlPort> system_control_;
     devices::PostPort post_;
+    std::unique_ptr<devices::CoprocessorError> coprocessor_error_;
     std::unique_ptr<devices::DebugExit> debug_exit_;
     std::unique_ptr<devices::FwCfg> fw_cfg_;
     std::unique_ptr<devices::TestDevice> test_device_;

@@ -26,22 +26,25 @@ struct JumpEntry {
     u64 host = 0;
 };
 
-inline constexpr unsigned kTlbBits = 10;
+inline constexpr unsigned kTlbBits = 12;
 inline constexpr u32 kTlbEntries = 1u << kTlbBits;
 inline constexpr unsigned kJumpBits = 12;
 inline constexpr u32 kJumpEntries = 1u << kJumpBits;
+inline constexpr u32 kEdgeEntries = 16384;  ///< entry 0 stays empty
 
 /// What lies at `base` (the value of the base register while the bank is current).
 struct BankTables {
     TlbEntry read[kTlbEntries];
     TlbEntry write[kTlbEntries];
     JumpEntry jump[kJumpEntries];
+    JumpEntry edge[kEdgeEntries];  ///< the same for direct jumps to other pages: each place in the code has its entry
     alignas(kPageSize) u64 jump_key;  ///< the translator's: what the entries of `jump` are valid for (meaningless while there are none)
 };
 
 inline constexpr std::ptrdiff_t kReadTable = offsetof(BankTables, read);
 inline constexpr std::ptrdiff_t kWriteTable = offsetof(BankTables, write);
 inline constexpr std::ptrdiff_t kJumpTable = offsetof(BankTables, jump);
+inline constexpr std::ptrdiff_t kEdgeTable = offsetof(BankTables, edge);
 
 /// Entry number of a page: its low page-number bits.
 constexpr u32 tlb_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kTlbEntries - 1); }
@@ -54,5 +57,7 @@ constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip ^ (rip >> 4)) & 
 constexpr u64 empty_tag(u32 index) { return index == 0 ? kPageSize : 0; }
 /// The same for the jump cache: a rip that has another index.
 constexpr u64 empty_rip(u32 index) { return index == 0 ? 1 : 0; }
+/// Of an empty entry of the edge table: further from any canonical address than a displacement reaches.
+inline constexpr u64 kEmptyEdge = u64{1} << 62;
 
 }  // namespace vg::mmu

@@ -26,6 +26,7 @@ BankStore::BankStore(int state_fd, u64 state_offset) {
     tables_->read[0].tag = empty_tag(0);
     tables_->write[0].tag = empty_tag(0);
     tables_->jump[0].rip = empty_rip(0);
+    for (JumpEntry& edge : tables_->edge) edge.rip = kEmptyEdge;
 }
 
 BankStore::~BankStore() {
@@ -62,10 +63,18 @@ void BankStore::fill_fetch(const FetchEntry& entry, bool global, bool large) {
     if (large) large_regions_ |= region_bit(entry.tag);
 }
 
-void BankStore::fill_jump(u64 rip, u64 host) {
+void BankStore::fill_jump(u64 rip, u64 host, bool global) {
     const u32 index = jump_index(rip);
     tables_->jump[index] = {rip, host};
     jump_used_.set(index);
+    jump_global_.set(index, global);
+    jump_pages_.set(tlb_index(rip));
+}
+
+void BankStore::fill_edge(u32 slot, u64 rip, u64 host, bool global) {
+    tables_->edge[slot] = {rip, host};
+    edge_used_.set(slot);
+    edge_global_.set(slot, global);
     jump_pages_.set(tlb_index(rip));
 }
 
@@ -102,21 +111,30 @@ void BankStore::clear_nonglobal() {
     for (const bool write : {false, true}) {
         sweep(write, [](const Table& table, u32 word) { return table.global.words[word]; });
     }
-    clear_jumps();
+    clear_jumps(true);
     const u64 gone = fetch_used_ & ~fetch_global_;
     for (u64 going = gone; going != 0; going &= going - 1) fetch_[static_cast<u32>(std::countr_zero(going))].tag = 1;
     fetch_used_ &= ~gone;
 }
 
-void BankStore::clear_jumps() {
-    for (u32 word = 0; word < jump_used_.words.size(); ++word) {
-        for (u64 going = jump_used_.words[word]; going != 0; going &= going - 1) {
+template <u32 N>
+void BankStore::clear_entries(JumpEntry* entries, BitSet<N>& used, const BitSet<N>& global, bool keep_global,
+                              u64 (*empty)(u32)) {
+    for (u32 word = 0; word < used.words.size(); ++word) {
+        u64 going = used.words[word];
+        if (keep_global) going &= ~global.words[word];
+        used.words[word] &= ~going;
+        for (; going != 0; going &= going - 1) {
             const u32 index = word * 64 + static_cast<u32>(std::countr_zero(going));
-            tables_->jump[index] = {empty_rip(index), 0};
+            entries[index] = {empty(index), 0};
         }
-        jump_used_.words[word] = 0;
     }
-    jump_pages_.clear();
+}
+
+void BankStore::clear_jumps(bool keep_global) {
+    clear_entries(tables_->jump, jump_used_, jump_global_, keep_global, [](u32 index) { return empty_rip(index); });
+    clear_entries(tables_->edge, edge_used_, edge_global_, keep_global, [](u32) { return kEmptyEdge; });
+    if (!keep_global) jump_pages_.clear();
 }
 
 void BankStore::drop_jumps(u64 gva, unsigned page_bits) {
@@ -127,6 +145,15 @@ void BankStore::drop_jumps(u64 gva, unsigned page_bits) {
             if ((jump.rip >> page_bits) != (gva >> page_bits)) continue;
             jump = {empty_rip(index), 0};
             jump_used_.set(index, false);
+        }
+    }
+    for (u32 word = 0; word < edge_used_.words.size(); ++word) {
+        for (u64 each = edge_used_.words[word]; each != 0; each &= each - 1) {
+            const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
+            JumpEntry& edge = tables_->edge[index];
+            if ((edge.rip >> page_bits) != (gva >> page_bits)) continue;
+            edge = {kEmptyEdge, 0};
+            edge_used_.set(index, false);
         }
     }
 }

@@ -53,7 +53,9 @@ class BankStore {
 
     /// Puts a read (write) entry in its place. If another page's entry was there, returns true and hands it out.
     bool fill(bool write, const EntryRecord& record, EntryRecord& evicted);
-    void fill_jump(u64 rip, u64 host);
+    /// @param global  the page of `rip` is global: the entry outlives flushes of the address space
+    void fill_jump(u64 rip, u64 host, bool global);
+    void fill_edge(u32 slot, u64 rip, u64 host, bool global);
 
     /// Fetch translations: the Spa and host address of a code page.
     struct FetchEntry {
@@ -65,12 +67,13 @@ class BankStore {
         const FetchEntry& e = fetch_[fetch_index(gva)];
         return e.tag == (gva & ~kPageMask) ? &e : nullptr;
     }
+    [[nodiscard]] bool fetch_is_global(u64 gva) const { return (fetch_global_ >> fetch_index(gva) & 1) != 0; }
     void fill_fetch(const FetchEntry& entry, bool global, bool large);
 
     void clear_all();
     void clear_nonglobal();
     void clear_data();  ///< read and write entries only
-    void clear_jumps();
+    void clear_jumps(bool keep_global = false);
     /// Drops what is derived from the guest page that holds `gva`. @param only_global  the bank of another PCID
     void drop_page(u64 gva, bool only_global);
     /// Drops write entries to one host page; `slot` as in PageInfo::write_slot.
@@ -97,13 +100,17 @@ class BankStore {
     void empty(bool write, u32 index);
     void drop_large(u64 gva);
     void drop_jumps(u64 gva, unsigned page_bits);
+    template <u32 N>
+    static void clear_entries(JumpEntry* entries, BitSet<N>& used, const BitSet<N>& global, bool keep_global,
+                              u64 (*empty)(u32));
     template <class Keep>
     void sweep(bool write, Keep keep);
 
     BankTables* tables_ = nullptr;
     u8* area_ = nullptr;
     std::array<Table, 2> table_;  ///< read, write
-    BitSet<kJumpEntries> jump_used_;
+    BitSet<kJumpEntries> jump_used_, jump_global_;
+    BitSet<kEdgeEntries> edge_used_, edge_global_;
     BitSet<kTlbEntries> jump_pages_;  ///< tlb_index of the pages that jump entries lie in
     std::array<FetchEntry, kFetchEntries> fetch_{};
     u64 fetch_used_ = 0, fetch_global_ = 0, fetch_large_ = 0;

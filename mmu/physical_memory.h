@@ -61,7 +61,7 @@ struct PageInfo {
     u32 code = 0;
     /// A write entry for this page may sit in some TLB (set at fill, cleared by drop_write_entries).
     static constexpr u8 kWriteCached = 1;
-    /// Writes must take the slow path and are reported (tracking, watchpoints).
+    /// Writes must take the slow path.
     static constexpr u8 kTracked = 2;
     u8 flags = 0;
     /// With kWriteCached: the table index of the only write entries for this page, or kManySlots. Lets
@@ -105,6 +105,7 @@ class PhysicalMemory {
     [[nodiscard]] u64 ram_offset(Spa spa) const;
     /// Metadata of a RAM page; asserts that it is RAM.
     [[nodiscard]] PageInfo& page_info(Spa spa);
+    /// True for a RAM page whose bytes may be written through `ram` without asking: it holds no code and is not tracked.
     [[nodiscard]] bool writable_directly(Spa spa);
 
     /// Reads or writes any range, of any kind of memory; MMIO is accessed in naturally aligned pieces of at most
@@ -130,6 +131,7 @@ class PhysicalMemory {
     void mark_code(Spa spa, u32 size);
     /// Forgets all code marks of a page.
     void clear_code(Spa page);
+    /// Sends writes of a RAM page through the slow path, or lets them go directly again.
     void set_tracked(Spa page, bool tracked);
 
     void set_code_observer(CodeObserver* observer) { code_observer_ = observer; }

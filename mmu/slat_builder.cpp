@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <array>
+
 #include "base/assert.h"
 #include "base/bits.h"
 #include "mmu/slat.h"
@@ -15,6 +17,8 @@ constexpr unsigned kLargestLeaf = 2;  ///< 1 GiB
 constexpr u8 kPhysicalBits = 46;
 constexpr u64 kAddress = low_mask(kPhysicalBits) & ~kPageMask;
 constexpr u64 kRights = ept::kRead | ept::kWrite | ept::kExecute;
+
+using Table = std::array<u64, kPageSize / sizeof(u64)>;
 
 constexpr u64 size_of(unsigned level) { return u64{1} << (12 + 9 * level); }
 
@@ -64,9 +68,10 @@ Result<u64> SlatBuilder::new_table() {
 
 /// Frees a table and all tables below it.
 void SlatBuilder::free_table(u64 table, unsigned level) {
-    for (u64 i = 0; i < 512 && level > 0; ++i) {
-        const u64 entry = memory_.read<u64>(Spa(table + i * 8));
-        if ((entry & kRights) != 0 && !is_leaf(entry, level)) free_table(entry & kAddress, level - 1);
+    if (level > 0) {
+        for (const u64 entry : memory_.read<Table>(Spa(table))) {
+            if ((entry & kRights) != 0 && !is_leaf(entry, level)) free_table(entry & kAddress, level - 1);
+        }
     }
     --table_pages_;
     free_page_(Spa(table));
@@ -78,10 +83,13 @@ Result<u64> SlatBuilder::table_below(u64 table, u64 gpa, unsigned level) {
     if (present && !is_leaf(entry, level)) return entry & kAddress;
     Result<u64> below = new_table();
     if (!below) return below;
-    for (u64 i = 0; present && i < 512; ++i) {
-        u64 piece = entry + i * size_of(level - 1);
-        if (level == 1) piece &= ~ept::kLarge;
-        memory_.write<u64>(Spa(*below + i * 8), piece);
+    if (present) {
+        Table pieces;
+        for (u64 i = 0; i < pieces.size(); ++i) {
+            pieces[i] = entry + i * size_of(level - 1);
+            if (level == 1) pieces[i] &= ~ept::kLarge;
+        }
+        memory_.write(Spa(*below), pieces);
     }
     store(table, gpa, level, *below | kRights);
     return below;

@@ -220,6 +220,7 @@ Tlb::Tlb(PhysicalMemory& memory, int state_fd, u64 state_offset)
 Tlb::~Tlb() { impl_->memory.remove_tlb_observer(this); }
 
 void Tlb::activate() {
+    ++changes_;
     Impl& im = *impl_;
     BankStore*& sibling = im.siblings[static_cast<unsigned>(privilege_)];
     BankStore* bank = sibling;
@@ -270,6 +271,7 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
             t.gpa = Gpa(hit->gpa | offset);
             t.spa = Spa(hit->spa | offset);
             t.executable = true;
+            t.global = im.current->fetch_is_global(gva);
             mapping.host = const_cast<u8*>(hit->host) + offset;
             return mapping;
         }
@@ -326,38 +328,45 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
 }
 
 void Tlb::flush_all() {
+    ++changes_;
     ++stats_.flushes_all;
     impl_->slat_cache.clear(0);
     impl_->flush(true, mode_.pkru, [](const Context&) { return true; });
 }
 
 void Tlb::flush_nonglobal(u16 pcid) {
+    ++changes_;
     ++stats_.flushes_context;
     const bool any = !mode_.pcide;
     impl_->flush(false, mode_.pkru, [&](const Context& context) { return any || context.pcid == pcid; });
 }
 
 void Tlb::flush_pcid(u16 pcid) {
+    ++changes_;
     ++stats_.flushes_context;
     impl_->flush(false, mode_.pkru, [&](const Context& context) { return context.pcid == pcid; });
 }
 
 void Tlb::flush_all_nonglobal() {
+    ++changes_;
     ++stats_.flushes_context;
     impl_->flush(false, mode_.pkru, [](const Context&) { return true; });
 }
 
 void Tlb::flush_page(u64 gva) {
+    ++changes_;
     ++stats_.flushes_page;
     impl_->drop_page(gva, pcid_of(mode_), true);
 }
 
 void Tlb::flush_page_pcid(u64 gva, u16 pcid) {
+    ++changes_;
     ++stats_.flushes_page;
     impl_->drop_page(gva, pcid, false);
 }
 
 void Tlb::flush_slat(u64 root) {
+    ++changes_;
     ++stats_.flushes_all;
     impl_->slat_cache.clear(root);
     impl_->flush(true, mode_.pkru, [&](const Context& context) {
@@ -367,18 +376,24 @@ void Tlb::flush_slat(u64 root) {
 }
 
 void Tlb::pkru_changed() {
+    ++changes_;
     impl_->clear_victims();
     if (impl_->current->pke) impl_->current->clear_data();
 }
 
 void Tlb::drop_write_entries(Spa page) {
+    ++changes_;
     const u8* host = impl_->memory.ram(page);
     const u16 slot = impl_->memory.page_info(page).write_slot;
     for (const auto& bank : impl_->banks) bank->drop_writes(reinterpret_cast<u64>(host), slot);
     impl_->clear_victims();
 }
 
-void Tlb::fill_jump(u64 rip, u64 host) { impl_->current->fill_jump(rip, host); }
+void Tlb::fill_jump(u64 rip, u64 host, bool global) { impl_->current->fill_jump(rip, host, global); }
+
+void Tlb::fill_edge(u32 slot, u64 rip, u64 host, bool global) {
+    impl_->current->fill_edge(slot, rip, host, global);
+}
 
 void Tlb::clear_jump_cache() { impl_->current->clear_jumps(); }
 

@@ -94,7 +94,10 @@ class Tlb final : public TlbObserver {
 
     /// Records in the current bank that linear address `rip` is translated code at host address `host`. The jump
     /// cache must be written only through here: flushes rely on knowing which entries are in use.
-    void fill_jump(u64 rip, u64 host);
+    /// @param global  its page is: the entry outlives flushes of the address space
+    void fill_jump(u64 rip, u64 host, bool global);
+    /// The same for entry `slot` of the current bank's edge table.
+    void fill_edge(u32 slot, u64 rip, u64 host, bool global);
     /// The current bank's jump cache is emptied (its entries are for another mode).
     void clear_jump_cache();
     /// The jump cache of every bank is emptied (code was invalidated or moved).
@@ -102,6 +105,8 @@ class Tlb final : public TlbObserver {
 
     /// For tests: only this many inline entries are ever filled (1..kTlbEntries); exactness must not depend on it.
     void set_stress_entries(u32 entries);
+    /// Grows whenever an earlier answer may have become stale: flushes, dropped entries, another bank.
+    [[nodiscard]] u64 changes() const { return changes_; }
     [[nodiscard]] const TlbStats& stats() const { return stats_; }
 
   private:
@@ -112,6 +117,7 @@ class Tlb final : public TlbObserver {
     SlatMode slat_;
     Privilege privilege_ = Privilege::Supervisor;
     TlbStats stats_;
+    u64 changes_ = 0;
     std::unique_ptr<Impl> impl_;
 };
 

@@ -43,6 +43,7 @@ bool WalkCache::find(const WalkContext& context, u64 gva, Leaf& out) const {
 void WalkCache::insert(const WalkContext& context, u64 gva, const Leaf& leaf) {
     const unsigned code = code_of(leaf.page_bits);
     const u64 tag = tag_of(context.index, gva, code);
+    if (sets_ == nullptr) sets_ = std::make_unique<std::array<Set, kSets>>();
     Set& set = (*sets_)[set_of(gva, code)];
     u32 way = next_way_++ % kWays;
     for (u32 i = 0; i < kWays; ++i) {

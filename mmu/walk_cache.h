@@ -22,8 +22,6 @@ class WalkCache {
   public:
     static constexpr u32 kMaxContexts = 64;
 
-    WalkCache() : sets_(std::make_unique<std::array<Set, kSets>>()) {}
-
     [[nodiscard]] bool find(const WalkContext& context, u64 gva, Leaf& out) const;
     void insert(const WalkContext& context, u64 gva, const Leaf& leaf);
     /// Drops what covers this address in any context, pieces of a larger guest page included (SDM 3A "Operations that
@@ -53,7 +51,7 @@ class WalkCache {
     static constexpr u64 region_bit(u64 gva) { return u64{1} << ((gva >> 30) & 63); }
     void drop_pieces(u64 gva);
 
-    std::unique_ptr<std::array<Set, kSets>> sets_;
+    std::unique_ptr<std::array<Set, kSets>> sets_;  ///< null until the first insertion: a processor that never ran costs nothing
     bool used_[4] = {};        ///< by size code: some entry was ever inserted
     u64 piece_regions_ = 0;    ///< 1 GiB regions (modulo 64) that hold entries smaller than their guest page
     u32 next_way_ = 0;

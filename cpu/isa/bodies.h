@@ -8,8 +8,9 @@ namespace vg::cpu {
 
 class Interp;
 
-// Contract: cpu/exec.h. The decoder has checked LOCK, VEX fields, operand forms and the code size; the caller has
-// checked the CPUID feature. Everything else is the body's.
+// Contract: cpu/exec.h. The decoder has checked LOCK, VEX fields, operand forms and the code size; the caller,
+// cpu::execute, the CPUID feature and what the row's attributes ask for (privilege, x87 and vector units). Everything else
+// is the body's.
 namespace ops {
 #define OP_BODY(name) Exec name(Interp& in, const Insn& i);
 #define OP_FAMILY(name) Exec name(Interp& in, const Insn& i);

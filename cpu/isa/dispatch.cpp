@@ -95,8 +95,8 @@ void Dispatch::build(Slot& slot, std::span<const u16> candidates) {
 Dispatch::Dispatch() {
     std::vector<u16> candidates[static_cast<unsigned>(OpcodeMap::Count)][256];
     const auto table = encodings();
-    for (u16 n = 1; n < table.size(); ++n)
-        candidates[static_cast<unsigned>(table[n].row.map)][table[n].row.opcode].push_back(n);
+    for (std::size_t n = 1; n < table.size(); ++n)
+        candidates[static_cast<unsigned>(table[n].row.map)][table[n].row.opcode].push_back(static_cast<u16>(n));
     rows_.push_back(0);
     for (unsigned map = 0; map < static_cast<unsigned>(OpcodeMap::Count); ++map)
         for (unsigned opcode = 0; opcode < 256; ++opcode)

@@ -42,7 +42,7 @@ enum class Feature : u8 {
 /// Properties that engines and tests ask for.
 namespace attr {
 inline constexpr u32 Lockable = 1 << 0;    ///< LOCK allowed with a memory destination
-inline constexpr u32 Privileged = 1 << 1;  ///< #GP(0) if CPL != 0; VMX and SVM: behind #UD and exits
+inline constexpr u32 Privileged = 1 << 1;  ///< #GP(0) if CPL != 0 before anything else but a missing feature (#UD)
 inline constexpr u32 Branch = 1 << 2;      ///< may set rip: ends a block
 inline constexpr u32 String = 1 << 3;      ///< honours REP
 inline constexpr u32 System = 1 << 4;      ///< may change mode, mappings or pending events: ends a block

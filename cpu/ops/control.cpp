@@ -1,4 +1,6 @@
 // Software interrupts, IRET, SYSCALL and SYSENTER.
+#include <utility>
+
 #include "base/bits.h"
 #include "cpu/isa/bodies.h"
 #include "cpu/ops/exits.h"
@@ -84,28 +86,18 @@ bool pop_frame(StackFrame& stack, unsigned size, Frame& f) {
 
 void iret_done(Interp& in, u64 flags, u64 mask) {
     in.s.rflags = (in.s.rflags & ~mask) | (flags & mask) | flag::Always1;
-    in.s.nmi_blocked = 0;
     in.vp.update_context();
 }
 
 Exec iret_real(Interp& in, const Insn& i) {
+    const bool virtualized = in.vp.v8086() && iopl(in) < 3;
+    if (virtualized && ((in.s.cr4 & cr4::VME) == 0 || i.op_size != 2)) return general_protection(in);
     StackFrame stack = current_stack(in.vp);
     Frame f;
     if (!pop_frame(stack, i.op_size, f)) return in.vp.failed();
     if (f.rip > in.s.segment(Seg::CS).limit) return general_protection(in);
     u64 mask = writable_flags(in, i.op_size);
-    if (in.vp.v8086()) {
-        if (iopl(in) < 3) {
-            const bool enables = (f.flags & flag::IF) != 0;
-            const bool virtualized = (in.s.cr4 & cr4::VME) != 0 && i.op_size == 2;
-            if (!virtualized || (enables && (in.s.rflags & flag::VIP) != 0) || (f.flags & flag::TF) != 0)
-                return general_protection(in);
-            mask = (mask & ~(flag::IF | flag::IOPL)) | flag::VIF;
-            f.flags = enables ? f.flags | flag::VIF : f.flags & ~flag::VIF;
-        } else {
-            mask &= ~flag::IOPL;
-        }
-    }
+    if (virtualized && !virtualize_flags(in, f.flags, mask)) return general_protection(in);
     stack.commit();
     in.s.segment(Seg::CS) = real_segment(in.vp, Seg::CS, static_cast<u16>(f.cs));
     in.s.rip = f.rip;
@@ -117,9 +109,7 @@ Exec iret_task(Interp& in, const Insn& i) {
     if (in.vp.long_mode()) return general_protection(in);
     u16 link = 0;
     if (!in.vp.memory().read(static_cast<u32>(in.s.segment(Seg::TR).base), link, As::Supervisor)) return in.vp.failed();
-    const Exec result = switch_task(in.vp, link, TaskSwitch::Return, in.next_rip(i));
-    if (result == Exec::Resync) in.s.nmi_blocked = 0;
-    return result;
+    return switch_task(in.vp, link, TaskSwitch::Return, in.next_rip(i), in.s.rflags);
 }
 
 /// From protected mode at CPL 0 back to a virtual-8086 task.
@@ -198,9 +188,13 @@ Exec INTO(Interp& in, const Insn& i) {
 }
 
 Exec IRET(Interp& in, const Insn& i) {
-    if (!protected_proper(in)) return iret_real(in, i);
-    if ((in.s.rflags & flag::NT) != 0) return iret_task(in, i);
-    return iret_protected(in, i);
+    // SDM 3A "Handling Multiple NMIs": NMIs are unblocked even if the instruction faults.
+    const u8 blocked = std::exchange(in.s.nmi_blocked, u8{0});
+    const Exec result = !protected_proper(in)               ? iret_real(in, i)
+                        : (in.s.rflags & flag::NT) != 0 ? iret_task(in, i)
+                                                            : iret_protected(in, i);
+    if (result == Exec::Leave) in.s.nmi_blocked = blocked;
+    return result;
 }
 
 Exec SYSCALL(Interp& in, const Insn& i) {
@@ -259,7 +253,7 @@ Exec SYSENTER(Interp& in, const Insn&) {
 Exec SYSEXIT(Interp& in, const Insn& i) {
     VpState& s = in.s;
     if (!is_intel(in) && in.vp.long_mode()) return undefined(in);
-    if (!in.vp.protected_mode() || (s.sysenter_cs & 0xfffc) == 0 || in.vp.cpl() != 0) return general_protection(in);
+    if (!in.vp.protected_mode() || (s.sysenter_cs & 0xfffc) == 0) return general_protection(in);
     const bool to_64_bit = i.op_size == 8;
     if (to_64_bit && (!canonical(s.gpr[RCX]) || !canonical(s.gpr[RDX]))) return general_protection(in);
     s.gpr[RSP] = to_64_bit ? s.gpr[RCX] : static_cast<u32>(s.gpr[RCX]);

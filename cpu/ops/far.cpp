@@ -88,7 +88,7 @@ Exec transfer_code(Interp& in, const Insn& i, const Target& target, Descriptor& 
 }
 
 Exec transfer_task(Interp& in, const Insn& i, u16 selector, bool call) {
-    return switch_task(in.vp, selector, call ? TaskSwitch::Call : TaskSwitch::Jump, in.next_rip(i));
+    return switch_task(in.vp, selector, call ? TaskSwitch::Call : TaskSwitch::Jump, in.next_rip(i), in.s.rflags);
 }
 
 /// A gate's code segment. `new_cpl` is the privilege the transfer leads to.

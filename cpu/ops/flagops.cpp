@@ -28,22 +28,15 @@ namespace {
 
 constexpr u64 kAhFlags = flag::CF | flag::PF | flag::AF | flag::ZF | flag::SF;
 
-/// LAHF and SAHF have their own CPUID bit in 64-bit mode only.
-bool available(const Interp& in, const Insn& i) {
-    return i.mode != CodeMode::Bits64 || in.vp.model().has(Feature::LahfLm);
-}
-
 }  // namespace
 
-Exec LAHF(Interp& in, const Insn& i) {
-    if (!available(in, i)) return in.vp.raise(kInvalidOpcode);
+Exec LAHF(Interp& in, const Insn&) {
     const u64 ah = (in.s.rflags & kAhFlags) | flag::Always1;
     in.s.gpr[RAX] = (in.s.gpr[RAX] & ~u64{0xff00}) | ah << 8;
     return Exec::Next;
 }
 
-Exec SAHF(Interp& in, const Insn& i) {
-    if (!available(in, i)) return in.vp.raise(kInvalidOpcode);
+Exec SAHF(Interp& in, const Insn&) {
     in.s.rflags = with_flags(in.s.rflags, kAhFlags, (in.s.gpr[RAX] >> 8) & kAhFlags);
     return Exec::Next;
 }

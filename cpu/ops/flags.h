@@ -24,7 +24,9 @@
 //   DAA DAS                                 OF = 0
 #pragma once
 
+#include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #include "base/types.h"
 #include "cpu/spec/bits.h"
@@ -81,6 +83,37 @@ constexpr T sub(T a, T b, bool borrow, u64& flags) {
 template <class T>
 constexpr T logic(T r, u64& flags) {
     flags = with_flags(flags, flag::Status, zsp(r));
+    return r;
+}
+
+constexpr u64 shift_flags(u64 flags, u64 zsp_bits, bool cf, bool of) {
+    return with_flags(flags, flag::Status, zsp_bits | flag::AF | when(cf, flag::CF) | when(of, flag::OF));
+}
+
+/// Shifts by a count that is not 0.
+template <class T>
+constexpr T shl(T a, unsigned count, u64& flags) {
+    const T r = count < kBits<T> ? static_cast<T>(a << count) : T{0};
+    const bool cf = count <= kBits<T> && ((a >> (kBits<T> - count)) & 1) != 0;
+    flags = shift_flags(flags, zsp(r), cf, cf != top_bit(r));
+    return r;
+}
+
+template <class T>
+constexpr T shr(T a, unsigned count, u64& flags) {
+    const T r = count < kBits<T> ? static_cast<T>(a >> count) : T{0};
+    const bool cf = count <= kBits<T> && ((a >> (count - 1)) & 1) != 0;
+    flags = shift_flags(flags, zsp(r), cf, top_bit(r) != second_bit(r));
+    return r;
+}
+
+template <class T>
+constexpr T sar(T a, unsigned count, u64& flags) {
+    using S = std::make_signed_t<T>;
+    const unsigned last = std::min(count, kBits<T>) - 1;
+    const s64 partly = static_cast<s64>(static_cast<S>(a)) >> last;
+    const T r = static_cast<T>(partly >> 1);
+    flags = shift_flags(flags, zsp(r), (partly & 1) != 0, false);
     return r;
 }
 

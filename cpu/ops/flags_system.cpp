@@ -8,8 +8,6 @@ namespace vg::cpu::ops {
 
 namespace {
 
-constexpr u8 kShadowSti = 1;
-
 enum class IfControl : u8 { Real, Virtual, Refused };
 
 /// Which interrupt flag CLI and STI act on.
@@ -28,6 +26,14 @@ u64 writable_flags(const Interp& in, unsigned size) {
     if (size > 2) mask |= flag::RF | flag::AC | flag::ID;
     if (!in.vp.protected_mode() || in.vp.cpl() == 0) return mask | flag::IF | flag::IOPL;
     return in.vp.cpl() <= iopl(in) ? mask | flag::IF : mask;
+}
+
+bool virtualize_flags(const Interp& in, u64& value, u64& mask) {
+    const bool enables = (value & flag::IF) != 0;
+    if ((enables && (in.s.rflags & flag::VIP) != 0) || (value & flag::TF) != 0) return false;
+    mask = (mask & ~(flag::IF | flag::IOPL)) | flag::VIF;
+    value = enables ? value | flag::VIF : value & ~flag::VIF;
+    return true;
 }
 
 Exec load_flags(Interp& in, const Insn& i, u64 value, u64 mask) {
@@ -51,7 +57,7 @@ Exec STI(Interp& in, const Insn& i) {
         case IfControl::Real:
             if ((in.s.rflags & flag::IF) != 0) return Exec::Next;
             in.s.rflags |= flag::IF;
-            in.s.interrupt_shadow = kShadowSti;
+            in.s.interrupt_shadow = shadow::Sti;
             return resync(in, i);
         case IfControl::Virtual:
             if ((in.s.rflags & flag::VIP) != 0) return general_protection(in);
@@ -77,12 +83,7 @@ Exec POPF(Interp& in, const Insn& i) {
     u64 value = 0;
     if (!stack.pop(value, i.op_size)) return in.vp.failed();
     u64 mask = writable_flags(in, i.op_size);
-    if (virtualized) {
-        const bool enables = (value & flag::IF) != 0;
-        if ((enables && (in.s.rflags & flag::VIP) != 0) || (value & flag::TF) != 0) return general_protection(in);
-        mask = (mask & ~(flag::IF | flag::IOPL)) | flag::VIF;
-        value = enables ? value | flag::VIF : value & ~flag::VIF;
-    }
+    if (virtualized && !virtualize_flags(in, value, mask)) return general_protection(in);
     stack.commit();
     return load_flags(in, i, value & ~flag::RF, mask);
 }

@@ -85,8 +85,10 @@ Environment make_environment(const Interp& in, bool wide) {
         e.size = 14;
         return e;
     }
-    for (const unsigned n : {0u, 1u, 2u, 6u})
-        if (n != 6 || !real_format(in)) words[n] |= 0xffff0000;
+    // Upper halves that hold nothing are stored as ones. SDM 1 "Real Mode x87 FPU State Image in Memory": there the low
+    // halves of the pointers are by themselves.
+    for (const unsigned n : {0u, 1u, 2u, 3u, 5u, 6u})
+        if (n < 3 || (n == 6) != real_format(in)) words[n] |= 0xffff0000;
     std::memcpy(e.bytes, words, sizeof words);
     e.size = 28;
     return e;

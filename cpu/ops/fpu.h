@@ -53,6 +53,10 @@ inline void init_x87(X87State& x) {
     x.fip = x.fdp = 0;
 }
 
+/// XINUSE: the XSAVE components that differ from their initial configuration.
+/// @param count_mxcsr  MXCSR is counted with SSE, as XSAVEC, XSAVES and XGETBV 1 do (measured; XSAVE and XSAVEOPT do not)
+[[nodiscard]] u64 components_in_use(const VpState& s, bool count_mxcsr);
+
 /// What every MMX instruction but EMMS does to the x87: TOP = 0, all registers in use.
 inline void enter_mmx(X87State& x) {
     set_x87_status(x, static_cast<u16>(x.fsw & ~(7 << fsw::kTopShift)));

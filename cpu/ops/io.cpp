@@ -37,6 +37,7 @@ Exec check_port(Interp& in, u16 port, unsigned size) {
 
 /// One port access, offered to the levels. False: the body returns `out`.
 bool access_port(Interp& in, const Insn& i, u16 port, unsigned size, bool write, bool string, u32& value, Exec& out) {
+    if ((in.s.dr[7] & 0xff) != 0) [[unlikely]] in.vp.note_port(port, size);
     if (!in.vp.levels().empty()) {
         virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Io);
         exit.port = port;
@@ -104,7 +105,8 @@ Exec string_io(Interp& in, const Insn& i, bool input) {
         if (count == 0) break;
         // The engine charges the last iteration; interrupts and traps are taken between iterations.
         --in.s.budget;
-        if (in.s.budget <= 0 || (in.s.rflags & flag::TF) != 0 || in.vp.event_pending()) return Exec::Repeat;
+        const bool traps = (in.s.rflags & flag::TF) != 0 || in.vp.access_noted();
+        if (in.s.budget <= 0 || traps || in.vp.event_pending()) return Exec::Repeat;
     }
     return resync(in, i);
 }

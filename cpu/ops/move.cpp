@@ -86,10 +86,12 @@ Exec MFENCE(Interp&, const Insn&) {
     return Exec::Next;
 }
 
-/// Caches are coherent here: only the address is checked, as for a read of one byte.
+/// Caches are coherent here: only the address is checked, as for a read of one byte. A device is not read.
 Exec CLFLUSH(Interp& in, const Insn& i) {
-    u8 ignored;
-    return in.load_operand(i, &ignored, 1) ? Exec::Next : in.vp.failed();
+    u64 address;
+    if (!in.memory_address(i, 1, false, address)) return in.vp.failed();
+    (void)in.direct(address, 1, false, i.seg == Seg::SS);
+    return in.direct_failed() ? in.vp.failed() : Exec::Next;
 }
 
 }  // namespace vg::cpu::ops

@@ -8,12 +8,10 @@ namespace vg::cpu::ops {
 
 namespace {
 
-constexpr u8 kShadowMovSs = 2;
-
 /// After a segment register was loaded. SS inhibits interrupts for one instruction; outside 64-bit mode bases and
 /// limits are part of what translated code assumes.
 Exec loaded(Interp& in, const Insn& i, Seg seg) {
-    if (seg == Seg::SS) in.s.interrupt_shadow = kShadowMovSs;
+    if (seg == Seg::SS) in.s.interrupt_shadow = shadow::MovSs;
     return seg == Seg::SS || !in_64_bit(in) ? resync(in, i) : Exec::Next;
 }
 
@@ -50,7 +48,6 @@ Exec store_table(Interp& in, const Insn& i, const TableReg& table) {
 }
 
 Exec load_table(Interp& in, const Insn& i, TableReg& table) {
-    if (in.vp.cpl() != 0) return general_protection(in);
     u8 raw[10] = {};
     const bool wide = in_64_bit(in);
     const u32 size = wide ? 10 : 6;

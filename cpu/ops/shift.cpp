@@ -20,38 +20,8 @@ Exec shift(Interp& in, const Insn& i, F f) {
     });
 }
 
-u64 shift_flags(u64 flags, u64 zsp_bits, bool cf, bool of) {
-    return with_flags(flags, flag::Status, zsp_bits | flag::AF | when(cf, flag::CF) | when(of, flag::OF));
-}
-
 u64 rotate_flags(u64 flags, bool cf, bool of) {
     return with_flags(flags, flag::CF | flag::OF, when(cf, flag::CF) | when(of, flag::OF));
-}
-
-template <class T>
-T shl(T a, unsigned count, u64& flags) {
-    const T r = count < kBits<T> ? static_cast<T>(a << count) : T{0};
-    const bool cf = count <= kBits<T> && ((a >> (kBits<T> - count)) & 1) != 0;
-    flags = shift_flags(flags, zsp(r), cf, cf != top_bit(r));
-    return r;
-}
-
-template <class T>
-T shr(T a, unsigned count, u64& flags) {
-    const T r = count < kBits<T> ? static_cast<T>(a >> count) : T{0};
-    const bool cf = count <= kBits<T> && ((a >> (count - 1)) & 1) != 0;
-    flags = shift_flags(flags, zsp(r), cf, top_bit(r) != second_bit(r));
-    return r;
-}
-
-template <class T>
-T sar(T a, unsigned count, u64& flags) {
-    using S = std::make_signed_t<T>;
-    const unsigned last = std::min(count, kBits<T>) - 1;
-    const s64 partly = static_cast<s64>(static_cast<S>(a)) >> last;
-    const T r = static_cast<T>(partly >> 1);
-    flags = shift_flags(flags, zsp(r), (partly & 1) != 0, false);
-    return r;
 }
 
 template <class T>

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/bits.h"
 #include "cpu/ops/fpu.h"
 
 namespace vg::cpu::ops {
@@ -81,8 +82,10 @@ void StateImage::get_x87(bool wide) {
     x.fip = x.fdp = 0;
     if (!x87_exception_pending(x)) return;
     x.fop = image.fop & 0x7ff;
-    x.fip = wide ? image.fip : static_cast<u32>(image.fip);
-    x.fdp = wide ? image.fdp : static_cast<u32>(image.fdp);
+    // The registers hold linear-address bits only: any others come back as copies of bit 47.
+    constexpr unsigned kLinearBits = 48;
+    x.fip = wide ? sign_extend(image.fip, kLinearBits) : static_cast<u32>(image.fip);
+    x.fdp = wide ? sign_extend(image.fdp, kLinearBits) : static_cast<u32>(image.fdp);
 }
 
 void StateImage::put_mxcsr() {

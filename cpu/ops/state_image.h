@@ -10,7 +10,6 @@ namespace vg::cpu::ops {
 
 inline constexpr u32 kFxSaveSize = 512;
 inline constexpr u32 kMxcsrOffset = 24, kStOffset = 32, kXmmOffset = 160;
-inline constexpr u32 kXsaveHeader = 512, kXsaveHeaderSize = 64, kXsaveExtended = 576;
 
 /// The bytes at a linear address that FXSAVE, XSAVE and their like access.
 class StateImage {

@@ -69,12 +69,14 @@ Exec repeat(Strings& op, Chunk chunk, Stop stop) {
     Interp& in = op.in;
     if (op.i.rep == Rep::None) return chunk(u64{1}) != 0 ? Exec::Next : in.vp.failed();
     const unsigned address_size = op.i.addr_size;
-    const bool single_step = (in.s.rflags & flag::TF) != 0;
+    // SDM 3B "Data Breakpoint Exception Condition": the trap comes after the iteration that met the breakpoint.
+    const bool one_by_one = (in.s.rflags & flag::TF) != 0 || (in.s.dr[7] & 0xff) != 0;
+    const auto traps = [&] { return (in.s.rflags & flag::TF) != 0 || in.vp.access_noted(); };
     u64 count = in.gpr(RCX, address_size);
     if (count == 0) return Exec::Next;
     while (true) {
         const u64 budget = in.s.budget > 0 ? static_cast<u64>(in.s.budget) : 1;
-        const u64 done = chunk(single_step ? 1 : std::min(count, budget));
+        const u64 done = chunk(one_by_one ? 1 : std::min(count, budget));
         if (done == 0) return in.vp.failed();
         count -= done;
         in.set_gpr(RCX, address_size, count);
@@ -83,19 +85,29 @@ Exec repeat(Strings& op, Chunk chunk, Stop stop) {
             return Exec::Next;
         }
         in.s.budget -= static_cast<s64>(done);
-        if (in.s.budget <= 0 || single_step) return Exec::Repeat;
+        if (in.s.budget <= 0 || (one_by_one && traps())) return Exec::Repeat;
     }
 }
 
 bool never() { return false; }
 
-/// Copies elements upwards with the propagation that an overlap of the two has.
-void copy_up(u8* to, const u8* from, u64 bytes, unsigned size) {
-    if (to <= from || to >= from + bytes) {
-        std::memmove(to, from, bytes);
-        return;
+/// Copies elements upwards with the propagation that an overlap of the two has: the host's own MOVS.
+void copy_up(u8* to, const u8* from, u64 count, unsigned size) {
+    switch (size) {
+        case 1: asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
+        case 2: asm volatile("rep movsw" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
+        case 4: asm volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
+        default: asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
     }
-    for (u64 n = 0; n < bytes; n += size) std::memmove(to + n, from + n, size);
+}
+
+void fill_up(u8* to, u64 value, u64 count, unsigned size) {
+    switch (size) {
+        case 1: asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
+        case 2: asm volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
+        case 4: asm volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
+        default: asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
+    }
 }
 
 u64 move_many(Strings& op, u64 limit) {
@@ -103,7 +115,7 @@ u64 move_many(Strings& op, u64 limit) {
     const u8* from = op.window(op.i.seg, RSI, false, count);
     u8* to = from != nullptr ? op.window(Seg::ES, RDI, true, count) : nullptr;
     if (to == nullptr) return 0;
-    copy_up(to, from, count * op.size, op.size);
+    copy_up(to, from, count, op.size);
     return count;
 }
 
@@ -111,11 +123,7 @@ u64 store_many(Strings& op, u64 limit) {
     u64 count = limit;
     u8* to = op.window(Seg::ES, RDI, true, count);
     if (to == nullptr) return 0;
-    by_size(op.size, [&](auto type) {
-        using T = decltype(type);
-        const T value = static_cast<T>(op.in.s.gpr[RAX]);
-        for (u64 n = 0; n < count; ++n) store_host(to + n * sizeof(T), value);
-    });
+    fill_up(to, op.in.s.gpr[RAX], count, op.size);
     return count;
 }
 

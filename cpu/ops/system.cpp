@@ -3,13 +3,12 @@
 #include "cpu/control_registers.h"
 #include "cpu/isa/bodies.h"
 #include "cpu/ops/exits.h"
+#include "cpu/ops/fpu.h"
 #include "cpu/segments.h"
 
 namespace vg::cpu::ops {
 
 namespace {
-
-constexpr u64 kDr6GeneralDetect = 1 << 13, kDr7GeneralDetect = 1 << 13;
 
 void set_pair(Interp& in, u64 value) {
     in.s.gpr[RDX] = value >> 32;
@@ -112,25 +111,12 @@ Exec set_ac(Interp& in, const Insn& i, bool on) {
     return resync(in, i);
 }
 
-/// XINUSE: components that are not in their initial configuration.
-u64 components_in_use(const VpState& s) {
-    bool x87 = s.x87.fcw != 0x37f || s.x87.fsw != 0 || s.x87.ftw != 0 || s.x87.fop != 0 || s.x87.fip != 0 || s.x87.fdp != 0;
-    bool sse = s.mxcsr != 0x1f80, avx = false;
-    for (const auto& st : s.x87.st)
-        for (unsigned b = 0; b < 10; ++b) x87 |= st[b] != 0;
-    for (const auto& reg : s.ymm)
-        for (unsigned b = 0; b < 32; ++b) (b < 16 ? sse : avx) |= reg[b] != 0;
-    return (x87 ? 1u : 0u) | (sse ? 2u : 0u) | (avx ? 4u : 0u) | (s.pkru != 0 ? 1u << 9 : 0u);
-}
-
 }  // namespace
 
 Exec MOV_CR(Interp& in, const Insn& i) {
     const bool writes = i[0].kind == OperandKind::Cr;
     const Operand& cr = writes ? i[0] : i[1];
     const unsigned number = cr.reg;
-    if (number != 0 && number != 2 && number != 3 && number != 4 && number != 8) return undefined(in);
-    if (in.vp.cpl() != 0) return general_protection(in);
     const unsigned size = in_64_bit(in) ? 8 : 4;
     if (writes) return change_cr(in, i, number, in.gpr(i[1].reg, size));
     u64 value = read_cr(in, number);
@@ -151,16 +137,14 @@ Exec MOV_CR(Interp& in, const Insn& i) {
 Exec MOV_DR(Interp& in, const Insn& i) {
     const bool writes = i[0].kind == OperandKind::Dr;
     unsigned number = writes ? i[0].reg : i[1].reg;
-    if (number > 7) return undefined(in);
     if (number == 4 || number == 5) {
         if ((in.s.cr4 & cr4::DE) != 0) return undefined(in);
         number += 2;
     }
-    if (in.vp.cpl() != 0) return general_protection(in);
-    if ((in.s.dr[7] & kDr7GeneralDetect) != 0) {
+    if ((in.s.dr[7] & dr7::GD) != 0) {
         Fault fault;
         fault.vector = kDebug;
-        fault.dr6_bits = kDr6GeneralDetect;
+        fault.dr6_bits = dr6::BD;
         return in.vp.raise(fault);
     }
     const unsigned size = in_64_bit(in) ? 8 : 4;
@@ -204,11 +188,9 @@ Exec INVLPG(Interp& in, const Insn& i) {
 }
 
 Exec INVPCID(Interp& in, const Insn& i) {
-    if (in.vp.cpl() != 0) return general_protection(in);
     u64 descriptor[2] = {};
-    u64 address = 0;
-    const u64 type = in.gpr(i[0].reg, in_64_bit(in) ? 8 : 4);
-    if (!in.memory_address(i, 16, false, address) || !in.vp.memory().read(address, descriptor, 16)) return in.vp.failed();
+    const u64 type = in.gpr(i[0]);
+    if (!in.load_operand(i, descriptor, sizeof descriptor)) return in.vp.failed();
     const u64 pcid = descriptor[0] & 0xfff;
     if (type > 3 || descriptor[0] >> 12 != 0) return general_protection(in);
     if (type < 2 && pcid != 0 && (in.s.cr4 & cr4::PCIDE) == 0) return general_protection(in);
@@ -326,7 +308,7 @@ Exec XGETBV(Interp& in, const Insn&) {
     if ((in.s.cr4 & cr4::OSXSAVE) == 0) return undefined(in);
     const u32 index = static_cast<u32>(in.s.gpr[RCX]);
     if (index > 1 || (index == 1 && !in.vp.model().has(CpuFlag::XGETBV1))) return general_protection(in);
-    set_pair(in, index == 0 ? in.s.xcr0 : in.s.xcr0 & components_in_use(in.s));
+    set_pair(in, index == 0 ? in.s.xcr0 : in.s.xcr0 & components_in_use(in.s, true));
     return Exec::Next;
 }
 

@@ -1,4 +1,4 @@
-// Bits of control registers, EFER, RFLAGS. SDM 3A "Control Registers", SDM 1 "EFLAGS Register".
+// Bits of control and debug registers, EFER, RFLAGS. SDM 3A "Control Registers", SDM 1 "EFLAGS Register".
 #pragma once
 
 #include "base/types.h"
@@ -22,9 +22,18 @@ inline constexpr u64 VME = 1 << 0, PVI = 1 << 1, TSD = 1 << 2, DE = 1 << 3, PSE 
                      LA57 = 1 << 12, VMXE = 1 << 13, SMXE = 1 << 14, FSGSBASE = 1 << 16, PCIDE = 1 << 17,
                      OSXSAVE = 1 << 18, SMEP = 1 << 20, SMAP = 1 << 21, PKE = 1 << 22;
 }
+namespace dr6 {
+inline constexpr u64 BD = 1 << 13, BS = 1 << 14, BT = 1 << 15;
+}
+namespace dr7 {
+inline constexpr u64 GD = 1 << 13;
+}
 namespace efer {
 inline constexpr u64 SCE = 1 << 0, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11, SVME = 1 << 12, LMSLE = 1 << 13,
                      FFXSR = 1 << 14;
+}
+namespace debugctl {
+inline constexpr u64 Lbr = 1 << 0, Btf = 1 << 1;
 }
 namespace misc_enable {
 /// IA32_MISC_ENABLE: CPUID shows at most leaf 2; execute-disable is neither shown nor usable. SDM 4, MSR 1A0H.

@@ -37,7 +37,7 @@ struct Exit {
     Gva gva;                   ///< Memory
     mmu::SlatFault slat;       ///< Memory
     u8 reg = 0;                ///< Cr, Dr: number
-    Fault fault;               ///< Exception; and what to inject when the owner answers Fault
+    Fault fault;               ///< Exception; and what to inject when the owner answers Inject
 };
 
 /// The owner's answer, given synchronously at the point of the exit.

@@ -67,7 +67,7 @@ void BuiltInParent::reset() {
 HvStatus BuiltInParent::on_message(Partition&, u32, const PostedMessage& message) {
     if (message.type != vmbus::kMessageTypeChannel) return HvStatus::Success;  // nobody here knows other types
     if (queued_messages_ >= kMaxQueuedMessages) return HvStatus::InsufficientBuffers;
-    work_.push_back({0, {message.payload.begin(), message.payload.end()}});
+    work_.push_back({std::nullopt, {message.payload.begin(), message.payload.end()}});
     ++queued_messages_;
     schedule_work();
     return HvStatus::Success;
@@ -88,12 +88,12 @@ void BuiltInParent::schedule_work() {
 void BuiltInParent::run_work() {
     // Only what was queued before: work that arrives meanwhile gets its own delay.
     for (std::size_t left = work_.size(); left != 0 && !work_.empty(); --left) {
-        if (work_.front().signal == 0 && !server_.accepting()) return;  // retry() comes back
+        if (!work_.front().signal && !server_.accepting()) return;  // retry() comes back
         const Work work = std::move(work_.front());
         work_.pop_front();
-        if (work.signal != 0) {
-            queued_signals_.erase(work.signal);
-            server_.on_signal(work.signal);
+        if (work.signal) {
+            queued_signals_.erase(*work.signal);
+            server_.on_signal(*work.signal);
         } else {
             --queued_messages_;
             server_.on_message(work.message);
@@ -186,11 +186,15 @@ void BuiltInParent::work_fields(StateVisitor& v) {
     }
     for (std::size_t i = 0; i < work_.size(); ++i) {
         const VisitScope each(v, std::to_string(i));
-        v("signal", work_[i].signal);
+        bool is_signal = work_[i].signal.has_value();
+        u32 connection_id = work_[i].signal.value_or(0);
+        v("is_signal", is_signal);
+        v("connection_id", connection_id);
         v("message", work_[i].message, vmbus::kMaxMessageSize);
         if (!v.loading()) continue;
-        if (work_[i].signal != 0) {
-            queued_signals_.insert(work_[i].signal);
+        if (is_signal) {
+            work_[i].signal = connection_id;
+            queued_signals_.insert(connection_id);
         } else {
             ++queued_messages_;
         }

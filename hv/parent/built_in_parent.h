@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -67,8 +68,9 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     void partition_crashed(Vp& vp) override;
 
   private:
+    /// A signal of a connection, or a channel message.
     struct Work {
-        u32 signal = 0;  ///< connection id, or 0 for a message
+        std::optional<u32> signal;
         std::vector<u8> message;
     };
     struct MmioRange {

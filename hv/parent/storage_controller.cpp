@@ -114,13 +114,14 @@ void StorageController::signalled(vmbus::Channel& channel) {
 }
 
 /// Takes packets until the ring is empty or the core is full. Completions without room hold further packets back, so
-/// that a guest that never reads its answers cannot make this grow.
+/// that a guest that never reads its answers cannot make this grow. A reset empties the core at once, but not `due_`:
+/// it counts too, so that one call takes no more requests than that however many resets are between them.
 void StorageController::pump(OpenChannel& open) {
     vmbus::Packet packet;
     open.stalled = false;
     if (!send_unsent(open)) return;
     for (;;) {
-        if (!core_->can_accept()) {
+        if (!core_->can_accept() || due_.size() >= vsp::Storage::kMaxInFlight) {
             open.stalled = true;
             break;
         }

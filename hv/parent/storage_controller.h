@@ -86,7 +86,7 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     std::unique_ptr<vsp::Storage> core_;
     std::vector<Disk> disks_;
     std::map<u32, OpenChannel> open_;  ///< by relid
-    std::set<Due> due_;
+    std::set<Due> due_;                ///< at most kMaxInFlight; some may be of requests that a reset has ended
     std::array<u64, vsp::Storage::kMaxInFlight> sequence_of_{};  ///< of the latest request in a slot
     u64 next_sequence_ = 1;
     EventQueue::TimerId timer_;

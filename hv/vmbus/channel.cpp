@@ -47,18 +47,22 @@ void Channel::run_device() {
 }
 
 bool Channel::read_packet(Packet& packet) {
-    if (!is_open() || broken_) return false;
-    switch (incoming_.read(packet)) {
-        case IncomingRing::Status::Packet:
-            ++stats_.packets_in;
-            stats_.bytes_in += packet.payload.size();
-            return true;
-        case IncomingRing::Status::Empty:
-            commit();
-            return false;
-        case IncomingRing::Status::Broken:
-            mark_broken("guest-to-host");
-            return false;
+    // Looks a second time behind the published read index. Until that is out the guest sees a ring that is not empty,
+    // so a packet that it writes in between comes without a signal (V-73).
+    for (bool published = false; is_open() && !broken_; published = true) {
+        switch (incoming_.read(packet)) {
+            case IncomingRing::Status::Packet:
+                ++stats_.packets_in;
+                stats_.bytes_in += packet.payload.size();
+                return true;
+            case IncomingRing::Status::Empty:
+                if (published) return false;
+                commit();
+                break;
+            case IncomingRing::Status::Broken:
+                mark_broken("guest-to-host");
+                break;
+        }
     }
     return false;
 }

@@ -41,8 +41,8 @@ class Channel {
         : server_(server), device_(device), offer_(std::move(offer)), relid_(relid), primary_relid_(primary_relid) {}
 
     // ---- for the device
-    /// The next packet in private memory (valid until the next call). False: none, or the guest broke the ring;
-    /// what was read is then published.
+    /// The next packet in private memory (valid until the next call). False: none, and all that was read is published;
+    /// or the guest broke the ring.
     [[nodiscard]] bool read_packet(Packet& packet);
     /// Publishes what was read, for a device that stops before the ring is empty.
     void commit();

@@ -16,8 +16,14 @@ namespace {
 
 constexpr u32 kDescriptorSize = sizeof(PacketDescriptor);
 
+constexpr u32 kWriteIndex = offsetof(RingControl, write_index), kReadIndex = offsetof(RingControl, read_index);
+constexpr u32 kInterruptMask = offsetof(RingControl, interrupt_mask);
+constexpr u32 kPendingSendSize = offsetof(RingControl, pending_send_size);
+
 /// Between publishing an index and looking at the peer's: without it a signal can be lost when VPs run in parallel.
 void full_barrier() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+/// Between two looks whose order matters.
+void read_barrier() { std::atomic_thread_fence(std::memory_order_acquire); }
 
 /// Bytes from `from` forward to `to` in a ring.
 u32 distance(u32 from, u32 to, u32 size) { return to >= from ? to - from : size - (from - to); }
@@ -31,11 +37,15 @@ RingMemory::RingMemory(Notifier& memory, std::span<const u64> pfns) : memory_(&m
     data_size_ = static_cast<u32>((pfns.size() - 1) * kPageSize);
 }
 
-bool RingMemory::read_control(u32 offset, void* out, u32 size) const {
-    return memory_->read_guest(pages_[0] + offset, out, size);
+bool RingMemory::read_control(u32 offset, u32& value) const {
+    return memory_->read_guest(pages_[0] + offset, &value, sizeof value);
 }
-bool RingMemory::write_control(u32 offset, const void* data, u32 size) const {
-    return memory_->write_guest(pages_[0] + offset, data, size);
+bool RingMemory::write_control(u32 offset, u32 value) const {
+    return memory_->write_guest(pages_[0] + offset, &value, sizeof value);
+}
+bool RingMemory::read_indices(u32& read_index, u32& write_index) const {
+    return read_control(kReadIndex, read_index) && read_control(kWriteIndex, write_index) && plausible(read_index) &&
+           plausible(write_index);
 }
 
 template <class Access>
@@ -65,11 +75,8 @@ bool RingMemory::write_data(u32 index, const void* data, u32 size) const {
 // ---- guest to host
 
 bool IncomingRing::open() {
-    RingControl control;
-    if (!memory_.read_control(0, &control, sizeof control)) return false;
-    if (!memory_.plausible(control.read_index) || !memory_.plausible(control.write_index)) return false;
-    read_ = published_ = control.read_index;
-    write_ = control.write_index;
+    if (!memory_.read_indices(read_, write_)) return false;
+    published_ = read_;
     return true;
 }
 
@@ -79,12 +86,10 @@ IncomingRing::Status IncomingRing::read(Packet& packet) {
     if (broken_) return Status::Broken;
     if (read_ == write_) {
         u32 write_index;
-        if (!memory_.read_control(offsetof(RingControl, write_index), &write_index, sizeof write_index))
-            return broken();
-        if (!memory_.plausible(write_index)) return broken();
+        if (!memory_.read_control(kWriteIndex, write_index) || !memory_.plausible(write_index)) return broken();
         write_ = write_index;
         if (read_ == write_) return Status::Empty;
-        full_barrier();
+        read_barrier();
     }
     // Lengths are multiples of 8, so the subtraction below cannot wrap: at least one unit is in use.
     const u32 available = used();
@@ -110,22 +115,22 @@ IncomingRing::Status IncomingRing::read(Packet& packet) {
 bool IncomingRing::commit() {
     if (broken_ || published_ == read_) return false;
     const u32 consumed = distance(published_, read_, memory_.data_size());
-    if (!memory_.write_control(offsetof(RingControl, read_index), &read_, sizeof read_)) {
+    if (!memory_.write_control(kReadIndex, read_)) {
         broken_ = true;
         return false;
     }
     published_ = read_;
     full_barrier();
-    RingControl control;
-    u32 features;
-    if (!memory_.read_control(0, &control, sizeof control)) return false;
-    if (control.pending_send_size == 0 || !memory_.plausible(control.write_index)) return false;
-    if (!memory_.read_control(kRingFeatureOffset, &features, sizeof features)) return false;
-    if ((features & kRingFeaturePendingSize) == 0) return false;
+    u32 pending, features, write_index;
+    if (!memory_.read_control(kPendingSendSize, pending) || pending == 0) return false;
+    if (!memory_.read_control(kRingFeatureOffset, features) || (features & kRingFeaturePendingSize) == 0) return false;
+    // With an older write index the ring would look emptier than it was when the guest set the pending size.
+    read_barrier();
+    if (!memory_.read_control(kWriteIndex, write_index) || !memory_.plausible(write_index)) return false;
     // Signal only when the free space crosses from "<= pending" to "> pending" by what was just consumed.
-    const u32 free_now = memory_.data_size() - distance(read_, control.write_index, memory_.data_size());
-    if (free_now <= control.pending_send_size) return false;
-    return free_now < consumed || free_now - consumed <= control.pending_send_size;
+    const u32 free_now = memory_.data_size() - distance(read_, write_index, memory_.data_size());
+    if (free_now <= pending) return false;
+    return free_now < consumed || free_now - consumed <= pending;
 }
 
 void IncomingRing::fields(StateVisitor& v) {
@@ -140,14 +145,9 @@ void IncomingRing::fields(StateVisitor& v) {
 // ---- host to guest
 
 bool OutgoingRing::open() {
-    RingControl control;
-    if (!memory_.read_control(0, &control, sizeof control)) return false;
-    if (!memory_.plausible(control.read_index) || !memory_.plausible(control.write_index)) return false;
-    write_ = control.write_index;
-    u32 features;
-    if (!memory_.read_control(kRingFeatureOffset, &features, sizeof features)) return false;
-    features |= kRingFeaturePendingSize;
-    return memory_.write_control(kRingFeatureOffset, &features, sizeof features);
+    u32 read_index, features;
+    if (!memory_.read_indices(read_index, write_) || !memory_.read_control(kRingFeatureOffset, features)) return false;
+    return memory_.write_control(kRingFeatureOffset, features | kRingFeaturePendingSize);
 }
 
 u32 OutgoingRing::free_bytes(u32 read_index) const {
@@ -157,7 +157,7 @@ u32 OutgoingRing::free_bytes(u32 read_index) const {
 bool OutgoingRing::set_pending(u32 size) {
     if (pending_ == size) return true;
     pending_ = size;
-    return memory_.write_control(offsetof(RingControl, pending_send_size), &pending_, sizeof pending_);
+    return memory_.write_control(kPendingSendSize, size);
 }
 
 OutgoingRing::Status OutgoingRing::write(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload) {
@@ -169,8 +169,7 @@ OutgoingRing::Status OutgoingRing::write(PacketType type, u16 flags, u64 transac
     if (needed >= memory_.data_size()) return broken();  // the guest opened a ring that can never hold an answer
     u32 read_index;
     const auto fetch_read_index = [&] {
-        return memory_.read_control(offsetof(RingControl, read_index), &read_index, sizeof read_index) &&
-               memory_.plausible(read_index);
+        return memory_.read_control(kReadIndex, read_index) && memory_.plausible(read_index);
     };
     if (!fetch_read_index()) return broken();
     if (free_bytes(read_index) <= needed) {
@@ -196,12 +195,15 @@ OutgoingRing::Status OutgoingRing::write(PacketType type, u16 flags, u64 transac
     const bool stored = put(&descriptor, sizeof descriptor) && put(payload.data(), payload.size()) &&
                         put(&kZero, padded - payload.size()) && put(&trailer, sizeof trailer);
     full_barrier();
-    if (!stored || !memory_.write_control(offsetof(RingControl, write_index), &at, sizeof at)) return broken();
+    if (!stored || !memory_.write_control(kWriteIndex, at)) return broken();
     write_ = at;
     full_barrier();
-    RingControl control;
-    if (!memory_.read_control(0, &control, sizeof control)) return broken();
-    return control.interrupt_mask == 0 && control.read_index == start ? Status::Signal : Status::Written;
+    u32 mask;
+    if (!memory_.read_control(kInterruptMask, mask)) return broken();
+    if (mask != 0) return Status::Written;
+    read_barrier();
+    if (!memory_.read_control(kReadIndex, read_index)) return broken();
+    return read_index == start ? Status::Signal : Status::Written;
 }
 
 void OutgoingRing::fields(StateVisitor& v) {

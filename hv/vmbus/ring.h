@@ -26,9 +26,12 @@ class RingMemory {
     RingMemory(Notifier& memory, std::span<const u64> pfns);
 
     [[nodiscard]] u32 data_size() const { return data_size_; }
-    /// Accesses the control page; false if it is not RAM.
-    [[nodiscard]] bool read_control(u32 offset, void* out, u32 size) const;
-    [[nodiscard]] bool write_control(u32 offset, const void* data, u32 size) const;
+    /// Accesses one field of the control page; false if that is not RAM. Fields that the guest changes while the host
+    /// looks are fetched one by one: which of two comes first is part of the protocol.
+    [[nodiscard]] bool read_control(u32 offset, u32& value) const;
+    [[nodiscard]] bool write_control(u32 offset, u32 value) const;
+    /// Both indices, if they are plausible: for a ring that is being opened.
+    [[nodiscard]] bool read_indices(u32& read_index, u32& write_index) const;
     /// Accesses data at `index` < data_size(), wrapping; size <= data_size().
     [[nodiscard]] bool read_data(u32 index, void* out, u32 size) const;
     [[nodiscard]] bool write_data(u32 index, const void* data, u32 size) const;

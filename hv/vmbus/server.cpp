@@ -248,7 +248,12 @@ void Server::handle(const InitiateContact& request, std::span<const u8>) {
     }
 }
 
+/// V-32. Once per connection: a guest would take the same offers again for doubles and release their relids.
 void Server::handle(const RequestOffers&, std::span<const u8>) {
+    if (offers_requested_) {
+        if (may_complain()) log_.warn(Area::Vmbus, "REQUESTOFFERS again on one connection: ignored");
+        return;
+    }
     offers_requested_ = true;
     for (const auto& [relid, channel] : channels_) {
         if (channel->state() != Channel::State::Rescinded) send_offer(*channel);
@@ -389,13 +394,18 @@ void Server::handle(const RelidReleased& request, std::span<const u8>) {
     channels_.erase(channel->relid());
 }
 
+/// V-47, V-49. Interrupts can be turned off in OPENCHANNEL only.
 void Server::handle(const ModifyChannel& request, std::span<const u8>) {
     Channel* channel = find(request.relid);
-    const bool open = channel != nullptr && channel->is_open();
-    if (open) channel->set_target_vp(request.target_vp);
+    const bool possible = channel != nullptr && channel->is_open() && request.target_vp != kNoVp;
+    if (possible) {
+        const bool was_off = channel->rings().target_vp == kNoVp;
+        channel->set_target_vp(request.target_vp);
+        if (was_off) signal_guest(*channel);  // something may have come without one
+    }
     if (version_ >= kVersion5_3) {
         send(MessageType::ModifyChannelResponse,
-             ModifyChannelResponse{{}, request.relid, open ? kStatusSuccess : kStatusUnsuccessful});
+             ModifyChannelResponse{{}, request.relid, possible ? kStatusSuccess : kStatusUnsuccessful});
     }
 }
 

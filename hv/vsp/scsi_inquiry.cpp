@@ -70,9 +70,13 @@ void device_identification(Writer& out, const DiskIdentity& identity) {
     out.byte(0x03);  // NAA
     out.byte(0);
     out.byte(16);
-    // NAA 6: IEEE registered extended: 4-bit type, 24-bit OUI, 100 bits that the vendor assigns.
-    out.be<u32>(u32{6} << 28 | kMicrosoftOui << 4 | (identity.id[0] & 15u));
-    for (std::size_t i = 1; i < 13; ++i) out.byte(identity.id[i]);
+    // NAA 6, IEEE registered extended: 4-bit type, 24-bit OUI, 100 bits that the vendor assigns. The identity has more:
+    // its middle is left out, where a GUID has its version and variant.
+    constexpr std::size_t kEnd = 6;
+    const std::span<const u8> id(identity.id);
+    out.be<u32>(u32{6} << 28 | kMicrosoftOui << 4);
+    out.text(id.first<kEnd>());
+    out.text(id.last<kEnd>());
 }
 
 void block_limits(Writer& out, bool thin) {

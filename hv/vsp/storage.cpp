@@ -165,8 +165,8 @@ u32 Storage::initialise(Packet& packet) {
         }
         case Operation::EndInit:
             return step(State::AwaitEnd, State::Ready);
-        default:  // CREATE_SUB_CHANNELS
-            if (state_ != State::Ready) return storvsc::kStatusInvalidDeviceState;
+        default:  // CREATE_SUB_CHANNELS: Linux asks behind END_INITIALIZATION, others before it
+            if (state_ != State::AwaitEnd && state_ != State::Ready) return storvsc::kStatusInvalidDeviceState;
             return packet.sub_channel_count <= max_sub_channels_ ? storvsc::kStatusSuccess
                                                                  : storvsc::kStatusInvalidParameter;
     }

@@ -110,7 +110,6 @@ class Storage {
     void release(Request& request);
     void reset_requests();
     void request_fields(StateVisitor& v);
-    void command_fields(StateVisitor& v);
 
     StorageHost& host_;
     u16 max_sub_channels_;

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cpu/apic.h"
+#include "tests/support/state_tree.h"
 #include "tests/support/test_vp.h"
 
 using namespace vg;
@@ -269,4 +270,33 @@ TEST_CASE("apic: x2APIC MSRs refuse reserved bits and unknown registers", "[cpu]
     CHECK(value == 1);
     CHECK(m.apic(2).msr_read(0x0d, value));
     CHECK(value == 4);
+}
+
+TEST_CASE("apic: lowest priority does not choose an APIC that is switched off by software", "[cpu][apic]") {
+    // SDM 3A "Local APIC State After It Has Been Software Disabled": it responds to INIT, NMI, SMI and SIPI only.
+    Machine m;
+    m.write(0, 0x0f, 0xff);
+    CHECK(m.bus.deliver({.destination = 0xff, .mode = DeliveryMode::LowestPriority, .vector = 0x60}) == 1);
+    CHECK_FALSE(m.apic(0).requested(0x60));
+    CHECK(m.apic(1).requested(0x60));
+}
+
+TEST_CASE("apic: a lowest-priority IPI to all but the sender reaches one processor", "[cpu][apic]") {
+    Machine m;
+    m.apic(1).set_tpr(0x20);
+    m.write(0, 0x30, 3u << 18 | 1u << 8 | 0x61);
+    CHECK_FALSE(m.apic(0).requested(0x61));
+    CHECK_FALSE(m.apic(1).requested(0x61));
+    CHECK(m.apic(2).requested(0x61));
+}
+
+TEST_CASE("apic: restoring a pending interrupt leaves the slice as it was saved", "[cpu][apic]") {
+    Machine m;
+    Vp& vp = *m.vps[0];
+    vp.apic().accept(0x41, false);
+    vp.begin_slice(1000, 2000);
+    const test::StateTree saved = test::save(vp);
+    CHECK(test::load(saved, *m.vps[1]).empty());
+    CHECK((test::save(*m.vps[1]) == saved));
+    CHECK(m.apic(1).pending_vector() == 0x41);
 }

@@ -181,10 +181,11 @@ TEST_CASE("linear memory: alignment checks", "[cpu][memory]") {
     VpState& s = f.vp->state();
     s.cr0 |= cr0::AM;
     s.rflags |= flag::AC;
-    u8 data[16] = {};
+    u8 data[64] = {};
     CHECK(f.lm().read(0x10001, data, 4));  // not at CPL 0
     f.user();
-    for (const auto& [size, bad, good] : {std::tuple<u32, u64, u64>{2, 1, 2}, {4, 2, 4}, {8, 4, 8}, {10, 4, 8}, {6, 2, 4}, {16, 8, 16}}) {
+    for (const auto& [size, bad, good] : {std::tuple<u32, u64, u64>{2, 1, 2}, {4, 2, 4}, {8, 4, 8}, {10, 4, 8}, {6, 2, 4}, {16, 8, 16},
+                                       {32, 8, 16}, {14, 1, 2}, {28, 2, 4}, {44, 2, 4}, {30, 1, 2}}) {
         CAPTURE(size);
         CHECK_FALSE(f.lm().read(0x10000 + bad, data, size));
         f.expect(kAlignmentCheck, 0);
@@ -345,4 +346,21 @@ TEST_CASE("linear memory: what the second level withholds is offered to its owne
     CHECK(owner.exits.back().size == 0);
     CHECK(owner.exits.back().slat.during_walk);
     CHECK(owner.exits.size() <= count + 20);
+}
+
+TEST_CASE("linear memory: a page fault drops what is cached about the page", "[cpu][memory]") {
+    // SDM 3A "Operations that Invalidate TLBs and Paging-Structure Caches": copy on write without INVLPG.
+    Fixture f;
+    const auto set_entry = [&](u64 gva, u64 entry) { f.put(0x4000 + (gva >> 12) * 8, entry); };
+    f.map(0x12000, 0x12000, pte::kPresent);
+    f.memory.write<u32>(Spa(0x12000), 0x11111111);
+    f.memory.write<u32>(Spa(0x13000), 0x22222222);
+    u32 value = 0;
+    REQUIRE(f.lm().read(0x12000, value));
+    REQUIRE(value == 0x11111111);
+    CHECK_FALSE(f.lm().write(0x12000, value));
+    f.expect(kPageFault, 3, 0x12000);
+    set_entry(0x12000, 0x13000 | pte::kPresent | pte::kWrite);
+    REQUIRE(f.lm().read(0x12000, value));
+    CHECK(value == 0x22222222);
 }

@@ -237,3 +237,43 @@ TEST_CASE("events: two NMIs that come between two slices are both taken", "[cpu]
     t.vp->request_nmi();
     CHECK(s.nmi_pending == 1);
 }
+
+TEST_CASE("system: instructions outside CPL 0 that are #UD, not #GP", "[cpu][system]") {
+    // SDM 2 "CLAC", "STAC", "MONITOR", "MWAIT": #UD if the current privilege level is not 0.
+    struct Row {
+        std::vector<u8> code;
+        unsigned cpl;
+        int vector;
+    };
+    const Row rows[] = {{{0x0f, 0x01, 0xca}, 3, kInvalidOpcode}, {{0x0f, 0x01, 0xcb}, 3, kInvalidOpcode},
+                        {{0x0f, 0x01, 0xc8}, 3, kInvalidOpcode}, {{0x0f, 0x01, 0xc9}, 3, kInvalidOpcode},
+                        {{0x0f, 0x01, 0xca}, 0, -1},             {{0x0f, 0x01, 0xcb}, 0, -1},
+                        {{0x0f, 0x01, 0xd1}, 3, kGeneralProtection},  // XSETBV
+                        {{0x0f, 0x00, 0xd0}, 3, kGeneralProtection},  // LLDT
+                        {{0x0f, 0x00, 0xd8}, 3, kGeneralProtection}};  // LTR
+    for (const Row& row : rows) {
+        TestVp t;
+        t.enter_long_mode(row.cpl);
+        if (row.cpl == 3) t.map_user(kCode, 1);
+        t.write(kCode, row.code);
+        t.vp->state().rip = kCode;
+        t.vp->state().gpr[RCX] = 0;
+        run(*t.vp, 2);
+        INFO("0f " << unsigned{row.code[1]} << " " << unsigned{row.code[2]} << " at CPL " << row.cpl);
+        CHECK(t.faulted() == row.vector);
+    }
+}
+
+TEST_CASE("system: XSETBV without CR4.OSXSAVE is #UD at any privilege", "[cpu][system]") {
+    for (const unsigned cpl : {0u, 3u}) {
+        TestVp t;
+        t.enter_long_mode(cpl);
+        if (cpl == 3) t.map_user(kCode, 1);
+        t.write(kCode, {0x0f, 0x01, 0xd1});
+        t.vp->state().cr4 &= ~cr4::OSXSAVE;
+        t.vp->state().rip = kCode;
+        t.vp->state().gpr[RSP] = TestVp::kHandlerStack;
+        run(*t.vp, 2);
+        CHECK(t.faulted() == kInvalidOpcode);
+    }
+}

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "devices/coprocessor_error.h"
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/system_ports.h"
@@ -163,4 +164,29 @@ TEST_CASE("i8042: reset and A20", "[devices][i8042]") {
     CHECK(k.resets == 2);
     k.command(0xd0);
     CHECK(k.read() == 0x03);
+}
+
+TEST_CASE("coprocessor error: FERR# interrupts, port 0xF0 asserts IGNNE# until the error is gone", "[devices]") {
+    RecordingIrq irq;
+    check_device_contract<CoprocessorError>([&] { return std::make_unique<CoprocessorError>(irq); },
+                                            [](CoprocessorError& chip) {
+                                                chip.set_error(true);
+                                                out8(chip, 0, 0);
+                                            },
+                                            1);
+    CoprocessorError chip(irq);
+    out8(chip, 0, 0);
+    CHECK_FALSE(chip.ignored());  // without an error the write does nothing
+    chip.set_error(true);
+    CHECK(irq.high);
+    CHECK_FALSE(chip.ignored());
+    out8(chip, 0, 0);
+    CHECK_FALSE(irq.high);
+    CHECK(chip.ignored());
+    chip.set_error(true);  // the same error, met again
+    CHECK_FALSE(irq.high);
+    chip.set_error(false);
+    CHECK_FALSE(chip.ignored());
+    chip.set_error(true);
+    CHECK(irq.high);
 }

@@ -1,32 +1,17 @@
 // One run of the hypercall and MSR interface on arbitrary bytes: shared by the fuzz target and a short random test.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
 #include <span>
 
+#include "tests/fuzz/input_bytes.h"
 #include "tests/hv/fixture.h"
 
 namespace vg::hv::test {
-
-/// Hands out the bytes of an input, then zeroes.
-class FuzzBytes {
-  public:
-    explicit FuzzBytes(std::span<const u8> bytes) : bytes_(bytes) {}
-    [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    template <class T>
-    T take() {
-        T value{};
-        const std::size_t size = std::min(sizeof value, bytes_.size());
-        std::memcpy(&value, bytes_.data(), size);
-        bytes_ = bytes_.subspan(size);
-        return value;
-    }
-
-  private:
-    std::span<const u8> bytes_;
-};
 
 /// A parent that accepts everything.
 class FuzzParent final : public PortOwner {
@@ -40,12 +25,15 @@ class FuzzParent final : public PortOwner {
 /// Interprets `input` as a sequence of guest actions. Nothing it does may assert or grow without bound.
 inline void fuzz_hypercalls(std::span<const u8> input) {
     static constexpr u64 kCodes[] = {2, 3, 8, 0xb, 0x13, 0x14, 0x15, 0x5c, 0x5d, 0x8001};
-    FuzzBytes bytes(input);
+    vg::test::InputBytes bytes(input);
     PartitionConfig config;
     config.privileges = ~u64{0};
     config.features_edx = config.hints_eax = ~u32{0};
-    static const cpu::CpuModel model = *cpu::CpuModel::create("verdigris-v2");  // most of a run's time if made anew
-    Fixture f(config, 2, model);
+    static Fixture::Parts parts("verdigris-v2");
+    // The guest's memory goes back to the host, so that every run finds it zeroed.
+    madvise(parts.memory.ram(Spa(Fixture::kRamSpa)), Fixture::kRamSize, MADV_REMOVE);
+    // A second processor is half of a run's time: only where the input wants one.
+    Fixture f(config, 1 + (bytes.take<u8>() & 1), parts);
     FuzzParent parent;
     f.partition->connections().connect(1, {PortKind::Message, &parent});
     f.partition->connections().connect(2, {PortKind::Event, &parent});
@@ -53,12 +41,11 @@ inline void fuzz_hypercalls(std::span<const u8> input) {
     f.partition->connections().connect(4, {PortKind::Event, GuestPort{f.partition, 0, 2, 2000, 100}});
     f.enable_synic();
     f.wrmsr(msr::GUEST_OS_ID, Fixture::kOsId);
-    cpu::VpState& state = f.vp->processor().state();
     while (!bytes.empty()) {
         const u8 action = bytes.take<u8>();
         switch (action % 6) {
             case 0:
-                for (u64& reg : state.gpr) reg = bytes.take<u64>();
+                for (u64& reg : f.vp->processor().state().gpr) reg = bytes.take<u64>();
                 f.call();
                 break;
             case 1: {  // a known code with plausible pointers
@@ -82,13 +69,18 @@ inline void fuzz_hypercalls(std::span<const u8> input) {
                 break;
             }
             case 4:
-                f.advance_ns(bytes.take<u16>());
+                if ((action & 0x80) == 0)
+                    f.advance_ns(bytes.take<u16>());
+                else if (f.events.next() != kNever)  // every processor is halted
+                    f.advance_ns(std::max(f.events.next(), f.clock.now()) - f.clock.now());
                 break;
-            case 5:
+            case 5: {
+                cpu::VpState& state = f.vp->processor().state();
                 state.cpl = action & 0x80 ? 3 : 0;
                 state.efer = action & 0x40 ? cpu::efer::LMA : 0;
-                f.vp = f.partition->find_vp(action >> 3 & 1);
+                if (Vp* other = f.partition->find_vp(action >> 3 & 1)) f.vp = other;
                 break;
+            }
         }
     }
 }

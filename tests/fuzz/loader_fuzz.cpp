@@ -1,9 +1,12 @@
 // Any bytes as a kernel image and as its initial RAM disk. The first byte chooses: bits 0..1 put a signature where it is
-// looked for (bzImage, 64-bit ELF, 32-bit ELF), bit 2 gives an initial RAM disk, bit 3 gives little memory.
+// looked for (bzImage, 64-bit ELF, 32-bit ELF), bit 2 gives an initial RAM disk, bit 3 gives little memory, bit 4 takes
+// the rest not as the image but as patches (offset of 16 bits, value of 8) to a good one of that kind.
 #include <elf.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -58,6 +61,61 @@ class NamedBytes {
     std::string name_;
 };
 
+template <class T>
+void put(std::vector<u8>& image, u64 offset, const T& value) {
+    std::memcpy(image.data() + offset, &value, sizeof value);
+}
+
+std::vector<u8> good_bzimage() {
+    std::vector<u8> image(2048, 0x90);
+    std::fill_n(image.begin(), 1024, u8{0});
+    put<u8>(image, boot::kSetupSects, 1);
+    put<u8>(image, boot::kJump + 1, 0x66);
+    put<u16>(image, boot::kVersion, 0x20f);
+    put<u16>(image, boot::kXLoadFlags, 1);
+    put<u32>(image, boot::kCmdlineSize, 0x7ff);
+    put<u32>(image, boot::kInitrdAddrMax, 0x7fffffff);
+    put<u64>(image, boot::kPrefAddress, 0x100000);
+    put<u32>(image, boot::kInitSize, 0x10000);
+    return image;
+}
+
+/// An ELF image of one segment with a multiboot header at its start, and, if asked, a PVH note.
+template <class Header, class ProgramHeader>
+std::vector<u8> good_elf(bool pvh) {
+    constexpr u64 kContent = 0x200, kNote = 0x300;
+    std::vector<u8> image(0x400);
+    Header header{};
+    header.e_phoff = sizeof header;
+    header.e_phentsize = sizeof(ProgramHeader);
+    header.e_phnum = pvh ? 2 : 1;
+    header.e_entry = 0x100000;
+    put(image, 0, header);
+    ProgramHeader segment{}, notes{};
+    segment.p_type = PT_LOAD;
+    segment.p_offset = kContent;
+    segment.p_paddr = 0x100000;
+    segment.p_filesz = 0x100;
+    segment.p_memsz = 0x2000;
+    put(image, sizeof header, segment);
+    notes.p_type = PT_NOTE;
+    notes.p_offset = kNote;
+    notes.p_filesz = 20;
+    put(image, sizeof header + sizeof segment, notes);
+    put(image, kContent, std::array<u32, 3>{boot::kMultibootMagic, 0, 0u - boot::kMultibootMagic});
+    put(image, kNote, std::array<u32, 5>{4, 4, boot::kPvhNoteType, 0x006e6558 /* Xen */, 0x100000});
+    return image;
+}
+
+std::vector<u8> good_image(u8 choice) {
+    switch (choice & 3) {
+        case 0: return good_elf<Elf32_Ehdr, Elf32_Phdr>(true);
+        case 1: return good_bzimage();
+        case 2: return good_elf<Elf64_Ehdr, Elf64_Phdr>(true);
+        default: return good_elf<Elf32_Ehdr, Elf32_Phdr>(false);
+    }
+}
+
 void put_signature(std::vector<u8>& image, u8 choice) {
     if (choice == 0 || image.size() < 1024) return;
     if (choice == 1) {
@@ -76,8 +134,12 @@ int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     static Ram large(16 << 20), small(2 << 20);
     if (size == 0 || size > 64 * 1024) return 0;
     const u8 choice = data[0];
-    std::vector<u8> image(data + 1, data + size);
-    put_signature(image, choice & 3);
+    const bool patched = (choice & 16) != 0;
+    std::vector<u8> image = patched ? good_image(choice) : std::vector<u8>(data + 1, data + size);
+    put_signature(image, patched && (choice & 3) == 0 ? 3 : choice & 3);
+    for (std::size_t i = 1; patched && i + 2 < size; i += 3) {
+        image[(std::size_t{data[i]} << 8 | data[i + 1]) % image.size()] = data[i + 2];
+    }
     file.set(image);
 
     Ram& ram = (choice & 8) != 0 ? small : large;

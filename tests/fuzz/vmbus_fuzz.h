@@ -11,33 +11,11 @@
 
 #include "base/events.h"
 #include "hv/parent/storage_controller.h"
+#include "tests/fuzz/input_bytes.h"
 #include "tests/support/storage_guest.h"
 #include "tests/support/vmbus_guest.h"
 
 namespace vg::test {
-
-/// Hands out the bytes of an input, then zeroes.
-class InputBytes {
-  public:
-    explicit InputBytes(std::span<const u8> bytes) : bytes_(bytes) {}
-    [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    template <class T>
-    T take() {
-        T value{};
-        const auto part = span(sizeof value);
-        if (!part.empty()) std::memcpy(&value, part.data(), part.size());
-        return value;
-    }
-    /// At most `size` bytes.
-    std::span<const u8> span(std::size_t size) {
-        const auto part = bytes_.first(std::min(size, bytes_.size()));
-        bytes_ = bytes_.subspan(part.size());
-        return part;
-    }
-
-  private:
-    std::span<const u8> bytes_;
-};
 
 inline void require(bool condition) {
     if (!condition) std::abort();
@@ -45,7 +23,8 @@ inline void require(bool condition) {
 
 /// A guest with one SCSI controller of one disk, connected and open.
 struct FuzzBed {
-    static constexpr u32 kPages = 96;
+    static constexpr u32 kPages = 24;
+    static constexpr u64 kDataPage = 22;  ///< this and the next: not those of a ring
 
     explicit FuzzBed(u16 sub_channels = 2)
         : world(kPages),
@@ -245,7 +224,7 @@ inline void fuzz_storage(std::span<const u8> bytes) {
         std::vector<u8> header(extension.begin(), extension.end());
         const auto type = how % 2 == 0 ? vmbus::PacketType::InBand : vmbus::PacketType::GpaDirect;
         if (how % 8 == 3) {  // one good range
-            const u64 words[] = {u64{1} << 32, packet.srb.transfer_length & 0x1fff, 80, 81};
+            const u64 words[] = {u64{1} << 32, packet.srb.transfer_length & 0x1fff, FuzzBed::kDataPage, FuzzBed::kDataPage + 1};
             header.assign(reinterpret_cast<const u8*>(words), reinterpret_cast<const u8*>(words + 4));
             packet.srb.transfer_length &= 0x1fff;
         }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 // The reference belongs to the tests of mmu/ and is no library: one source file per fuzz target, so it comes in whole.
 #include "tests/mmu/reference_walk.cpp"
@@ -26,11 +27,14 @@ struct Header {
     u8 access, who, pad[6];
 };
 
+/// What costs too much to make anew for each input. The TLB's tables are such; flushed, it must be as good as new.
 struct Machine {
     PhysicalMemory memory;
     int fd = memfd_create("state", MFD_CLOEXEC);
+    std::optional<Tlb> tlb;
     Machine() {
         if (!memory.add_ram("ram", Spa(0), kBytes) || ftruncate(fd, kPageSize) != 0) std::abort();
+        tlb.emplace(memory, fd, 0);
     }
 };
 
@@ -90,7 +94,8 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     }
 
     std::memcpy(ram, ref.bytes.data(), kBytes);
-    Tlb tlb(machine.memory, machine.fd, 0);
+    Tlb& tlb = *machine.tlb;
+    tlb.flush_all();
     const Privilege privilege = user ? Privilege::User : ac ? Privilege::SupervisorAc : Privilege::Supervisor;
     tlb.set_context(mode, slat, privilege);
     const Tlb::Mapping first = tlb.resolve(gva, access, privilege);

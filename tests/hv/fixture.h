@@ -70,12 +70,22 @@ struct Fixture {
     static constexpr u64 kPrivateSize = 4 << 20;
     static constexpr u64 kOsId = 0x8100'0006'0c00'0000;
 
+    /// What is the same for every run and takes most of its time to make: host mappings, the tables of a model.
+    struct Parts {
+        explicit Parts(const char* model_name) : model(*cpu::CpuModel::create(model_name)) {
+            must(memory.add_ram("guest", Spa(kRamSpa), kRamSize));
+            must(memory.add_ram("private", Spa(kPrivateSpa), kPrivateSize));
+        }
+        mmu::PhysicalMemory memory;
+        cpu::CpuModel model;
+    };
+
     explicit Fixture(PartitionConfig config = {}, u32 vp_count = 1, const char* model_name = "verdigris-v2")
-        : Fixture(std::move(config), vp_count, *cpu::CpuModel::create(model_name)) {}
-    Fixture(PartitionConfig config, u32 vp_count, cpu::CpuModel cpu_model) : model(std::move(cpu_model)) {
+        : Fixture(std::move(config), vp_count, std::make_unique<Parts>(model_name)) {}
+    /// With parts that several fixtures use one after the other. The hypervisor zeroes what it takes of its private
+    /// memory; the guest's is what the one before left.
+    Fixture(PartitionConfig config, u32 vp_count, Parts& parts) : memory(parts.memory), model(parts.model) {
         log.set_sink([this](Area, Level, std::string_view line) { lines.emplace_back(line); });
-        must(memory.add_ram("guest", Spa(kRamSpa), kRamSize));
-        must(memory.add_ram("private", Spa(kPrivateSpa), kPrivateSize));
         hypervisor.emplace(memory, events, log, Spa(kPrivateSpa), kPrivateSize);
         config.name = "child";
         config.max_vps = vp_count;
@@ -196,16 +206,23 @@ struct Fixture {
     static constexpr u64 kSimp = 0x10000, kSiefp = 0x11000;
     static constexpr u64 slot(unsigned sint) { return kSimp + 256 * sint; }
 
-    mmu::PhysicalMemory memory;
+    std::unique_ptr<Parts> own_parts;
+    mmu::PhysicalMemory& memory;
     ManualClock clock;
     EventQueue events{clock};
     Log log;
     std::vector<std::string> lines;
     RecordingSink sink;
-    cpu::CpuModel model;
+    const cpu::CpuModel& model;
     std::optional<Hypervisor> hypervisor;
     Partition* partition = nullptr;
     Vp* vp = nullptr;
+
+  private:
+    Fixture(PartitionConfig config, u32 vp_count, std::unique_ptr<Parts> parts)
+        : Fixture(std::move(config), vp_count, *parts) {
+        own_parts = std::move(parts);
+    }
 };
 
 /// A configuration with bits added to profile C-90 or taken from it.

@@ -93,7 +93,7 @@ TEST_CASE("guest: a child uses leaves, MSRs, hypercalls, SynIC and timers", "[hv
     CHECK(f.sink.shutdowns == 0);
     CHECK(f.vp->processor().activity() == cpu::Activity::Halted);
     CHECK(f.guest_read<u32>(kResults) == 0x7263694d);  // C-03
-    CHECK(parent.signals == 1);                        // K-101
+    CHECK(parent.signals == 1);                        // K-101; H-06: and went on behind the call
     CHECK(f.guest_read<u64>(kResults + 8) == 0);       // its status
     CHECK(f.guest_read<u32>(0x5000) == (std::string(model).ends_with("amd") ? 0xc3d9010f : 0xc3c1010f));
     const u64 by_page = f.guest_read<u64>(kResults + 0x10), by_msr = f.guest_read<u64>(kResults + 0x18);

@@ -1,6 +1,7 @@
 // The calling convention (H-01..H-46) by the dispatcher, then the bodies (K-005, K-100..K-110).
 #include <catch2/catch.hpp>
 
+#include "base/state.h"
 #include "hv/hypercall.h"
 #include "tests/hv/fixture.h"
 
@@ -175,6 +176,20 @@ TEST_CASE("hypercall: H-28, H-29 XMM registers that were not given are #UD", "[h
 
 // ---- registers
 
+TEST_CASE("hypercall: H-02, H-11, H-17, H-27 where the 64-bit convention has what", "[hv][hypercall]") {
+    Called f(everything(), 2);
+    // fast: RDX is the first half of the input, R8 the second; nothing is looked for in memory
+    CHECK(f.hypercall(kIpi | kFast, 0x71, 2) == 0u);
+    CHECK(f.apic(1).requested(0x71));
+    // slow: RDX is where the input is, R8 where the output goes
+    f.guest_write<SendIpiIn>(kIn, {0x72, 0, {}, 1});
+    CHECK(f.hypercall(kIpi, kIn, 0x71) == 0u);
+    CHECK(f.apic(0).requested(0x72));
+    CHECK_FALSE(f.apic(0).requested(0x71));
+    // the start index counts in the list, and in what is reported as done
+    CHECK(f.hypercall(kFlushList | reps(3, 2), kIn) == status(HvStatus::Success, 3));
+}
+
 TEST_CASE("hypercall: H-04 only RAX changes", "[hv][hypercall]") {
     Called f(everything());
     cpu::VpState& state = f.vp->processor().state();
@@ -290,6 +305,18 @@ TEST_CASE("hypercall: K-005 NotifyLongSpinWait always succeeds; unknown codes lo
     CHECK(hypercall_name(0x46) == "unknown");
 }
 
+TEST_CASE("hypercall: H-20 a guest that tries every code cannot flood the log, and all are counted",
+          "[hv][hypercall]") {
+    Called f;
+    for (u64 code = 0; code < 0x10000; ++code) f.hypercall(code);
+    CHECK(f.lines.size() <= 10);
+    CHECK(f.partition->hypercall_counts().size() == 0x10000);
+    StatePrinter printer;
+    f.partition->fields(printer);
+    CHECK(printer.result().find("hypercall_counts/count = 65536") != std::string::npos);
+    CHECK(printer.result().find("hypercall_counts/65535/calls = 1") != std::string::npos);
+}
+
 TEST_CASE("hypercall: K-110, K-081 no extended capabilities", "[hv][hypercall]") {
     Called f(everything());
     f.guest_write<u64>(kOut + 8, ~u64{0});
@@ -299,7 +326,7 @@ TEST_CASE("hypercall: K-110, K-081 no extended capabilities", "[hv][hypercall]")
     CHECK(f.guest_read<u64>(kOut + 16) == ~u64{0});
 }
 
-TEST_CASE("hypercall: K-100 PostMessage to the built-in parent", "[hv][hypercall]") {
+TEST_CASE("hypercall: K-033, K-100 PostMessage to the built-in parent", "[hv][hypercall]") {
     Called f;
     Recorder parent;
     CHECK(f.partition->connections().connect(1, {PortKind::Message, &parent}));
@@ -340,7 +367,7 @@ TEST_CASE("hypercall: K-100 PostMessage to a guest port", "[hv][hypercall]") {
     CHECK(f.hypercall(kPost, kIn) == status(HvStatus::InvalidVpIndex));
 }
 
-TEST_CASE("hypercall: K-101 SignalEvent, fast and slow", "[hv][hypercall]") {
+TEST_CASE("hypercall: K-034, K-101, S-43 SignalEvent, fast and slow", "[hv][hypercall]") {
     Called f;
     Recorder parent;
     CHECK(f.partition->connections().connect(0x2005, {PortKind::Event, &parent}));

@@ -157,3 +157,26 @@ TEST_CASE("msr: M-32 TSC_EMULATION_STATUS takes only 0", "[hv][msr]") {
     CHECK(f.wrmsr(msr::REENLIGHTENMENT_CONTROL, 0x100ee));
     CHECK(f.rdmsr(msr::REENLIGHTENMENT_CONTROL) == 0x100eeu);
 }
+
+TEST_CASE("msr: M-05 VP_RUNTIME counts what a VP executes, not what it sleeps", "[hv][msr]") {
+    Fixture f({}, 2);
+    const auto slice = [&](u32 vp, VTime from, VTime until, VTime left) {
+        cpu::Vp& processor = f.partition->vps()[vp]->processor();
+        processor.begin_slice(from, until);
+        processor.state().budget = static_cast<s64>(left);  // halted that long before the slice's end
+    };
+    slice(0, 5'000, 15'000, 0);
+    CHECK(f.rdmsr(msr::VP_RUNTIME) == 100u);
+    slice(0, 15'000, 25'000, 4'000);
+    CHECK(f.rdmsr(msr::VP_RUNTIME) == 160u);
+    slice(0, 1'000'000, 1'010'000, 10'000);
+    CHECK(f.rdmsr(msr::VP_RUNTIME) == 160u);
+    slice(0, 1'000'000, 1'010'000, 0);
+    CHECK(f.rdmsr(msr::VP_RUNTIME) == 260u);
+    CHECK(f.partition->vps()[1]->processor().run_time_ns() == 0);
+    f.vp->processor().init();
+    CHECK(f.rdmsr(msr::VP_RUNTIME) == 260u);
+    f.vp->reset();
+    CHECK(f.rdmsr(msr::VP_RUNTIME) == 0u);
+    CHECK_FALSE(f.wrmsr(msr::VP_RUNTIME, 1));
+}

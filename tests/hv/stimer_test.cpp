@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/hv/fixture.h"
+#include "tests/support/state_tree.h"
 
 using namespace vg;
 using namespace vg::hv;
@@ -228,5 +229,20 @@ TEST_CASE("stimer: the four timers of two VPs are separate, and reset stops them
     CHECK(f.apic(1).pending_vector() == -1);
     f.vp->reset();
     CHECK(f.rdmsr(kConfig + 4) == 0u);
+    CHECK(f.events.next() == kNever);
+}
+
+TEST_CASE("stimer: saved state whose timer is impossible is loaded without harm", "[hv][stimer]") {
+    Fixture f;
+    f.clock.set(1'000'000);
+    CHECK(f.wrmsr(kConfig, 0x1edb));
+    CHECK(f.wrmsr(kCount, 100));
+    auto tree = vg::test::save(f.vp->timers());
+    tree.at("0/0/count").assign(8, 0);  // a period of 0
+    SECTION("waiting") {}
+    SECTION("undelivered") { tree.at("0/0/pending").assign(8, 1); }
+    vg::test::load(tree, f.vp->timers());
+    f.advance_ns(1'000'000);
+    f.vp->timers().retry_pending();
     CHECK(f.events.next() == kNever);
 }

@@ -1,6 +1,9 @@
 // The whole path below a partition: ring, server, controller, core, disk, completion at its virtual time.
 #include <catch2/catch.hpp>
 
+#include <map>
+#include <set>
+
 #include "base/events.h"
 #include "base/state.h"
 #include "hv/parent/storage_controller.h"
@@ -187,6 +190,37 @@ TEST_CASE("storage: with the core full packets stay in the ring and are taken la
     CHECK(bed.rings->out.used() == 0);
 }
 
+TEST_CASE("storage: resets between requests neither let a signal do unbounded work nor cost a completion (D-43)",
+          "[hv][storage]") {
+    Bed bed(0, 65);
+    const auto ready = srb_packet(cdb(0), DataDirection::None, 0);
+    test::storvsc::Packet reset{};
+    reset.operation = static_cast<u32>(Operation::ResetBus);
+    u64 sent = 0;
+    for (u32 round = 0; round < 8; ++round) {
+        for (u32 i = 0; i < 255; ++i)
+            REQUIRE(bed.rings->out.write(PacketType::InBand, 1, ++sent, test::bytes_of(ready)).room);
+        REQUIRE(bed.rings->out.write(PacketType::InBand, 1, ++sent, test::bytes_of(reset)).room);
+    }
+    bed.signal(bed.relid);
+    CHECK(bed.rings->out.used() >= (sent - 2 * 256) * 88);  // the rest waits in the ring
+    const auto saved = test::save(bed.server, bed.controller, bed.events);
+    Bed other(Bed::Fresh{});
+    other.world.memory = bed.world.memory;
+    CHECK(test::load(saved, other.server, other.controller, other.events).empty());
+    CHECK((test::save(other.server, other.controller, other.events) == saved));
+    std::set<u64> answered;
+    for (VTime now = 0; now < 1'000'000; now += 1000) {
+        bed.run_to(now);
+        while (const auto packet = bed.rings->in.read()) {
+            CHECK(answered.insert(packet->descriptor.transaction_id).second);
+            if (packet->signal_host) bed.signal(bed.relid);
+        }
+    }
+    CHECK(answered.size() == sent);
+    CHECK(bed.rings->out.used() == 0);
+}
+
 TEST_CASE("storage: completions without room wait for the guest and hold further packets back (V-74)",
           "[hv][storage]") {
     Bed bed(0, 3);  // 8 KiB of ring: 93 packets of 88 bytes
@@ -274,6 +308,36 @@ TEST_CASE("storage: attach refuses a taken place, a bad address and a disk witho
     CHECK(bed.controller.attach(0, 0, 1, std::make_unique<MemoryDevice>(1)));
 }
 
+TEST_CASE("storage: no two disks share a serial number or a designator, whatever controller they are on (D-44)",
+          "[hv][storage]") {
+    ManualClock clock;
+    EventQueue events{clock};
+    Log log;
+    std::map<std::vector<u8>, std::string> seen;
+    for (const u8 number : {u8{0}, u8{1}, u8{2}}) {
+        hv::Guid instance = kInstance;  // as a machine numbers its controllers: in the last byte
+        instance[15] = number;
+        StorageController controller("scsi" + std::to_string(number), instance, events, log, 0);
+        for (const auto& [target, lun] : {std::pair<u8, u8>{0, 0}, {0, 1}, {1, 0}})
+            REQUIRE(controller.attach(0, target, lun, std::make_unique<MemoryDevice>(1)));
+        for (const auto& disk : controller.disks()) {
+            for (const u8 page : {u8{0x80}, u8{0x83}}) {
+                test::MemoryBuffer answer(255);
+                REQUIRE(disk.scsi->execute(cdb(0x12, 1, page, 0, 255), answer).outcome ==
+                        test::vsp::ScsiResult::Outcome::Good);
+                // The NAA name is the last designator: a guest that knows disks by it must not take two for one.
+                const std::size_t from = page == 0x83 ? 4 + 4 + 40 + 4 : 4;
+                const std::vector<u8> name(answer.bytes.begin() + static_cast<std::ptrdiff_t>(from),
+                                           answer.bytes.begin() + 4 + answer.bytes[3]);
+                CAPTURE(page, controller.name(), disk.target, disk.lun, seen[name]);
+                CHECK(seen[name].empty());
+                seen[name] = controller.name();
+            }
+        }
+    }
+    CHECK(seen.size() == 3 * 3 * 2);
+}
+
 TEST_CASE("storage: equal histories give equal state", "[hv][storage]") {
     const auto digest = [](u32 sectors) {
         Bed bed;
@@ -316,8 +380,9 @@ TEST_CASE("storage: saved in the middle of requests and loaded into fresh device
     const auto saved = test::save(bed.server, bed.controller, bed.events);
     CHECK(saved.at("1/channel1/unsent")[0] != 0);
     CHECK(test::load(saved, other.server, other.controller, other.events).empty());
-    CHECK(test::save(other.server, other.controller, other.events) == saved);
+    CHECK((test::save(other.server, other.controller, other.events) == saved));
     CHECK(other.world.events == bed.world.events);
+    CHECK((other.controller.disks()[0].scsi->stats().commands == bed.controller.disks()[0].scsi->stats().commands));
 
     bed.world.accept_messages = true;
     for (Bed* each : {&bed, &other}) {

@@ -151,6 +151,18 @@ TEST_CASE("storage: Linux's initialisation sequence (D-35, D-36)", "[hv][storage
     CHECK_FALSE(bed.host.size_wrong);
 }
 
+TEST_CASE("storage: sub-channels may also be asked for before END_INITIALIZATION (D-35, D-42)", "[hv][storage]") {
+    Bed bed;
+    bed.control(Operation::BeginInit);
+    bed.control(Operation::QueryProtocolVersion, 0x0602);
+    CHECK(bed.control(Operation::CreateSubChannels, 2).status != 0);  // their number is not known yet
+    bed.control(Operation::QueryProperties);
+    CHECK(bed.control(Operation::CreateSubChannels, 2).status == 0);
+    CHECK(bed.host.sub_channels == std::vector<u16>{2});
+    CHECK(bed.control(Operation::EndInit).status == 0);
+    CHECK(bed.core->state() == Storage::State::Ready);
+}
+
 TEST_CASE("storage: each known version is accepted (D-35)", "[hv][storage]") {
     for (const u16 version : {u16{0x0602}, u16{0x0600}, u16{0x0501}}) {
         Bed bed;
@@ -230,7 +242,7 @@ TEST_CASE("scsi: INQUIRY and its vital product data, byte by byte (D-44)", "[hv]
     CHECK(exact(page(0x83, 5)) ==
           hex("00 83 00 40 02 01 00 28 4d 73 66 74 20 20 20 20 61 30 61 31 61 32 61 33 61 34 61 35 61 36 61 37 61 38 "
               "61 39 61 61 61 "
-              "62 61 63 61 64 61 65 61 66 01 03 00 10 60 02 24 80 a1 a2 a3 a4 a5 a6 a7 a8 a9 aa ab ac"));
+              "62 61 63 61 64 61 65 61 66 01 03 00 10 60 02 24 80 a0 a1 a2 a3 a4 a5 aa ab ac ad ae af"));
     const auto limits = page(0xb0, 0);
     CHECK(exact(limits).size() == 64);
     CHECK(std::vector<u8>(limits.data.begin(), limits.data.begin() + 44) ==

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <thread>
 
+#include "cpu/msr.h"
 #include "tests/hv/fixture.h"
 
 using namespace vg;
@@ -90,7 +91,17 @@ TEST_CASE("synic: S-03 a freed slot is filled on the next post too, first in fir
     CHECK(read_slot(f).tag == 2);
     CHECK(read_slot(f).header.flags == 1);
     free_slot(f);
-    SECTION("and on an EOI through the EOI register") { CHECK(f.wrmsr(msr::EOI, 0)); }
+    SECTION("and on an EOI through the synthetic MSR") { CHECK(f.wrmsr(msr::EOI, 0)); }
+    SECTION("and on an EOI through the xAPIC page") {
+        const u32 zero = 0;
+        CHECK(f.vp->processor().memory().write(0xfee000b0, &zero, sizeof zero));
+    }
+    SECTION("and on an EOI through the x2APIC register") {
+        constexpr u32 kApicBase = 0x1b, kExtended = 1 << 10, kX2ApicEoi = 0x80b;
+        cpu::Vp& processor = f.vp->processor();
+        CHECK(cpu::write_msr(processor, kApicBase, processor.state().apic_base | kExtended));
+        CHECK(cpu::write_msr(processor, kX2ApicEoi, 0));
+    }
     SECTION("and when the SINT is written") { CHECK(f.wrmsr(msr::SINT0 + 2, 0xf3)); }
     SECTION("and when the SynIC is enabled") { CHECK(f.wrmsr(msr::SCONTROL, 1)); }
     CHECK(read_slot(f).tag == 3);
@@ -259,6 +270,65 @@ TEST_CASE("synic: S-10 reset drops queues and pages", "[hv][synic]") {
     CHECK(f.rdmsr(msr::SIMP) == 0u);
     f.enable_synic();
     CHECK(f.guest_read<u64>(Fixture::slot(2)) == 0);
+}
+
+TEST_CASE("synic: S-03 the EOI of a SINT's interrupt brings the next message and its interrupt", "[hv][synic]") {
+    Fixture f;
+    f.enable_synic();
+    CHECK(post(f, 1) == HvStatus::Success);
+    CHECK(post(f, 2) == HvStatus::Success);
+    CHECK(f.apic().acknowledge() == 0xf3);
+    free_slot(f);
+    CHECK(f.guest_read<u32>(Fixture::slot(2)) == 0);
+    f.apic().eoi();
+    CHECK(read_slot(f).tag == 2);
+    CHECK(f.apic().pending_vector() == 0xf3);
+}
+
+TEST_CASE("synic: S-85 an EOI delivers the expiration of a timer that found its slot busy", "[hv][synic]") {
+    Fixture f;
+    f.enable_synic();
+    CHECK(post(f, 1) == HvStatus::Success);
+    CHECK(f.wrmsr(msr::STIMER0_CONFIG, 0x20009));  // message mode on SINT2
+    CHECK(f.wrmsr(msr::STIMER0_CONFIG + 1, 10));
+    f.advance_ns(2'000);
+    CHECK(read_slot(f).tag == 1);
+    CHECK(read_slot(f).header.flags == 1);
+    CHECK(f.apic().acknowledge() == 0xf3);
+    free_slot(f);
+    f.apic().eoi();
+    CHECK(read_slot(f).header.type == 0x80000010);
+    CHECK(f.apic().pending_vector() == 0xf3);
+}
+
+TEST_CASE("synic: S-10, S-101 INIT resets the SynIC, the timers and the assist page of its VP only", "[hv][synic]") {
+    Fixture f({}, 2);
+    f.guest_write<u64>(Fixture::kSimp, 0x1234);
+    f.enable_synic();
+    CHECK(f.wrmsr(msr::VP_ASSIST_PAGE, 0x13001));
+    CHECK(f.wrmsr(msr::STIMER0_CONFIG, 0x1ed9));  // direct, vector 0xed
+    CHECK(f.wrmsr(msr::STIMER0_CONFIG + 1, 10));
+    CHECK(post(f, 1) == HvStatus::Success);
+    CHECK(post(f, 2) == HvStatus::Success);
+    Vp& other = *f.partition->vps()[1];
+    CHECK(other.synic().set_sint(2, 0xf3));
+
+    cpu::InterruptMessage init;
+    init.destination = 0;
+    init.mode = cpu::DeliveryMode::Init;
+    CHECK(f.partition->apic_bus().deliver(init) == 1);
+    CHECK(f.vp->processor().take_event() == cpu::Exec::Resync);
+
+    CHECK(f.guest_read<u64>(Fixture::kSimp) == 0x1234);
+    CHECK(f.vp->synic().queued(2) == 0);
+    for (u32 sint = 0; sint < kSintCount; ++sint) CHECK(f.rdmsr(msr::SINT0 + sint) == 0x10000u);
+    for (const u32 index : {msr::SCONTROL, msr::SIMP, msr::SIEFP, msr::VP_ASSIST_PAGE, msr::STIMER0_CONFIG})
+        CHECK(f.rdmsr(index) == 0u);
+    CHECK(f.rdmsr(msr::STIMER0_CONFIG + 1) == 0u);
+    f.advance_ns(10'000);
+    CHECK_FALSE(f.apic().requested(0xed));
+    CHECK(post(f, 3) == HvStatus::InvalidSynicState);
+    CHECK(other.synic().sint(2) == 0xf3);
 }
 
 TEST_CASE("synic: whatever the guest writes into its pages, the rest keeps working", "[hv][synic]") {

@@ -156,6 +156,44 @@ TEST_CASE("parent: connections exist as the protocol has them (S-40, V-01)", "[h
     CHECK(bed.signal(bed.event) == static_cast<u64>(HvStatus::InvalidConnectionId));
 }
 
+TEST_CASE("parent: any connection id that a guest chooses for its signals works, 0 too (V-34)", "[hv][vmbus]") {
+    Bed bed;
+    InitiateContact contact{};
+    contact.version = kVersion6_0;
+    contact.interrupt_page_or_target = kDefaultSint | u64{kFeatureGuestSignalParameters} << 32;
+    CHECK(bed.post(kMessageConnectionContact, MessageType::InitiateContact, contact) == 0);
+    bed.settle();
+    REQUIRE(bed.receive<VersionResponse2>(MessageType::VersionResponse));
+    CHECK(bed.post(kMessageConnectionContact, MessageType::RequestOffers, RequestOffers{}) == 0);
+    bed.settle();
+    bed.relid = bed.receive<OfferChannel>(MessageType::OfferChannel)->relid;
+    CHECK(bed.receive<AllOffersDelivered>(MessageType::AllOffersDelivered));
+    GpadlHeader header{};
+    header.relid = bed.relid;
+    header.gpadl = 1;
+    header.range_count = 1;
+    const u64 words[] = {4 * kPageSize, 0x100, 0x101, 0x102, 0x103};
+    CHECK(bed.post(kMessageConnectionContact, MessageType::GpadlHeader, header, words) == 0);
+    OpenChannel message{};
+    message.relid = message.open_id = bed.relid;
+    message.ring_gpadl = 1;
+    message.downstream_page_offset = 2;
+    const u64 extra[] = {u64{bed.relid} << 32, 0};  // OpenChannel2Extra: connection id 0, the usual event flag
+    CHECK(bed.post(kMessageConnectionContact, MessageType::OpenChannel, message, extra) == 0);
+    bed.settle();
+    REQUIRE(bed.receive<GpadlCreated>(MessageType::GpadlCreated)->status == 0);
+    REQUIRE(bed.receive<OpenResult>(MessageType::OpenResult)->status == 0);
+    const u64 before = bed.parent.server().find(bed.relid)->stats().signals_in;
+    for (u32 i = 0; i < 3; ++i) {
+        CHECK(bed.signal(0) == 0);
+        bed.settle();
+    }
+    CHECK(bed.parent.server().find(bed.relid)->stats().signals_in == before + 3);
+    CHECK(bed.post(kMessageConnectionContact, MessageType::GpadlTeardown, GpadlTeardown{{}, bed.relid, 7}) == 0);
+    bed.settle();
+    CHECK(bed.receive<GpadlTorndown>(MessageType::GpadlTorndown));
+}
+
 TEST_CASE("parent: a full inbox is answered with InsufficientBuffers and nothing is lost (K-100, V-03)",
           "[hv][vmbus]") {
     Bed bed;

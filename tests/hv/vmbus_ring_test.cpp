@@ -185,6 +185,50 @@ TEST_CASE("ring: freed space is signalled only when it crosses the pending size,
     CHECK(bed.world.signals.empty());  // no pending size, no signal
 }
 
+TEST_CASE("ring: a packet written while the host publishes what it read is not left behind (V-73)", "[hv][vmbus]") {
+    Bed bed;
+    bool signal = true;
+    bed.world.on_write = [&](u64 gpa, u64) {
+        if (gpa != bed.rings.out.control_page() + offsetof(RingControl, read_index)) return;
+        bed.world.on_write = nullptr;
+        // The host has seen an empty ring, but the guest still sees a full one: by the rules it need not signal.
+        signal = bed.rings.out.write(PacketType::InBand, 0, 2, pattern(8, 2)).signal;
+    };
+    REQUIRE(bed.rings.out.write(PacketType::InBand, 0, 1, pattern(8, 1)).signal);
+    bed.signal();
+    CHECK_FALSE(signal);
+    REQUIRE(bed.device.received.size() == 2);
+    CHECK(bed.device.received[1].transaction_id == 2);
+    CHECK(bed.rings.out.used() == 0);
+}
+
+TEST_CASE("ring: fields of the control page are fetched in the order that the races ask for (V-73, V-74)",
+          "[hv][vmbus]") {
+    Bed bed;
+    std::vector<u64> fetched;  // offsets
+    u64 page = bed.rings.out.control_page();
+    bed.world.on_read = [&](u64 gpa, u64 size) {
+        if (gpa < page || gpa >= page + sizeof(RingControl)) return;
+        CHECK(size == sizeof(u32));  // two fields in one copy have no order
+        fetched.push_back(gpa - page);
+    };
+    bed.rings.out.set_pending(4000);
+    bed.rings.out.set_features(1);
+    REQUIRE(bed.rings.out.write(PacketType::InBand, 0, 1, pattern(8, 1)).signal);
+    bed.signal();
+    // Behind the last look for packets: the pending size, and only then how much is free.
+    const auto pending = std::find(fetched.begin(), fetched.end(), offsetof(RingControl, pending_send_size));
+    REQUIRE(pending != fetched.end());
+    CHECK(std::find(pending, fetched.end(), offsetof(RingControl, write_index)) != fetched.end());
+    fetched.clear();
+    page = bed.rings.in.control_page();
+    REQUIRE(bed.channel().write_completion(1, pattern(8, 0)));
+    // Behind the new write index: the mask, and only then whether the ring was empty.
+    REQUIRE(fetched.size() >= 2);
+    CHECK(fetched[fetched.size() - 2] == offsetof(RingControl, interrupt_mask));
+    CHECK(fetched.back() == offsetof(RingControl, read_index));
+}
+
 TEST_CASE("ring: the host asks for space through its own pending size and clears it (V-74)", "[hv][vmbus]") {
     Bed bed;
     u64 id = 0;

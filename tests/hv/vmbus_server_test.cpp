@@ -53,7 +53,8 @@ TEST_CASE("vmbus: GUIDs are parsed into wire order and printed back", "[hv][vmbu
     CHECK_FALSE(hv::parse_guid("ga6163d9-04a1-4d29-b605-72e2ffb1dc7f", out));
 }
 
-TEST_CASE("vmbus: Linux 6.1's sequence connects, lists offers and opens (V-20, V-30, V-34)", "[hv][vmbus]") {
+TEST_CASE("vmbus: Linux 6.1's sequence connects, lists offers and opens (V-06, V-20, V-30, V-34, D-01, D-18)",
+          "[hv][vmbus]") {
     Bed bed;
     const auto response = bed.guest.contact(kVersion5_3, 0, 2);
     REQUIRE(response);
@@ -120,7 +121,10 @@ TEST_CASE("vmbus: 6.0 without features gets the short answer, with known feature
     CHECK(bed.guest.receive<VersionResponse>(MessageType::VersionResponse));
 }
 
-TEST_CASE("vmbus: each known version up to the maximum is accepted, every other refused (V-10..V-20)", "[hv][vmbus]") {
+TEST_CASE(
+    "vmbus: each known version up to the maximum is accepted, every other refused (V-10..V-20, V-12, V-13, V-14, V-16, "
+    "V-18)",
+    "[hv][vmbus]") {
     for (const u32 maximum : kKnownVersions) {
         for (const u32 version : kKnownVersions) {
             Bed bed(up_to(maximum));
@@ -160,6 +164,14 @@ TEST_CASE("vmbus: ALLOFFERS_DELIVERED comes even without offers (V-33)", "[hv][v
     guest.contact(kVersion5_3);
     CHECK(guest.request_offers().empty());
     CHECK(guest.receive<AllOffersDelivered>(MessageType::AllOffersDelivered));
+}
+
+TEST_CASE("vmbus: V-32 a second REQUESTOFFERS on one connection brings no second offers", "[hv][vmbus]") {
+    Bed bed;
+    bed.connect();
+    bed.guest.post(MessageType::RequestOffers, RequestOffers{});  // the same relids again would be released as doubles
+    CHECK(bed.guest.unread() == 0);
+    bed.connect();  // on a new one it does
 }
 
 TEST_CASE("vmbus: a GPADL of 16 MiB comes in 146 bodies and is answered after the last (V-37..V-39)", "[hv][vmbus]") {
@@ -250,6 +262,21 @@ TEST_CASE("vmbus: bad GPADLs are refused with a status and leave nothing behind 
     CHECK(bed.server.gpadls().empty());
 }
 
+TEST_CASE("vmbus: rings of every size that drivers use open (V-70, V-81)", "[hv][vmbus]") {
+    // keyboard and mouse, integration components, balloon and vPCI, storage, video, network: pages per direction
+    for (const u32 pages_each : {2u, 3u, 4u, 5u, 9u, 32u, 64u, 128u}) {
+        Bed bed;
+        bed.connect();
+        auto rings = bed.guest.open_rings(bed.relid, pages_each);
+        CHECK(bed.guest.open_status == kStatusSuccess);
+        REQUIRE(rings.out.write(PacketType::InBand, 0, 1, std::array<u8, 8>{}).signal);
+        bed.server.on_signal(event_connection(bed.relid));
+        CHECK(bed.device.received.size() == 1);
+        REQUIRE(bed.device.last->write_completion(1, std::array<u8, 8>{}));
+        CHECK(rings.in.read());
+    }
+}
+
 TEST_CASE("vmbus: OPENCHANNEL with a wrong ring is answered with both ids and a status (V-35)", "[hv][vmbus]") {
     Bed bed;
     bed.connect();
@@ -302,7 +329,7 @@ TEST_CASE("vmbus: tearing down the GPADL of an open ring closes the channel firs
     CHECK(bed.guest.receive<GpadlTorndown>(MessageType::GpadlTorndown)->gpadl == 0x1234);  // V-04: answered always
 }
 
-TEST_CASE("vmbus: a relid is reused only after RELID_RELEASED (V-31)", "[hv][vmbus]") {
+TEST_CASE("vmbus: a relid is reused only after RELID_RELEASED (V-31, V-41)", "[hv][vmbus]") {
     Bed bed;
     bed.connect();
     auto rings = bed.guest.open_rings(bed.relid);
@@ -382,10 +409,18 @@ TEST_CASE("vmbus: signals go to the target VP with the relid as flag, and follow
     REQUIRE(response);
     CHECK(response->relid == bed.relid);
     CHECK(response->status == 0);
+    CHECK(bed.world.signals == std::vector<FakeWorld::Signal>{{2, 2, bed.relid}});  // for what came meanwhile
     bed.server.signal_guest(channel);
-    CHECK(bed.world.signals == std::vector<FakeWorld::Signal>{{2, 2, bed.relid}});
-    bed.guest.post(MessageType::ModifyChannel, ModifyChannel{{}, 77, 2});
-    CHECK(bed.guest.receive<ModifyChannelResponse>(MessageType::ModifyChannelResponse)->status != 0);
+    CHECK(bed.world.signals.size() == 2);
+    const auto refused = [&](u32 relid, u32 target) {
+        bed.guest.post(MessageType::ModifyChannel, ModifyChannel{{}, relid, target});
+        return bed.guest.receive<ModifyChannelResponse>(MessageType::ModifyChannelResponse)->status != 0;
+    };
+    CHECK(refused(77, 2));
+    CHECK(refused(bed.relid, kNoVp));  // only OPENCHANNEL turns interrupts off
+    CHECK(channel.rings().target_vp == 2);
+    CHECK_FALSE(refused(bed.relid, 3));
+    CHECK(bed.world.signals.size() == 2);
 }
 
 TEST_CASE("vmbus: MODIFYCHANNEL has an answer only from 5.3, and no effect below 4.1 (V-47, V-49)", "[hv][vmbus]") {

@@ -1,7 +1,8 @@
 // The translator against the interpreter on random programs: equal state after every number of instructions.
 #include <catch2/catch.hpp>
 
-#include <cstdio>
+#include <fmt/format.h>
+
 #include <cstdlib>
 #include <string>
 
@@ -32,17 +33,27 @@ struct Outcome {
     u64 hash = 0;
     cpu::Stop stop{};
     cpu::VpState state;
+    std::vector<u8> memory;  ///< of code, data and stack
 };
+
+constexpr u64 kMemoryFirst = kCodePhysical, kMemoryLast = kStackPhysical + 0x8000;
+
+Outcome outcome_of(JitMachine& m, cpu::Stop stop) {
+    Outcome o;
+    o.stop = stop;
+    o.hash = m.hash();
+    std::memcpy(static_cast<void*>(&o.state), &m.s(), sizeof o.state);
+    o.memory.resize(kMemoryLast - kMemoryFirst);
+    m.memory.read(Spa(kMemoryFirst), o.memory.data(), o.memory.size());
+    return o;
+}
 
 Outcome run_step(const Case& c, u64 count) {
     JitMachine m;
     prepare(m, c);
     cpu::StepEngine engine;
-    Outcome o;
-    o.stop = run_for(m, engine, count, c.slice);
-    o.hash = m.hash();
-    std::memcpy(static_cast<void*>(&o.state), &m.s(), sizeof o.state);
-    return o;
+    const cpu::Stop stop = run_for(m, engine, count, c.slice);
+    return outcome_of(m, stop);
 }
 
 Outcome run_jit(const Case& c, u64 count) {
@@ -50,41 +61,57 @@ Outcome run_jit(const Case& c, u64 count) {
     prepare(m, c);
     auto engine = jit::JitEngine::create(m.memory, c.options);
     REQUIRE(engine.has_value());
-    Outcome o;
-    o.stop = run_for(m, **engine, count, c.slice);
-    o.hash = m.hash();
-    std::memcpy(static_cast<void*>(&o.state), &m.s(), sizeof o.state);
-    return o;
+    const cpu::Stop stop = run_for(m, **engine, count, c.slice);
+    return outcome_of(m, stop);
 }
 
 bool equal(const Outcome& a, const Outcome& b) { return a.hash == b.hash && a.stop == b.stop; }
 
-std::string describe(const cpu::VpState& a, const cpu::VpState& b) {
+std::string describe(const Outcome& one, const Outcome& other) {
+    const cpu::VpState &a = one.state, &b = other.state;
     std::string out;
-    char line[160];
-    const auto show = [&](const char* name, u64 x, u64 y) {
-        if (x == y) return;
-        std::snprintf(line, sizeof line, "  %-8s step %016lx  jit %016lx\n", name, x, y);
-        out += line;
+    const auto show = [&](std::string_view name, u64 x, u64 y) {
+        if (x != y) out += fmt::format("  {:8} step {:016x}  jit {:016x}\n", name, x, y);
     };
     static constexpr const char* kNames[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                              "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+    show("stop", static_cast<u64>(one.stop), static_cast<u64>(other.stop));
     for (unsigned r = 0; r < 16; ++r) show(kNames[r], a.gpr[r], b.gpr[r]);
     show("rip", a.rip, b.rip);
     show("rflags", a.rflags, b.rflags);
     show("budget", static_cast<u64>(a.budget), static_cast<u64>(b.budget));
     show("mxcsr", a.mxcsr, b.mxcsr);
     show("cr2", a.cr2, b.cr2);
-    for (unsigned v = 0; v < 16; ++v) {
-        if (std::memcmp(a.ymm[v], b.ymm[v], 32) == 0) continue;
-        std::snprintf(line, sizeof line, "  ymm%u differs\n", v);
-        out += line;
-    }
-    return out.empty() ? "  memory or cold state\n" : out;
+    for (unsigned v = 0; v < 16; ++v)
+        for (unsigned half = 0; half < 4; ++half) {
+            u64 x, y;
+            std::memcpy(&x, a.ymm[v] + half * 8, 8);
+            std::memcpy(&y, b.ymm[v] + half * 8, 8);
+            show(fmt::format("ymm{}.{}", v, half), x, y);
+        }
+    // What has no line above, by its place in the state: everything before the scratch of emitted code.
+    const auto *x = reinterpret_cast<const u8*>(&a), *y = reinterpret_cast<const u8*>(&b);
+    for (std::size_t at = sizeof a.ymm; at < offsetof(cpu::VpState, seg); ++at)
+        show(fmt::format("[{:#x}]", at), x[at], y[at]);
+    unsigned listed = 0;
+    for (std::size_t at = 0; at < one.memory.size() && listed < 32; ++at)
+        if (one.memory[at] != other.memory[at]) {
+            show(fmt::format("+{:#x}", kMemoryFirst + at), one.memory[at], other.memory[at]);
+            ++listed;
+        }
+    return out.empty() ? "  memory elsewhere\n" : out;
 }
 
-/// Finds the first instruction count at which the engines differ, and says what that instruction is.
-std::string first_difference(const Case& c, u64 count) {
+std::string settings(const Case& c) {
+    return fmt::format("seed {}: {} instructions, {}{}{}{}tlb {} slice {} native {} links {} flush {} block {} code {:#x}", c.seed,
+                       c.instructions, c.weights.vectors ? "vectors " : "", c.weights.branches ? "branches " : "",
+                       c.weights.faults ? "faults " : "", c.weights.self_modifying ? "self-modifying " : "", c.tlb_entries, c.slice,
+                       c.options.native, c.options.link_blocks, c.options.flush_every, c.options.block_limit, c.options.code_bytes);
+}
+
+/// Finds the first instruction count at which the engines differ, and says what that instruction is. A difference that
+/// does not come back is said to be one: then only `step` and `jit`, the outcomes that differed, tell about it.
+std::string first_difference(const Case& c, u64 count, const Outcome& step, const Outcome& jit) {
     u64 good = 0, bad = count;
     while (bad - good > 1) {
         const u64 middle = good + (bad - good) / 2;
@@ -95,26 +122,28 @@ std::string first_difference(const Case& c, u64 count) {
     cpu::StepEngine engine;
     run_for(m, engine, good, ~u64{0} >> 2);
     cpu::Insn insn;
-    std::string text = "seed " + std::to_string(c.seed) + ", instruction " + std::to_string(bad) + ":";
+    std::string text = fmt::format("{}, instruction {}:", settings(c), bad);
     if (cpu::fetch_decode(*m.vp, insn)) {
-        char hex[8];
-        for (unsigned k = 0; k < insn.length; ++k) {
-            std::snprintf(hex, sizeof hex, " %02x", insn.bytes[k]);
-            text += hex;
-        }
-        text += " " + std::string(cpu::mnemonic(insn.op));
+        for (unsigned k = 0; k < insn.length; ++k) text += fmt::format(" {:02x}", insn.bytes[k]);
+        text += fmt::format(" {}", cpu::mnemonic(insn.op));
     }
     const Outcome a = run_step(c, bad), b = run_jit(c, bad);
-    return text + " stops " + std::to_string(static_cast<int>(a.stop)) + "/" +
-           std::to_string(static_cast<int>(b.stop)) + "\n" + describe(a.state, b.state);
+    text += "\n";
+    if (!equal(a, b)) return text + describe(a, b);
+    const bool step_again = equal(run_step(c, count), step), jit_again = equal(run_jit(c, count), jit);
+    return text + fmt::format("not repeatable (interpreter {}, translator {}); after {} instructions it was\n",
+                              step_again ? "as before" : "differs", jit_again ? "as before" : "differs", count) +
+           describe(step, jit);
 }
 
 void compare(const Case& c, u64 count) {
-    if (equal(run_step(c, count), run_jit(c, count))) {
+    INFO(settings(c));  // what a crash leaves
+    const Outcome step = run_step(c, count), jit = run_jit(c, count);
+    if (equal(step, jit)) {
         SUCCEED();
         return;
     }
-    FAIL(first_difference(c, count));
+    FAIL(first_difference(c, count, step, jit));
 }
 
 /// VG_JIT_SEEDS and VG_JIT_FIRST in the environment choose others, for long hunts.

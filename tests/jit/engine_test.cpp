@@ -125,3 +125,31 @@ TEST_CASE("jit: a VP stops on request at the next slice boundary at the latest",
     m.vp->request_stop();
     CHECK(engine->run(*m.vp) == cpu::Stop::Request);
 }
+
+TEST_CASE("jit: code reached over a change of privilege is translated for the new one", "[jit]") {
+    // Kernel code returns to a user block that exists already, which jumps to one that does not: a CLI, which must fault.
+    constexpr u64 kUser = kCode + 0x100, kUserNext = kCode + 0x200, kEntry = kCode + 0x40, kTss = kGdt + 0x200;
+    EngineMachine m(true);
+    const auto at = [&](u64 address, const std::vector<u8>& bytes) { m.load(kCodePhysical + (address - kCode), bytes); };
+    // mov ecx, kUser; mov r11d, 2; sysretq
+    const std::vector<u8> return_to_user = {0xb9, 0x00, 0x01, 0x40, 0x00, 0x41, 0xbb, 2, 0, 0, 0, 0x48, 0x0f, 0x07};
+    std::vector<u8> entry = {0xff, 0xc0};  // inc eax
+    entry.insert(entry.end(), return_to_user.begin(), return_to_user.end());
+    at(kEntry, entry);
+    at(kUser, {0x85, 0xc0, 0x0f, 0x85, 0xf8, 0, 0, 0, 0x0f, 0x05});  // test eax, eax; jnz kUserNext; syscall
+    at(kUserNext, {0xfa, 0x0f, 0x0b});                              // cli; ud2
+    cpu::VpState& s = m.s();
+    const u64 entry_of_page = kTables + 0x3000 + (kCode >> 21) * 0x1000 + (kCode >> 12 & 511) * 8;
+    m.memory.write<u64>(Spa(entry_of_page), m.memory.read<u64>(Spa(entry_of_page)) | 4);
+    s.segment(cpu::Seg::TR) = {kTss, 0x67, 0x28, 0x8b};
+    m.memory.write<u64>(Spa(kTss + 4), kStackTop - 0x100);
+    s.star = u64{0x8} << 32 | u64{0x10} << 48;
+    s.lstar = kEntry;
+    s.gpr[cpu::RAX] = 0;
+    REQUIRE(m.run(return_to_user) == cpu::Stop::Halt);
+    CHECK(m.faulted() == cpu::kGeneralProtection);
+    u64 frame[2] = {};
+    REQUIRE(m.vp->memory().peek(s.gpr[cpu::RSP], frame, sizeof frame));
+    CHECK(frame[1] == kUserNext);
+    CHECK((s.gpr[cpu::RAX] & 0xff) == 1);
+}

@@ -1,6 +1,8 @@
 // The translator against the host processor, on random user-mode instructions: each is a block of its own.
 #include <catch2/catch.hpp>
 
+#include <cstdlib>
+
 #include "jit/engine.h"
 #include "tests/support/differential.h"
 
@@ -27,6 +29,7 @@ void compare_with_host(u64 first_seed, u64 seeds, u64 count, u64 least_completed
         return made;
     });
     for (u64 seed = first_seed; seed < first_seed + seeds; ++seed) {
+        INFO("seed " << seed);  // what a crash leaves
         const std::string report = differential.run(seed, count);
         INFO(report);
         REQUIRE(report.empty());
@@ -39,6 +42,15 @@ void compare_with_host(u64 first_seed, u64 seeds, u64 count, u64 least_completed
 }  // namespace
 
 TEST_CASE("jit: random instructions do what the host does", "[jit][diff]") { compare_with_host(1, 1, 50'000, 30'000); }
+
+/// For long hunts: VG_JIT_FIRST is the first seed, VG_JIT_SEEDS how many, of a hundred thousand cases each.
+TEST_CASE("jit: a hunt for random instructions that differ from the host", "[.hunt]") {
+    const auto setting = [](const char* name, u64 otherwise) {
+        const char* const text = std::getenv(name);
+        return text != nullptr ? std::strtoull(text, nullptr, 0) : otherwise;
+    };
+    compare_with_host(setting("VG_JIT_FIRST", 1000), setting("VG_JIT_SEEDS", 10), 100'000, 0);
+}
 
 TEST_CASE("jit: a million random instructions do what the host does", "[jit][diff][slow]") {
     compare_with_host(200, 10, 100'000, 600'000);

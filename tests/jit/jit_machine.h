@@ -59,7 +59,8 @@ struct JitMachine {
     [[nodiscard]] u64 hash() {
         StateHasher hasher;
         const cpu::VpState& state = vp->state();
-        hasher.memory(&state, offsetof(cpu::VpState, jit));
+        hasher.memory(&state, offsetof(cpu::VpState, jit_far));
+        hasher.memory(state.gpr, sizeof state.gpr);
         memory.hash(hasher);
         return hasher.digest();
     }
@@ -109,6 +110,39 @@ struct JitMachine {
         st.gpr[cpu::RSP] = kStackTop - 0x800;
         vp->update_context();
     }
+};
+
+/// The machine with one of the two engines: tests of what both must do the same.
+struct EngineMachine : JitMachine {
+    explicit EngineMachine(bool translated, const char* model_name = "verdigris-v3") : JitMachine(model_name) {
+        if (translated) jit_ = *jit::JitEngine::create(memory, {});
+    }
+    /// Runs what is at kCode until it halts or `count` instructions are over.
+    cpu::Stop run(const std::vector<u8>& code, u64 count = 1000) {
+        load(kCodePhysical, code);
+        s().rip = kCode;
+        return go_on(count);
+    }
+    cpu::Stop go_on(u64 count = 1000) {
+        s().activity = cpu::Activity::Active;
+        vp->begin_slice(vp->now(), vp->now() + count);
+        return jit_ != nullptr ? jit_->run(*vp) : stepper_.run(*vp);
+    }
+    /// The vector whose handler halted, or -1.
+    [[nodiscard]] int faulted() {
+        const bool inside = s().rip >= kHandlers && s().rip < kHandlers + 0x200;
+        return s().activity == cpu::Activity::Halted && inside ? static_cast<int>((s().rip - kHandlers) / 16) : -1;
+    }
+    /// RIP that the handler which halted was given (vectors without error code).
+    [[nodiscard]] u64 return_rip() {
+        u64 rip = 0;
+        VG_ASSERT(vp->memory().peek(s().gpr[cpu::RSP], &rip, sizeof rip));
+        return rip;
+    }
+
+  private:
+    cpu::StepEngine stepper_;
+    std::unique_ptr<jit::JitEngine> jit_;
 };
 
 /// A handler has halted: goes on behind the instruction that faulted, with usable pointers.

@@ -174,6 +174,16 @@ TEST_CASE("config: bytes that are not UTF-8 are an error with their place", "[ma
     CHECK(config->machine.cpu == good);
 }
 
+TEST_CASE("config: letters that are not ASCII are no white space", "[machine][config]") {
+    for (const char* text : {"clock = 2026-01-01T00:0\xd0\xbf", "memory = 1\xc3\xa9", "\xc3\xa9 = 1", "[\xc3\xa9]", "a = true\xd1\x80"}) {
+        INFO(text);
+        CHECK(error_of(text).find("m.toml:1:") == 0);
+    }
+    auto config = parse("[machine]\ncpu = \"\"\"a\\\n  \xc3\xa9\"\"\"  # \xd0\xbf");
+    REQUIRE(config);
+    CHECK(config->machine.cpu == "a\xc3\xa9");
+}
+
 TEST_CASE("config: the schema describes every section", "[machine][config]") {
     const std::string schema = config_schema();
     for (const char* word : {"\"machine\"", "\"child\"", "\"overlay\"", "\"isa_debug_exit\"", "\"fail_on\"", "additionalProperties"}) {

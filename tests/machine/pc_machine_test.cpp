@@ -91,3 +91,28 @@ TEST_CASE("pc: the exit device may not take another chip's ports", "[machine][pc
     CHECK(refusal("isa_debug_exit = 0xfffd").find("from 0 to 65532") != std::string::npos);
     CHECK(refusal("isa_debug_exit = 0xe2\ntestdev = true").find("test_latch") != std::string::npos);
 }
+
+TEST_CASE("pc: an x87 error with CR0.NE=0 is IRQ 13, and port 0xF0 lets the processor ignore it", "[machine][pc]") {
+    // SDM 1 "MS-DOS Compatibility Sub-mode": the waiting instruction is held until the interrupt comes.
+    const std::vector<u8> code = {
+        0x0f, 0x01, 0x1d, 0x60, 0x00, 0x20, 0x00,        // lidt [0x200060]
+        0xbc, 0x00, 0x00, 0x30, 0x00, 0x31, 0xdb,        // mov esp, 0x300000; xor ebx, ebx
+        0x0f, 0x20, 0xc0, 0x83, 0xe0, 0xdf,              // mov eax, cr0; and eax, ~NE
+        0x0f, 0x22, 0xc0, 0xfb, 0xdb, 0xe3,              // mov cr0, eax; sti; fninit
+        0x68, 0x40, 0x03, 0x00, 0x00, 0xd9, 0x2c, 0x24,  // push 0x340; fldcw [esp]
+        0xd9, 0xee, 0xd9, 0xee, 0xde, 0xf9, 0x9b,        // fldz; fldz; fdivp; fwait
+        0xdb, 0xe2,                                      // fnclex
+        0xd9, 0xee, 0xd9, 0xee, 0xde, 0xf9, 0x9b,        // once more
+        0x89, 0xd8, 0xe7, 0xf4, 0xf4,                    // mov eax, ebx; out 0xf4, eax; hlt
+    };
+    // inc ebx; out 0xf0, al; [fnclex;] mov al, 0x20; out 0xa0, al; out 0x20, al; iretd
+    const std::vector<u8> clears = {0x43, 0xe6, 0xf0, 0xdb, 0xe2, 0xb0, 0x20, 0xe6, 0xa0, 0xe6, 0x20, 0xcf};
+    const std::vector<u8> ignores = {0x43, 0xe6, 0xf0, 0xb0, 0x20, 0xe6, 0xa0, 0xe6, 0x20, 0xcf};
+    for (const auto& handler : {clears, ignores}) {
+        for (const auto engine : kEngines) {
+            const Outcome outcome = run(image_with(code, handler, 0x75), engine);
+            CHECK(outcome.kind == Outcome::Kind::DebugExit);
+            CHECK(outcome.raw == 2);
+        }
+    }
+}

@@ -199,7 +199,7 @@ class World {
         REQUIRE((before & ~kMarks) == (after & ~kMarks));
         if (before != after) REQUIRE(m.translation.status == Translation::Status::Ok);
         if (kind == Access::Fetch && m.host != nullptr && privilege == tlb_->privilege()) {
-            tlb_->fill_jump(gva, m.translation.spa.value);
+            tlb_->fill_jump(gva, m.translation.spa.value, m.translation.global);
         }
         inspect(site, gva);
     }

@@ -164,9 +164,9 @@ TEST_CASE("tlb: a page that gets code loses its write entries in every bank", "[
 
 TEST_CASE("tlb: conflicting pages come back from the victim buffer, and not after a flush", "[mmu][tlb]") {
     Fixture f;
-    f.large(0x400000, 0x400000, kP | kW | kU);
-    f.large(0x800000, 0x800000, kP | kW | kU);
     const u64 a = 0x400000, b = a + kTlbEntries * kPageSize;
+    f.large(a, 0x400000, kP | kW | kU);
+    f.large(b, 0x800000, kP | kW | kU);
     REQUIRE(tlb_index(a) == tlb_index(b));
     CHECK(f.resolve(a, Access::Write).host == f.host(0x400000));
     CHECK(f.resolve(b, Access::Write).host == f.host(0x800000));
@@ -176,7 +176,7 @@ TEST_CASE("tlb: conflicting pages come back from the victim buffer, and not afte
     CHECK(again.translation.spa.value == 0x400008);
     CHECK(f.tlb->stats().victim_hits == 1);
     CHECK(f.tlb->find_write(a) == f.host(0x400000));
-    f.put(0x3000 + 4 * 8, 0);
+    f.put(0x3000 + (b >> 21) * 8, 0);
     f.tlb->flush_page(b);
     CHECK(f.resolve(b, Access::Write).translation.status == Translation::Status::Fault);
 }
@@ -189,7 +189,7 @@ TEST_CASE("tlb: INVLPG of any address of a large page drops all of it", "[mmu][t
         CHECK(f.resolve(0x400000 + page * 0x31000, Access::Write).host != nullptr);
         CHECK(f.resolve(0x600000 + page * 0x31000, Access::Fetch).host != nullptr);
     }
-    f.tlb->fill_jump(0x631000, 77);
+    f.tlb->fill_jump(0x631000, 77, false);
     f.large(0x400000, 0x800000, kP | kW);
     f.large(0x600000, 0xa00000, kP | kW);
     f.tlb->flush_page(0x5fffff);
@@ -209,7 +209,7 @@ TEST_CASE("tlb: PCIDs keep their entries, global pages survive MOV CR3", "[mmu][
     const auto touch = [&] {
         CHECK(f.resolve(0x5000, Access::Read).host != nullptr);
         CHECK(f.resolve(0x6000, Access::Read).host != nullptr);
-        f.tlb->fill_jump(0x5010, 1);
+        f.tlb->fill_jump(0x5010, 1, false);
     };
     touch();
     f.mode.cr3 = 0x1001;

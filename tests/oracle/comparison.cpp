@@ -31,6 +31,7 @@ void compare(Report& report, const LegacyCase& c, const LegacyOutcome& oracle, c
     const LegacyState &u = oracle.state, &v = ours.state, &s = c.state;
     if (oracle.vector != ours.vector)
         report.text += fmt::format("  vector   unicorn {} ours {}\n", oracle.vector, ours.vector);
+    report.value("error", 0, oracle.error, ours.error);
     for (unsigned n = 0; n < 8; ++n) report.value(kGpr[n], s.gpr[n], u.gpr[n], v.gpr[n]);
     for (unsigned n = 0; n < 6; ++n) report.value(kSeg[n], s.selector[n], u.selector[n], v.selector[n]);
     report.value("fs base", 0, u.fs_base, v.fs_base);
@@ -47,6 +48,7 @@ void compare(Report& report, const LegacyCase& c, const LegacyOutcome& oracle, c
 }  // namespace
 
 Comparison::Comparison() {
+    statistics_.by_deviation.resize(deviations().size());
     for (unsigned n = 0; n < oracles_.size(); ++n) oracles_[n] = std::make_unique<UnicornCpu>(static_cast<Legacy>(n));
     for (unsigned real = 0; real < 2; ++real) {
         image_[real].assign(kSize, 0);
@@ -59,6 +61,34 @@ void Comparison::restore(UnicornCpu& oracle) {
     for (u32 page = kImage; page < kImageEnd; page += 0x1000)
         for (u8* const memory : {oracle.memory(), engine_.memory()})
             if (std::memcmp(memory + page, pristine + page, 0x1000) != 0) std::memcpy(memory + page, pristine + page, 0x1000);
+}
+
+std::string Comparison::differences(const LegacyCase& c, const LegacyOutcome& ours, const LegacyOutcome& theirs) const {
+    const UnicornCpu& oracle = *oracles_[static_cast<unsigned>(c.mode)];
+    const u8* const pristine = image_[c.mode == Legacy::Real].data();
+    Report report;
+    compare(report, c, theirs, ours);
+    if (!engine_.complaint().empty()) report.text += "  " + engine_.complaint() + "\n";
+    const u8 *const a = engine_.memory(), *const b = oracle.memory();
+    if (std::memcmp(a + kImage, b + kImage, kImageEnd - kImage) != 0)
+        for (u32 n = kImage; n < kImageEnd; ++n)
+            if (a[n] != b[n])
+                report.text += fmt::format("  +{:#x} was {:02x} unicorn {:02x} ours {:02x}\n", n, pristine[n], b[n], a[n]);
+    return report.text;
+}
+
+/// Whether what Unicorn is known to do differently is all that differs.
+bool Comparison::explain(const LegacyCase& c, const LegacyOutcome& ours, LegacyOutcome theirs) {
+    UnicornCpu& oracle = *oracles_[static_cast<unsigned>(c.mode)];
+    Difference difference{c, ours, image_[c.mode == Legacy::Real].data(), engine_.memory(), theirs, oracle.memory(),
+                          [&](const LegacyCase& other, u32 iterations) { return oracle.run(other, iterations); }};
+    for (std::size_t n = 0; n < deviations().size(); ++n) {
+        if (!correct(difference, n) || !differences(c, ours, theirs).empty()) continue;
+        ++statistics_.explained;
+        ++statistics_.by_deviation[n];
+        return true;
+    }
+    return false;
 }
 
 std::string Comparison::check(const LegacyCase& c) {
@@ -75,23 +105,12 @@ std::string Comparison::check(const LegacyCase& c) {
         return {};
     }
     ++(ours.vector < 0 ? statistics_.completed : statistics_.faulted);
-    Report report;
-    compare(report, c, theirs, ours);
-    if (!engine_.complaint().empty()) report.text += "  " + engine_.complaint() + "\n";
-    const u8 *const a = engine_.memory(), *const b = oracle.memory();
-    if (std::memcmp(a + kImage, b + kImage, kImageEnd - kImage) != 0)
-        for (u32 n = kImage; n < kImageEnd; ++n)
-            if (a[n] != b[n])
-                report.text += fmt::format("  +{:#x} was {:02x} unicorn {:02x} ours {:02x}\n", n, pristine[n], b[n], a[n]);
-    if (report.text.empty()) return {};
-    if (!explain(c, ours, theirs, pristine).empty()) {
-        ++statistics_.explained;
-        return {};
-    }
+    const std::string report = differences(c, ours, theirs);
+    if (report.empty() || explain(c, ours, theirs)) return {};
     std::string bytes;
     for (unsigned n = 0; n < c.insn.length; ++n) bytes += fmt::format("{:02x}", c.insn.bytes[n]);
     return fmt::format("{} {} [{}] vector {} ecx {:#x} esp {:#x}\n{}", op_name(c.insn.op), legacy_name(c.mode), bytes,
-                       theirs.vector, c.state.gpr[1], c.state.gpr[4], report.text);
+                       theirs.vector, c.state.gpr[1], c.state.gpr[4], report);
 }
 
 void Comparison::start(u64 n, LegacyGenerator& generator) {
@@ -127,6 +146,8 @@ std::string Comparison::survey(u64 seed, u64 count, const char* only) {
     std::string out;
     for (const auto& [name, entry] : found) out += fmt::format("{} times {}", entry.first, entry.second);
     const Statistics& s = statistics_;
+    for (std::size_t n = 0; n < deviations().size(); ++n)
+        out += fmt::format("{:6} explained by {}\n", s.by_deviation[n], deviations()[n]);
     return out + fmt::format("{} cases, {} completed, {} faulted, {} explained, {} unmodelled\n", s.cases, s.completed,
                              s.faulted, s.explained, s.unmodelled);
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine_cpu.h"
 #include "unicorn_cpu.h"
@@ -20,11 +21,14 @@ class Comparison {
 
     struct Statistics {
         u64 cases = 0, completed = 0, faulted = 0, explained = 0, unmodelled = 0;
+        std::vector<u64> by_deviation;  ///< of those explained, in the order of deviations()
     };
     [[nodiscard]] const Statistics& statistics() const { return statistics_; }
 
   private:
     [[nodiscard]] std::string check(const LegacyCase& c);
+    [[nodiscard]] std::string differences(const LegacyCase& c, const LegacyOutcome& ours, const LegacyOutcome& theirs) const;
+    [[nodiscard]] bool explain(const LegacyCase& c, const LegacyOutcome& ours, LegacyOutcome theirs);
     void start(u64 n, LegacyGenerator& generator);
     void restore(UnicornCpu& oracle);
 

@@ -23,8 +23,6 @@ SegmentReg load_segment(const u8* memory, Legacy mode, u16 sel, bool code) {
     return {segment_base(mode, sel), (attributes & 0x8000) != 0 ? limit << 12 | 0xfff : limit, sel, attributes};
 }
 
-constexpr bool pushes_error(int vector) { return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17; }
-
 }  // namespace
 
 EngineCpu::EngineCpu() : model_(CpuModel::create("verdigris-v2").value()) {
@@ -81,7 +79,7 @@ void EngineCpu::take_back(const LegacyCase& c, LegacyOutcome& out, const u8* pri
     if ((v.activity != Activity::Halted && !(software && handler % 16 == 0)) || handler >= 256 * 16) return;
     out.vector = static_cast<int>(handler / 16);
     const bool real = c.mode == Legacy::Real, inner = c.mode == Legacy::User32;
-    const bool error = !real && !software && pushes_error(out.vector);
+    const bool error = !real && !software && has_error_code(out.vector);
     const u32 width = real ? 2 : 4, words = (error ? 4u : 3u) + (inner ? 2u : 0u);
     u32 sp = static_cast<u32>(v.gpr[RSP]);
     if (!v.segment(Seg::SS).db()) sp &= 0xffff;
@@ -93,6 +91,7 @@ void EngineCpu::take_back(const LegacyCase& c, LegacyOutcome& out, const u8* pri
     u32 frame[6] = {};
     for (u32 n = 0; n < words; ++n) std::memcpy(&frame[n], memory() + at + n * width, width);
     std::memcpy(memory() + at, pristine + at, words * width);
+    if (error) out.error = frame[0];
     const u32* f = frame + (error ? 1 : 0);
     out.state.eip = f[0];
     out.state.selector[1] = static_cast<u16>(f[1]);

@@ -17,6 +17,7 @@ class EngineCpu {
   public:
     EngineCpu();
     [[nodiscard]] u8* memory() { return memory_.ram(Spa(0)); }
+    [[nodiscard]] const u8* memory() const { return memory_.ram(Spa(0)); }
     /// Runs the instruction of `c`. After a fault the frame that its delivery pushed is replaced by `pristine`'s bytes,
     /// so that memory is what the instruction itself left; what was pushed is checked first.
     [[nodiscard]] LegacyOutcome run(const LegacyCase& c, const u8* pristine);

@@ -51,10 +51,14 @@ struct PortAccess {
 
 struct LegacyOutcome {
     int vector = -1;         ///< exception or software interrupt, or -1: completed
+    u32 error = 0;           ///< error code, where the exception has one in this mode
     bool unmodelled = false; ///< an access outside the memory, or an emulator's own error: says nothing
     LegacyState state;       ///< before delivery if there is a vector
     std::vector<PortAccess> ports;
 };
+
+/// Whether the exception pushes an error code (in real mode none does). SDM 3A "Exception and Interrupt Vectors".
+[[nodiscard]] constexpr bool has_error_code(int vector) { return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17; }
 
 struct LegacyCase {
     Legacy mode = Legacy::Real;

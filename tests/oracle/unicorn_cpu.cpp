@@ -1,5 +1,6 @@
 #include "unicorn_cpu.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/assert.h"
@@ -36,9 +37,12 @@ UnicornCpu::UnicornCpu(Legacy mode) : mode_(mode), storage_(kSize + 0x1000) {
     write(UC_X86_REG_CR4, 0);
     check(uc_context_alloc(uc_, &start_));
     check(uc_context_save(uc_, start_));
+    check(uc_context_alloc(uc_, &now_));
+    if (mode != Legacy::Real) find_error_code();
 }
 
 UnicornCpu::~UnicornCpu() {
+    uc_context_free(now_);
     uc_context_free(start_);
     uc_close(uc_);
 }
@@ -83,6 +87,43 @@ void UnicornCpu::enter_protected() {
     check(uc_ctl_remove_cache(uc_, u64{kCode}, u64{kCode} + 0x200));
 }
 
+/// Unicorn keeps the error code of an exception but does not show it: it is the one place of a saved context that holds
+/// the selector without its RPL whenever the load of a selector fails.
+void UnicornCpu::find_error_code() {
+    std::vector<std::size_t> found;
+    for (const u32 bad : {0x7ff8u, 0x1238u, 0x5670u}) {
+        memory_[kCode] = 0x8e;  // mov ds, ax
+        memory_[kCode + 1] = 0xd8;
+        check(uc_ctl_remove_cache(uc_, u64{kCode}, u64{kCode} + 16));
+        check(uc_context_restore(uc_, start_));
+        write(UC_X86_REG_EAX, bad | 3);
+        vector_ = -1;
+        (void)uc_emu_start(uc_, kCode - segment_base(mode_, static_cast<u16>(read(UC_X86_REG_CS))), 0, 0, 1);
+        VG_ASSERT(vector_ == cpu::kGeneralProtection);
+        check(uc_context_save(uc_, now_));
+        const u8* const bytes = reinterpret_cast<const u8*>(now_);
+        const bool first = found.empty();
+        std::vector<std::size_t> still;
+        for (std::size_t at = 0; at + 4 <= uc_context_size(uc_); at += 4) {
+            u32 value;
+            std::memcpy(&value, bytes + at, 4);
+            if (value == bad && (first || std::find(found.begin(), found.end(), at) != found.end())) still.push_back(at);
+        }
+        found = std::move(still);
+    }
+    VG_ASSERT(found.size() == 1);
+    error_at_ = found[0];
+    memory_[kCode] = memory_[kCode + 1] = 0xf4;
+    check(uc_ctl_remove_cache(uc_, u64{kCode}, u64{kCode} + 16));
+}
+
+u32 UnicornCpu::error_code() {
+    check(uc_context_save(uc_, now_));
+    u32 value;
+    std::memcpy(&value, reinterpret_cast<const u8*>(now_) + error_at_, 4);
+    return value;
+}
+
 void UnicornCpu::on_interrupt(uc_engine* uc, u32 vector, void* self) {
     static_cast<UnicornCpu*>(self)->vector_ = static_cast<int>(vector);
     (void)uc_emu_stop(uc);
@@ -124,7 +165,7 @@ u32 UnicornCpu::eip_at_stop() {
     return read(UC_X86_REG_EIP) - segment_base(segment_is_paragraph ? Legacy::Real : mode_, cs);
 }
 
-LegacyOutcome UnicornCpu::run(const LegacyCase& c) {
+LegacyOutcome UnicornCpu::run(const LegacyCase& c, u32 iterations) {
     const u64 linear = u64{c.code_base} + c.state.eip;
     std::memcpy(memory_ + linear, c.insn.bytes, c.insn.length);
     check(uc_ctl_remove_cache(uc_, linear, linear + 16));
@@ -135,7 +176,7 @@ LegacyOutcome UnicornCpu::run(const LegacyCase& c) {
     constexpr unsigned kMaxIterations = 64;
     LegacyOutcome out;
     bool fetch_failed = false;
-    for (unsigned n = 0; n < kMaxIterations; ++n) {
+    for (unsigned n = 0; n < std::min(iterations, kMaxIterations); ++n) {
         const uc_err error = uc_emu_start(uc_, mode_ == Legacy::Real ? linear : c.state.eip, 0, 0, 1);
         if (error == UC_ERR_INSN_INVALID) vector_ = cpu::kInvalidOpcode;
         else if ((fetch_failed = error == UC_ERR_FETCH_UNMAPPED)) out.unmodelled = read(UC_X86_REG_EIP) == c.state.eip;
@@ -144,6 +185,8 @@ LegacyOutcome UnicornCpu::run(const LegacyCase& c) {
         if (!repeats || vector_ >= 0 || error != UC_ERR_OK || after != c.state.eip) break;
     }
     out.vector = vector_;
+    const bool software = c.insn.op == cpu::Op::INT || c.insn.op == cpu::Op::INT3 || c.insn.op == cpu::Op::INTO;
+    if (mode_ != Legacy::Real && !software && has_error_code(vector_)) out.error = error_code();
     out.state = store();
     if (vector_ < 0 && !fetch_failed) out.state.eip = eip_at_stop();
     out.ports = ports_;

@@ -19,7 +19,9 @@ class UnicornCpu {
     UnicornCpu& operator=(const UnicornCpu&) = delete;
 
     [[nodiscard]] u8* memory() { return memory_; }
-    [[nodiscard]] LegacyOutcome run(const LegacyCase& c);
+    [[nodiscard]] const u8* memory() const { return memory_; }
+    /// Runs the instruction of `c`, `iterations` of it at most if it repeats.
+    [[nodiscard]] LegacyOutcome run(const LegacyCase& c, u32 iterations = ~u32{0});
     /// Runs real-mode code from CS:IP of `s` until HLT or `limit` instructions.
     [[nodiscard]] LegacyState run_program(const LegacyState& s, u64 limit);
 
@@ -34,10 +36,13 @@ class UnicornCpu {
     [[nodiscard]] u32 eip_at_stop();
     void write(int reg, u32 value);
     [[nodiscard]] u32 read(int reg);
+    void find_error_code();
+    [[nodiscard]] u32 error_code();
 
     Legacy mode_;
     uc_engine* uc_ = nullptr;
-    uc_context* start_ = nullptr;
+    uc_context *start_ = nullptr, *now_ = nullptr;
+    std::size_t error_at_ = 0;  ///< where a saved context holds the error code
     std::vector<u8> storage_;
     u8* memory_;
     int vector_ = -1;

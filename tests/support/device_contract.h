@@ -2,13 +2,12 @@
 #pragma once
 
 #include <catch2/catch.hpp>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <variant>
 
 #include "base/state.h"
 #include "devices/core/device.h"
+#include "tests/support/state_tape.h"
 
 namespace vg::test {
 
@@ -17,64 +16,6 @@ inline u64 state_hash(devices::Device& device) {
     device.fields(hasher);
     return hasher.digest();
 }
-
-/// Records the values of all fields in order, then plays them back into another object of the same kind.
-class StateTape {
-  public:
-    class Recorder final : public StateVisitor {
-      public:
-        explicit Recorder(StateTape& tape) : tape_(tape) {}
-        void bytes(std::string_view, std::span<u8> data) override {
-            tape_.items_.emplace_back(std::vector<u8>(data.begin(), data.end()));
-        }
-        void text(std::string_view, std::string& field) override { tape_.items_.emplace_back(field); }
-        void enter(std::string_view) override {}
-        void leave() override {}
-
-      protected:
-        void number(std::string_view, u64& value, unsigned, Fmt) override { tape_.items_.emplace_back(value); }
-
-      private:
-        StateTape& tape_;
-    };
-    class Player final : public StateVisitor {
-      public:
-        explicit Player(StateTape& tape) : tape_(tape) {}
-        [[nodiscard]] bool loading() const override { return true; }
-        void bytes(std::string_view, std::span<u8> data) override {
-            const auto& saved = std::get<std::vector<u8>>(next());
-            REQUIRE(saved.size() == data.size());
-            std::copy(saved.begin(), saved.end(), data.begin());
-        }
-        void text(std::string_view, std::string& field) override { field = std::get<std::string>(next()); }
-        void enter(std::string_view) override {}
-        void leave() override {}
-
-      protected:
-        void number(std::string_view, u64& value, unsigned, Fmt) override { value = std::get<u64>(next()); }
-
-      private:
-        std::variant<u64, std::string, std::vector<u8>>& next() {
-            REQUIRE(at_ < tape_.items_.size());
-            return tape_.items_[at_++];
-        }
-        StateTape& tape_;
-        std::size_t at_ = 0;
-    };
-
-    void save(devices::Device& device) {
-        items_.clear();
-        Recorder recorder(*this);
-        device.fields(recorder);
-    }
-    void restore(devices::Device& device) {
-        Player player(*this);
-        device.fields(player);
-    }
-
-  private:
-    std::deque<std::variant<u64, std::string, std::vector<u8>>> items_;
-};
 
 /// Every port offset and size around the chip, with several values: nothing may crash or hang.
 inline void sweep_ports(devices::PortIo& ports, u32 count) {

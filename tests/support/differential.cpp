@@ -87,6 +87,16 @@ void compare(Report& report, const UserState& start, const UserState& host, cons
         report.bytes(fmt::format("st{}", n), start.x87.st[n], host.x87.st[n], ours.x87.st[n], 10);
 }
 
+std::string describe(const UserState& s) {
+    std::string text;
+    for (unsigned n = 0; n < 16; ++n) text += fmt::format("  r{} {:#x}{}", n, s.gpr[n], n % 4 == 3 ? "\n" : "");
+    text += fmt::format("  rip {:#x} rflags {:#x} mxcsr {:#x} fcw {:#x} fsw {:#x} ftw {:#x}\n", s.rip, s.rflags, s.mxcsr,
+                        s.x87.fcw, s.x87.fsw, s.x87.ftw);
+    for (unsigned n = 0; n < 16; ++n) text += fmt::format("  ymm{} {}\n", n, hex(s.ymm[n], 32));
+    for (unsigned n = 0; n < 8; ++n) text += fmt::format("  st{} {}\n", n, hex(s.x87.st[n], 10));
+    return text;
+}
+
 }  // namespace
 
 Differential::Differential(Engine& engine) : engine_(engine), all_flags_(host_is_zen()) { map_pages(); }
@@ -206,7 +216,11 @@ std::string Differential::run(u64 seed, u64 count, const char* only) {
         if (n % kCasesPerFill == 0) generator.fill(native_.data(), NativeRunner::kDataSize);
         const Case c = generator.next(native_.data());
         std::string report = check(c);
-        if (!report.empty()) return fmt::format("seed {} case {}: {}", seed, n, report);
+        if (report.empty()) continue;
+        // The host is not ours alone: what a repetition says tells a wrong instruction from a disturbed run.
+        std::string again = check(c);
+        if (again.empty()) again = "  agrees\n";
+        return fmt::format("seed {} case {}: {}state before:\n{}once more:\n{}", seed, n, report, describe(c.state), again);
     }
     return {};
 }

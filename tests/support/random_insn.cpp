@@ -31,7 +31,8 @@ bool excluded(Op op) {
         case Op::XGETBV: case Op::FXSAVE: case Op::FXSAVE64: case Op::FXRSTOR: case Op::FXRSTOR64: case Op::XSAVE:
         case Op::XSAVE64: case Op::XSAVEOPT: case Op::XSAVEOPT64: case Op::XSAVEC: case Op::XSAVEC64:
         case Op::XRSTOR: case Op::XRSTOR64: case Op::FNSTENV: case Op::FNSAVE: case Op::CLI: case Op::STI:
-        case Op::LMSW: case Op::RSM: case Op::MONITOR: case Op::MWAIT: case Op::SERIALIZE: return true;
+        case Op::LMSW: case Op::RSM: case Op::MONITOR: case Op::MWAIT: case Op::SERIALIZE:
+        case Op::CLAC: case Op::STAC: case Op::LLDT: case Op::LTR: case Op::XSETBV: return true;
         default: return false;
     }
 }

@@ -63,7 +63,7 @@ class MemoryBackend final : public vsp::BlockBackend {
 class MemoryDevice final : public devices::BlockDevice {
   public:
     explicit MemoryDevice(u64 sectors, u32* flush_count = nullptr) : memory_(sectors), flush_count_(flush_count) {
-        for (std::size_t i = 0; i < memory_.bytes.size(); ++i) memory_.bytes[i] = static_cast<u8>(i / 512);
+        for (u64 i = 0; i < sectors; ++i) std::memset(&memory_.bytes[i * 512], static_cast<u8>(i), 512);
     }
     u64 size_bytes() const override { return memory_.size_bytes(); }
     bool read_only() const override { return false; }
@@ -102,6 +102,20 @@ class MemoryData final : public vsp::GuestData {
     }
     std::vector<u8> bytes;
     bool missing = false;  ///< the pages are not memory
+};
+
+/// The buffer of a command that reads, without a controller around it.
+class MemoryBuffer final : public vsp::DataBuffer {
+  public:
+    explicit MemoryBuffer(std::size_t size) : bytes(size) {}
+    u32 in_size() const override { return static_cast<u32>(bytes.size()); }
+    u32 out_size() const override { return 0; }
+    bool put(u32 offset, std::span<const u8> data) override {
+        std::copy(data.begin(), data.end(), bytes.begin() + offset);
+        return true;
+    }
+    bool get(u32, std::span<u8>) override { return false; }
+    std::vector<u8> bytes;
 };
 
 /// Records the core's effects.

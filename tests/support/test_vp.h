@@ -67,6 +67,7 @@ class TestVp {
         s.cr4 = cpu::cr4::OSFXSR | cpu::cr4::OSXMMEXCPT | cpu::cr4::OSXSAVE;
         s.xcr0 = 7;
         s.x87.fcw = 0x37f;
+        s.x87.ftw = 0;
         s.rflags = cpu::flag::Always1 | cpu::flag::IF;
         s.gdtr = {kGdt, 0xfff, 0};
         s.idtr = {kIdt, 0xfff, 0};
@@ -83,6 +84,7 @@ class TestVp {
         vp->reset();
         cpu::VpState& s = vp->state();
         s.x87.fcw = 0x37f;
+        s.x87.ftw = 0;
         s.cr4 = cpu::cr4::OSFXSR | cpu::cr4::OSXMMEXCPT;
         for (unsigned n = 0; n < 6; ++n) s.seg[n] = {0, 0xffff, 0, static_cast<u16>(n == 1 ? 0x9b : 0x93)};
         s.rip = 0;

@@ -1,6 +1,7 @@
 // A guest's side of VMBus over plain memory: what the tests and fuzz targets of hv/vmbus and hv/vsp talk through.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <functional>
@@ -42,6 +43,7 @@ class FakeWorld final : public vmbus::Notifier {
     }
     bool write_guest(u64 gpa, const void* data, u64 size) override {
         if (gpa > memory.size() || size > memory.size() - gpa) return false;
+        if (on_write) on_write(gpa, size);
         if (size != 0) std::memcpy(memory.data() + gpa, data, size);
         return true;
     }
@@ -70,7 +72,7 @@ class FakeWorld final : public vmbus::Notifier {
     bool accept_messages = true;
     u32 last_vp = 0;
     u8 last_sint = 0;
-    std::function<void(u64 gpa, u64 size)> on_read;
+    std::function<void(u64 gpa, u64 size)> on_read, on_write;  ///< just before it happens
 };
 
 /// One ring as its guest uses it: Linux's rules of writing, reading, signalling and interrupt suppression.
@@ -117,9 +119,11 @@ class GuestRing {
     Written write_raw(std::span<const u8> bytes) {
         const auto before = control();
         u32 at = before.write_index;
-        for (const u8 byte : bytes) {
-            world_->memory[control_ + kPageSize + at] = byte;
-            at = (at + 1) % size_;
+        while (!bytes.empty()) {
+            const auto part = bytes.first(std::min<std::size_t>(bytes.size(), size_ - at));
+            std::memcpy(&world_->memory[control_ + kPageSize + at], part.data(), part.size());
+            at = (at + static_cast<u32>(part.size())) % size_;
+            bytes = bytes.subspan(part.size());
         }
         set_write_index(at);
         return {true, before.interrupt_mask == 0 && before.read_index == before.write_index};
@@ -152,8 +156,14 @@ class GuestRing {
 
   private:
     void copy(u32 at, void* out, std::size_t count) const {
-        for (std::size_t i = 0; i < count; ++i)
-            static_cast<u8*>(out)[i] = world_->memory[control_ + kPageSize + (at + i) % size_];
+        for (u8* to = static_cast<u8*>(out); count != 0;) {
+            at %= size_;
+            const std::size_t part = std::min<std::size_t>(count, size_ - at);
+            std::memcpy(to, &world_->memory[control_ + kPageSize + at], part);
+            at += static_cast<u32>(part);
+            to += part;
+            count -= part;
+        }
     }
     FakeWorld* world_;
     u64 control_;

@@ -47,7 +47,7 @@ struct Running {
     /// How long one look at the socket takes.
     Clock::duration serve() {
         const auto start = Clock::now();
-        control->serve(*machine);
+        control->serve(*machine, nullptr);
         return Clock::now() - start;
     }
 };

@@ -38,7 +38,7 @@ int main(int argc, char** argv);
 struct RunOptions {
     std::string machine;
     std::vector<std::string> settings, disks, expect, fail_on, send, log;
-    std::string kernel, initrd, cmdline, serial = "stdio", guest_time, wall_time, control, stats, junit, engine = "jit";
+    std::string kernel, initrd, cmdline, serial = "stdio", guest_time, wall_time, control, stats, junit, engine = "jit", jitdump, count_blocks;
     std::string scheduler;
     std::vector<std::string> unavailable;  ///< options of later versions that were given
     bool cmdline_given = false, quiet = false, perf_map = false;

@@ -11,6 +11,7 @@
 
 #include "base/state.h"
 #include "ui/cli/commands.h"
+#include "ui/cli/inspect_jit.h"
 #include "ui/cli/statistics.h"
 
 namespace vg::cli {
@@ -38,19 +39,30 @@ nlohmann::ordered_json to_json(const std::string& text) {
     return root;
 }
 
-}  // namespace
-
-std::string inspect_text(machine::Machine& machine, const std::string& path, bool json) {
-    StatePrinter printer;
-    machine.fields(printer);
+/// The lines below `path` ("hypervisor/").
+std::string select(const std::string& tree, std::string_view path) {
     std::string selected;
-    std::istringstream lines(printer.result());
+    std::istringstream lines(tree);
     for (std::string line; std::getline(lines, line);) {
         const bool below = line.size() > path.size() &&
                            (path.empty() || path.back() == '/' || line[path.size()] == '/' || line[path.size()] == ' ');
         if (below && line.compare(0, path.size(), path) == 0) selected += line + "\n";
     }
-    return json ? json_text(to_json(selected)) : selected;
+    return selected;
+}
+
+}  // namespace
+
+std::string answer_request(std::string_view request, const std::function<std::string()>& print_tree,
+                           const std::function<std::string(const std::string&, bool)>& print_jit) {
+    const std::size_t space = request.find(' ');
+    const std::string_view verb = request.substr(0, space);
+    const std::string_view path = space == std::string_view::npos ? "" : request.substr(space + 1);
+    const bool known = verb == "inspect" || verb == "inspect-json";
+    if (known && is_jit_path(std::string(path))) return print_jit(std::string(path), verb == "inspect-json");
+    if (verb == "inspect") return select(print_tree(), path);
+    if (verb == "inspect-json") return json_text(to_json(select(print_tree(), path)));
+    return "error: known requests are: inspect PATH, inspect-json PATH\n";
 }
 
 Result<std::unique_ptr<ControlSocket>> ControlSocket::create(const std::string& address) {
@@ -59,19 +71,19 @@ Result<std::unique_ptr<ControlSocket>> ControlSocket::create(const std::string& 
     return std::unique_ptr<ControlSocket>(new ControlSocket(std::move(*listener)));
 }
 
-void ControlSocket::serve(machine::Machine& machine) {
+void ControlSocket::serve(machine::Machine& machine, const jit::Survey* survey) {
     using Clock = std::chrono::steady_clock;
+    const auto print_tree = [&machine] {
+        StatePrinter printer;
+        machine.fields(printer);
+        return printer.result();
+    };
+    const auto print_jit = [&](const std::string& path, bool json) { return inspect_jit(machine, survey, path, json); };
     for (int i = 0; i < kMaxClients; ++i) {
         const int client = listener_->accept();
         if (client < 0) return;
         const std::string request = read_line(client, kMaxRequest, Clock::now() + kRequestTime);
-        const std::size_t space = request.find(' ');
-        const std::string verb = request.substr(0, space);
-        const std::string path = space == std::string::npos ? "" : request.substr(space + 1);
-        const bool json = verb == "inspect-json";
-        send_all(client, json || verb == "inspect" ? inspect_text(machine, path, json)
-                                                   : "error: known requests are: inspect PATH, inspect-json PATH\n",
-                 Clock::now() + kAnswerTime);
+        send_all(client, answer_request(request, print_tree, print_jit), Clock::now() + kAnswerTime);
         ::close(client);
     }
 }

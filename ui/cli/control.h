@@ -1,10 +1,13 @@
 // The control socket of a running machine: one request per connection, answered between slices.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
+#include "jit/survey.h"
 #include "machine/machine.h"
 #include "ui/cli/unix_socket.h"
 
@@ -19,7 +22,8 @@ class ControlSocket {
 
     /// Answers what is waiting. However clients behave, it is back after kMaxClients times (100 ms for the request and
     /// 1 s for the answer); with clients that read it takes as long as printing the tree does.
-    void serve(machine::Machine& machine);
+    /// @param survey  nullptr: blocks are not counted
+    void serve(machine::Machine& machine, const jit::Survey* survey);
 
   private:
     static constexpr int kMaxClients = 4;  ///< of one call
@@ -27,8 +31,11 @@ class ControlSocket {
     std::unique_ptr<UnixListener> listener_;
 };
 
-/// The state tree, or the part below `path` ("hypervisor/"), as lines or as JSON. Empty if there is no such part.
-[[nodiscard]] std::string inspect_text(machine::Machine& machine, const std::string& path, bool json);
+/// What the server says to one request line, whatever is in it. `print_tree` gives the state tree as `path = value` lines
+/// and is called only when the request needs it; `print_jit` gives what there is to say of the translator at "jit" or below, as text
+/// or JSON. A part of the tree that does not exist is empty.
+[[nodiscard]] std::string answer_request(std::string_view request, const std::function<std::string()>& print_tree,
+                                         const std::function<std::string(const std::string&, bool)>& print_jit);
 
 /// Client side: sends a request and returns the answer.
 [[nodiscard]] Result<std::string> control_request(const std::string& address, const std::string& request);

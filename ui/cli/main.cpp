@@ -49,7 +49,8 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   --engine jit|step   translator or interpreter              --scheduler deterministic
   --stats FILE.json   numbers of the run                     --junit FILE   verdict as JUnit XML
   --control unix:PATH serve `verdigris inspect`              --log AREA=LEVEL  e.g. vmbus=debug
-  --perf-map          name translated code for perf          -q, --quiet    no summary
+  --perf-map  --jitdump DIR    name translated code for perf(1)   --count-blocks FILE  the hottest
+  -q, --quiet         no summary                             blocks with their code
 )";
 
 constexpr const char* kConfigHelp =
@@ -59,6 +60,8 @@ constexpr const char* kConfigHelp =
 constexpr const char* kInspectHelp =
     "verdigris inspect unix:/tmp/vg.sock                     the whole state tree\n"
     "verdigris inspect unix:/tmp/vg.sock hypervisor/         a part of it\n"
+    "verdigris inspect unix:/tmp/vg.sock jit                 the translator's counters, the hottest blocks\n"
+    "  jit/top/5, jit/ffffffff81000000   blocks with guest and host code (run with --count-blocks FILE)\n"
     "  --json    as JSON          --watch   again every second, until interrupted\n"
     "The socket comes from: verdigris run m.toml --control unix:/tmp/vg.sock\n";
 constexpr const char* kDiskHelp =
@@ -105,6 +108,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     app.add_option("--control", options.control);
     each(app.add_option("--log", options.log));
     app.add_flag("--perf-map", options.perf_map);
+    app.add_option("--jitdump", options.jitdump);
+    app.add_option("--count-blocks", options.count_blocks);
     app.add_flag("-q,--quiet", options.quiet);
     for (const char* name : {"--record", "--snapshot-at", "--trace", "--gdb"}) {
         app.add_option_function<std::string>(name, [&options, name](const std::string&) {

@@ -4,12 +4,15 @@
 #include <cstdio>
 #include <memory>
 
+#include "jit/perf_output.h"
+#include "jit/survey.h"
 #include "machine/console_script.h"
 #include "machine/machine.h"
 #include "ui/cli/commands.h"
 #include "ui/cli/console.h"
 #include "ui/cli/control.h"
 #include "ui/cli/host_signals.h"
+#include "ui/cli/inspect_jit.h"
 #include "ui/cli/output_file.h"
 #include "ui/cli/session.h"
 #include "ui/cli/settings.h"
@@ -18,6 +21,9 @@
 namespace vg::cli {
 
 namespace {
+
+/// Blocks whose code --count-blocks writes.
+constexpr unsigned kWrittenBlocks = 50;
 
 /// An option in the place of the configuration's key: messages name the option.
 void take(std::string& value, machine::Place& at, const char* key, const std::string& option, const std::string& given) {
@@ -109,6 +115,34 @@ Result<std::vector<std::pair<Area, Level>>> parse_log(const std::vector<std::str
     return parsed;
 }
 
+/// Those who watch the translator. They outlive the machine.
+struct Watchers {
+    std::unique_ptr<jit::PerfMap> perf_map;
+    std::unique_ptr<jit::JitDump> jitdump;
+    std::unique_ptr<jit::Survey> survey;
+
+    static Result<Watchers> create(const RunOptions& options) {
+        Watchers watchers;
+        if (options.perf_map) {
+            auto map = jit::PerfMap::create();
+            if (!map) return Unexpected{map.error()};
+            watchers.perf_map = std::move(*map);
+        }
+        if (!options.jitdump.empty()) {
+            auto dump = jit::JitDump::create(options.jitdump);
+            if (!dump) return Unexpected{dump.error()};
+            watchers.jitdump = std::move(*dump);
+        }
+        if (!options.count_blocks.empty()) watchers.survey = std::make_unique<jit::Survey>();
+        return watchers;
+    }
+    [[nodiscard]] std::vector<jit::TranslationWatcher*> all() const {
+        std::vector<jit::TranslationWatcher*> list = {perf_map.get(), jitdump.get(), survey.get()};
+        std::erase(list, nullptr);
+        return list;
+    }
+};
+
 std::string xml_escaped(const std::string& text) {
     std::string out;
     for (const char c : text) {
@@ -138,7 +172,8 @@ struct Prepared {
     std::vector<std::pair<Area, Level>> log_areas;
     std::unique_ptr<Session> session;
     std::unique_ptr<ControlSocket> control;
-    std::unique_ptr<OutputFile> stats, junit;
+    std::unique_ptr<OutputFile> stats, junit, blocks;
+    Watchers watchers;
 };
 
 Result<std::unique_ptr<Session>> prepare_session(const RunOptions& options, const machine::Config& config) {
@@ -181,12 +216,16 @@ Result<Prepared> prepare(const RunOptions& options) {
         const std::string& path;
         std::unique_ptr<OutputFile>& file;
     };
-    for (const Named& named : {Named{"--stats", options.stats, out.stats}, Named{"--junit", options.junit, out.junit}}) {
+    for (const Named& named : {Named{"--stats", options.stats, out.stats}, Named{"--junit", options.junit, out.junit},
+                               Named{"--count-blocks", options.count_blocks, out.blocks}}) {
         if (named.path.empty()) continue;
         auto file = OutputFile::open(named.option, named.path);
         if (!file) return Unexpected{file.error()};
         named.file = std::move(*file);
     }
+    auto watchers = Watchers::create(options);
+    if (!watchers) return Unexpected{watchers.error()};
+    out.watchers = std::move(*watchers);
     return out;
 }
 
@@ -194,7 +233,7 @@ machine::MachineOptions machine_options(const RunOptions& options, const Prepare
     machine::MachineOptions out;
     out.engine = options.engine == "step" ? machine::MachineOptions::EngineKind::Step : machine::MachineOptions::EngineKind::Jit;
     out.log_areas = prepared.log_areas;
-    out.perf_map = options.perf_map;
+    out.watchers = prepared.watchers.all();
     out.log_sink = [](Area area, Level level, std::string_view line) {
         std::fprintf(stderr, "[%s %s] %s\n", std::string(to_string(area)).c_str(), std::string(to_string(level)).c_str(),
                      printable(line).c_str());
@@ -216,7 +255,7 @@ int run(const RunOptions& options) {
 
     catch_interrupts();
     Session& session = *prepared->session;
-    Verdict verdict = session.run(**machine, prepared->control.get(), !options.quiet);
+    Verdict verdict = session.run(**machine, prepared->control.get(), prepared->watchers.survey.get(), !options.quiet);
     verdict.text = printable(verdict.text);
     const double wall = session.wall_seconds();
     prepared->control.reset();
@@ -229,6 +268,10 @@ int run(const RunOptions& options) {
     keep((*machine)->flush_disks());
     const nlohmann::ordered_json statistics = collect_statistics(**machine, verdict, wall, session.marks());
     if (prepared->stats) keep(prepared->stats->replace(json_text(statistics)));
+    if (prepared->blocks) {
+        const auto text = [&](const std::string& path) { return inspect_jit(**machine, prepared->watchers.survey.get(), path, false); };
+        keep(prepared->blocks->replace(text("jit") + text(fmt::format("jit/top/{}", kWrittenBlocks))));
+    }
     const std::string& name = options.machine.empty() ? options.kernel : options.machine;
     if (prepared->junit) keep(prepared->junit->replace(junit_text(name, verdict, wall)));
     if (!options.quiet) std::fputs(summary_text(statistics).c_str(), stderr);

@@ -30,7 +30,7 @@ void Session::on_console(u8 byte) {
     if ((script_.has_expectations() && script_.all_seen()) || !script_.failed().empty()) machine_->stop();
 }
 
-Verdict Session::run(machine::Machine& machine, ControlSocket* control, bool announce) {
+Verdict Session::run(machine::Machine& machine, ControlSocket* control, const jit::Survey* survey, bool announce) {
     machine_ = &machine;
     start_ = SteadyClock::now();
     console_->begin();
@@ -38,18 +38,18 @@ Verdict Session::run(machine::Machine& machine, ControlSocket* control, bool ann
     if (announce && person) std::fputs("verdigris: Ctrl-A X leaves\n", stderr);
     const std::string& pace = machine.config().machine.pace;
     paced_ = pace == "on" || (pace == "auto" && person && !script_.has_expectations());
-    const Verdict verdict = loop(control);
+    const Verdict verdict = loop(control, survey);
     console_.reset();  // the terminal's settings come back before anything else is printed
     return verdict;
 }
 
-Verdict Session::loop(ControlSocket* control) {
+Verdict Session::loop(ControlSocket* control, const jit::Survey* survey) {
     while (true) {
         const machine::Pause pause = machine_->run_until(next_limit());
         idle_ = pause == machine::Pause::Idle;
         const bool hung = pause == machine::Pause::Hang;
         console_->flush();
-        if (control != nullptr) control->serve(*machine_);
+        if (control != nullptr) control->serve(*machine_, survey);
         if (auto verdict = judge()) return *verdict;
         const bool fed = exchange_input(milliseconds_to_wait(hung));
         if (console_->leave()) return {kInterrupted, "left by Ctrl-A X"};

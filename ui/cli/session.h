@@ -30,8 +30,10 @@ class Session {
 
     /// A byte that the guest sent. From the machine's thread.
     void on_console(u8 byte);
-    /// Runs to the verdict. @param announce  tell a person how to leave
-    Verdict run(machine::Machine& machine, ControlSocket* control, bool announce);
+    /// Runs to the verdict.
+    /// @param control   nullptr: nobody asks. @param survey  nullptr: blocks are not counted
+    /// @param announce  tell a person how to leave
+    Verdict run(machine::Machine& machine, ControlSocket* control, const jit::Survey* survey, bool announce);
 
     [[nodiscard]] double wall_seconds() const { return std::chrono::duration<double>(SteadyClock::now() - start_).count(); }
     [[nodiscard]] const std::vector<BootMark>& marks() const { return marks_; }
@@ -39,7 +41,7 @@ class Session {
   private:
     using SteadyClock = std::chrono::steady_clock;
 
-    Verdict loop(ControlSocket* control);
+    Verdict loop(ControlSocket* control, const jit::Survey* survey);
     void mark(std::string name);
     [[nodiscard]] bool may_be_woken() const;
     [[nodiscard]] VTime next_limit() const;

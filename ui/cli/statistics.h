@@ -17,6 +17,11 @@ struct BootMark {
     double guest_seconds = 0, wall_seconds = 0;
 };
 
+/// What the engine did, as `--stats` and `inspect jit` have it.
+[[nodiscard]] nlohmann::ordered_json engine_statistics(machine::Machine& machine);
+/// The same for people. @param instructions  that the machine has executed
+[[nodiscard]] std::string engine_summary(const nlohmann::ordered_json& engine, u64 instructions);
+
 /// One JSON object with everything `--stats` promises. Flushes nothing, changes nothing.
 [[nodiscard]] nlohmann::ordered_json collect_statistics(machine::Machine& machine, const Verdict& verdict, double wall_seconds,
                                                         const std::vector<BootMark>& marks);

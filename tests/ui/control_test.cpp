@@ -1,0 +1,43 @@
+#include "ui/cli/control.h"
+
+#include <catch2/catch.hpp>
+
+using vg::cli::answer_request;
+
+namespace {
+
+std::string ask(std::string_view request, std::string tree = "now = 7\nhv/vp0/rip = 0x10\nhv/vp1/rip = 0x20\nhvx = 1\n") {
+    return answer_request(
+        request, [&] { return tree; }, [](const std::string& path, bool json) { return path + (json ? " {}\n" : " -\n"); });
+}
+
+}  // namespace
+
+TEST_CASE("control: a part of the tree is everything below its path", "[ui][control]") {
+    CHECK(ask("inspect now") == "now = 7\n");
+    CHECK(ask("inspect hv") == "hv/vp0/rip = 0x10\nhv/vp1/rip = 0x20\n");
+    CHECK(ask("inspect hv/vp1/") == "hv/vp1/rip = 0x20\n");
+    CHECK(ask("inspect") == ask("inspect "));
+    CHECK(ask("inspect h").empty());
+    CHECK(ask("inspect-json hv/vp0") == "{\n  \"hv\": {\n    \"vp0\": {\n      \"rip\": \"0x10\"\n    }\n  }\n}\n");
+    CHECK(ask("inspect-json none") == "{}\n");
+    CHECK(ask("inspect jit/top") == "jit/top -\n");
+    CHECK(ask("inspect-json jit") == "jit {}\n");
+}
+
+TEST_CASE("control: an unknown request is answered without looking at the machine", "[ui][control]") {
+    for (const char* request : {"", " ", "stop", "inspectx now", "INSPECT now", "\xff\xfe"}) {
+        bool asked = false;
+        const auto look = [&] {
+            asked = true;
+            return std::string();
+        };
+        const std::string answer = answer_request(request, look, [&](const std::string&, bool) { return look(); });
+        CHECK(answer.rfind("error: ", 0) == 0);
+        CHECK_FALSE(asked);
+    }
+}
+
+TEST_CASE("control: JSON of names that are not UTF-8 has replacement characters", "[ui][control]") {
+    CHECK(ask("inspect-json", "a\xff = \xc3\n") == "{\n  \"a\xef\xbf\xbd\": \"\xef\xbf\xbd\"\n}\n");
+}
