@@ -16,6 +16,12 @@ class IrqLine {
     }
 };
 
+/// A line that goes nowhere.
+class NoIrq final : public IrqLine {
+  public:
+    void set(bool) override {}
+};
+
 /// Where an IOAPIC or an MSI sends its message: address and data as on the bus (SDM 3A "Message Signalled Interrupts").
 class MessageSink {
   public:

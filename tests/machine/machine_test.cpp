@@ -64,6 +64,15 @@ TEST_CASE("machine: a partition that is off stays off, however often it asks", "
     CHECK(world.machine->instructions() < 2'100'000);  // b's: a does not run beside it
 }
 
+TEST_CASE("machine: a triple fault ends the machine and says where", "[machine]") {
+    World world;
+    world.kernel("a", {0xcd, 0x03});  // int 3 without an IDT
+    REQUIRE(world.create("[[child]]\nname = \"a\"\nkernel = \"a\"\n"));
+    CHECK(world.machine->run_until(1'000'000) == Pause::Asked);
+    CHECK(world.machine->outcome().kind == Outcome::Kind::Shutdown);
+    CHECK(world.machine->outcome().text == "a: triple fault; last instruction at 0x200080");
+}
+
 TEST_CASE("machine: the hypervisor's memory may be large", "[machine]") {
     World world;
     world.kernel("a", kPowerOff + kForever);

@@ -104,7 +104,7 @@ constexpr bool kSanitized = false;
 
 void catch_interrupts() {
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) handle(signal, on_interrupt, 0);  // no SA_RESTART
-    handle(SIGPIPE, SIG_IGN, 0);
+    for (const int signal : {SIGPIPE, SIGXFSZ}) handle(signal, SIG_IGN, 0);  // the write fails instead
 }
 
 int interrupts() { return interrupt_count; }

@@ -6,7 +6,8 @@
 namespace vg::cli {
 
 /// SIGINT, SIGTERM and SIGHUP are counted from now on instead of ending the program; the second ends it at once with
-/// exit code 130. They interrupt blocking calls. SIGPIPE is ignored: a write to a closed pipe is an error of the write.
+/// exit code 130. They interrupt blocking calls. SIGPIPE and SIGXFSZ are ignored: a write to a closed pipe or past the limit of
+/// a file's size is an error of the write.
 void catch_interrupts();
 /// How many came.
 [[nodiscard]] int interrupts();

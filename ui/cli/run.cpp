@@ -1,6 +1,7 @@
 // `verdigris run`: builds a machine, runs it, and turns how it ended into an exit code.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -91,26 +92,30 @@ Result<machine::TestSection> build_test(const RunOptions& options, const machine
     return test;
 }
 
+/// The names of an enumeration's values before `end`, in order.
+template <class Enum>
+std::vector<std::string> names_before(unsigned end) {
+    std::vector<std::string> names;
+    for (unsigned i = 0; i < end; ++i) names.emplace_back(to_string(static_cast<Enum>(i)));
+    return names;
+}
+
 Result<std::vector<std::pair<Area, Level>>> parse_log(const std::vector<std::string>& settings) {
+    const auto areas = names_before<Area>(static_cast<unsigned>(Area::Count));
+    const auto levels = names_before<Level>(static_cast<unsigned>(Level::Off) + 1);
     std::vector<std::pair<Area, Level>> parsed;
     for (const std::string& text : settings) {
         const std::size_t equals = text.find('=');
         const std::string area = text.substr(0, equals);
         const std::string level = equals == std::string::npos ? "debug" : text.substr(equals + 1);
-        bool found = false;
-        for (unsigned a = 0; a < static_cast<unsigned>(Area::Count); ++a) {
-            for (unsigned l = 0; l <= static_cast<unsigned>(Level::Off); ++l) {
-                if ((area == to_string(static_cast<Area>(a)) || area == "all") && level == to_string(static_cast<Level>(l))) {
-                    parsed.emplace_back(static_cast<Area>(a), static_cast<Level>(l));
-                    found = true;
-                }
-            }
+        const auto at = std::find(levels.begin(), levels.end(), level);
+        const std::size_t before = parsed.size();
+        for (std::size_t a = 0; at != levels.end() && a < areas.size(); ++a) {
+            if (area == areas[a] || area == "all") parsed.emplace_back(static_cast<Area>(a), static_cast<Level>(at - levels.begin()));
         }
-        if (!found) {
-            return fail(Error::Code::Usage,
-                        fmt::format("--log {}: write AREA=LEVEL with an area of base cpu mmu jit devices storage iommu hv "
-                                    "vmbus vsp machine ui all and a level of trace debug info warn error off", text));
-        }
+        if (parsed.size() != before) continue;
+        return fail(Error::Code::Usage, fmt::format("--log {}: write AREA=LEVEL with an area of {} all and a level of {}", text,
+                                                    fmt::join(areas, " "), fmt::join(levels, " ")));
     }
     return parsed;
 }
@@ -159,7 +164,7 @@ std::string junit_text(const std::string& name, const Verdict& verdict, double s
     std::string out = fmt::format("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
                                   "<testsuite name=\"verdigris\" tests=\"1\" failures=\"{}\" time=\"{:.3f}\">\n"
                                   "  <testcase name=\"{}\" time=\"{:.3f}\">",
-                                  verdict.code == kPass ? 0 : 1, seconds, xml_escaped(name), seconds);
+                                  verdict.code == kPass ? 0 : 1, seconds, xml_escaped(printable(name)), seconds);
     if (verdict.code != kPass) {
         out += fmt::format("<failure message=\"{}\" type=\"exit-{}\"/>", xml_escaped(verdict.text), verdict.code);
     }
@@ -248,12 +253,12 @@ machine::MachineOptions machine_options(const RunOptions& options, const Prepare
 }  // namespace
 
 int run(const RunOptions& options) {
+    catch_interrupts();  // before there are sockets and files to clean up
     auto prepared = prepare(options);
     if (!prepared) return report(prepared.error());
     auto machine = machine::Machine::create(prepared->config, machine_options(options, *prepared));
     if (!machine) return report(machine.error());
 
-    catch_interrupts();
     Session& session = *prepared->session;
     Verdict verdict = session.run(**machine, prepared->control.get(), prepared->watchers.survey.get(), !options.quiet);
     verdict.text = printable(verdict.text);
