@@ -17,7 +17,7 @@ class AcpiPm final : public Device, public PortIo {
     using Sleep = std::function<void(u8 sleep_type)>;
 
     static constexpr u32 kPortCount = 12;
-    static constexpr u16 kEventOffset = 0, kControlOffset = 4, kTimerOffset = 8;
+    static constexpr u16 kControlOffset = 4;
     static constexpr u64 kTimerHz = 3'579'545;
 
     AcpiPm(EventQueue& events, IrqLine& sci, Sleep sleep);

@@ -12,7 +12,6 @@ namespace vg::devices {
 /// means "asserted", whichever voltage that is on a real board.
 class Ioapic final : public Device, public mmu::MmioHandler {
   public:
-    static constexpr u64 kDefaultBase = 0xfec00000;
     static constexpr u64 kSize = 0x1000;
     static constexpr u32 kVersion = 0x20;
 

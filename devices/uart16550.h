@@ -31,7 +31,6 @@ class Uart16550 final : public Device, public PortIo {
     IoStatus port_read(u16 offset, unsigned size, u32& value) override;
     IoStatus port_write(u16 offset, unsigned size, u32 value) override;
 
-    void set_output(Output output) { output_ = std::move(output); }
     /// Bytes arrive on the line. Returns how many were taken; the rest does not fit into the queue.
     std::size_t receive(std::span<const u8> bytes);
     /// True if the guest has read everything that was received.

@@ -147,7 +147,7 @@ std::vector<u8> build_madt(const AcpiOptions& options) {
     return table.finish();
 }
 
-std::vector<u8> build_fadt(u64 facs, u64 dsdt) {
+std::vector<u8> build_fadt(u64 facs, u64 dsdt, bool has_8042) {
     constexpr u16 kPm1Control = board::kPmBase + 4, kTimer = board::kPmBase + 8;
     Table table("FACP", 6);
     table.u32_(static_cast<u32>(facs));
@@ -176,7 +176,7 @@ std::vector<u8> build_fadt(u64 facs, u64 dsdt) {
     table.u16_(0);       // no duty cycle control
     table.u16_(0);       // RTC alarm: neither day nor month
     table.u8_(0x32);     // century register
-    table.u16_(1 << 2);  // IA-PC boot architecture: no VGA, no 8042, no legacy devices to probe
+    table.u16_(static_cast<u16>(1 << 2 | (has_8042 ? 1 << 1 : 0)));  // IA-PC boot architecture: no VGA, no legacy devices to probe
     table.u8_(0);
     // WBINVD, C1, no power button, no sleep button, reset register, 32-bit PM timer
     table.u32_((1 << 0) | (1 << 2) | (1 << 4) | (1 << 5) | (1 << 8) | (1 << 10));
@@ -240,7 +240,7 @@ Result<std::vector<AcpiTable>> build_acpi(const AcpiOptions& options) {
     facs_content[32] = 2;
     const u64 facs = place("FACS", std::move(facs_content));
     const u64 dsdt = place("DSDT", options.dsdt.empty() ? build_dsdt(options) : options.dsdt);
-    const u64 fadt = place("FACP", build_fadt(facs, dsdt));
+    const u64 fadt = place("FACP", build_fadt(facs, dsdt, options.has_pic));
     const u64 madt = place("APIC", build_madt(options));
     Table xsdt_table("XSDT", 1);
     xsdt_table.u64_(fadt);

@@ -6,6 +6,7 @@
 
 #include "base/result.h"
 #include "base/types.h"
+#include "devices/reset_control.h"
 #include "machine/guest_memory.h"
 
 namespace vg::machine {
@@ -18,8 +19,8 @@ inline constexpr u64 kLowGapBase = 0xf8000000;        ///< RAM stops here; MMIO 
 inline constexpr u64 kLowMmioSize = 0x06c00000;       ///< what VMBus may use of the low gap: below the IOAPIC
 inline constexpr u64 kHighMmioSize = u64{1} << 32;    ///< and above the end of RAM
 inline constexpr u16 kPmBase = 0x400;                 ///< ACPI fixed hardware: PM1a event, control, timer
-inline constexpr u16 kResetPort = 0xcf9;              ///< FADT reset register: devices::ResetControl
-inline constexpr u8 kResetValue = 0x06;
+inline constexpr u16 kResetPort = devices::ResetControl::kPort;  ///< FADT reset register
+inline constexpr u8 kResetValue = devices::ResetControl::kSystemReset;
 inline constexpr u8 kSciIrq = 9;
 inline constexpr u8 kTimerPin = 2;                       ///< IOAPIC pin of ISA interrupt 0
 inline constexpr u8 kSleepTypeS5 = 5;
@@ -32,7 +33,7 @@ inline constexpr u8 kRtcIrq = 8;
 struct AcpiOptions {
     std::vector<u32> apic_ids;   ///< in VP index order
     u64 memory_top = 0;          ///< end of RAM above 4 GiB, or 4 GiB
-    bool has_pic = false;        ///< two 8259 besides the IOAPIC, ISA interrupt 0 on IOAPIC pin 2
+    bool has_pic = false;        ///< a PC's chips: two 8259 besides the IOAPIC, ISA interrupt 0 on IOAPIC pin 2, an 8042
     bool vmbus = false;          ///< the VMBus device and its MMIO windows (B-11..B-13)
     std::vector<u8> dsdt;        ///< replaces the built-in DSDT when not empty: a complete table
     std::string dsdt_name;       ///< for messages

@@ -20,6 +20,20 @@ hv::Guid controller_instance(u32 number) {
     return guid;
 }
 
+devices::ImageOptions image_options(const DiskSection& disk) {
+    devices::ImageOptions options;
+    options.path = disk.image;
+    options.overlay = disk.overlay;
+    options.format = disk.format == "raw"   ? devices::ImageFormat::Raw
+                     : disk.format == "vhd" ? devices::ImageFormat::Vhd
+                                            : devices::ImageFormat::Auto;
+    options.mode = disk.write == "direct"    ? devices::WriteMode::Direct
+                   : disk.write == "none"    ? devices::WriteMode::ReadOnly
+                   : disk.overlay.empty()    ? devices::WriteMode::Throwaway
+                                             : devices::WriteMode::Overlay;
+    return options;
+}
+
 }  // namespace
 
 ChildMachine::~ChildMachine() = default;
@@ -28,7 +42,7 @@ Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config,
                                                            hv::Hypervisor& hypervisor, Spa ram, u64 start_unix_seconds,
                                                            Events handlers) {
     auto model = cpu::CpuModel::create(section.cpu.empty() ? config.machine.cpu : section.cpu);
-    if (!model) return Unexpected{model.error().in(section.cpu.empty() ? "machine.cpu" : section.at.text())};
+    if (!model) return Unexpected{model.error().in(section.cpu.empty() ? config.machine.at.text("cpu") : section.at.text("cpu"))};
     std::unique_ptr<ChildMachine> child(new ChildMachine(section, std::move(*model), hypervisor));
     if (auto ok = child->build(ram, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
     return child;
@@ -68,48 +82,33 @@ Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handler
         if (auto ok = partition_->map_memory(Gpa(kFourGiB), ram + layout.low, layout.high, {}); !ok) return ok;
     }
     for (u32 i = 0; i < section_.processors; ++i) partition_->create_vp(model_, i);
-    if (auto ok = attach_disks(); !ok) return ok;
+    if (auto ok = check_disks(); !ok) return ok;
     return load();
 }
 
-Result<void> ChildMachine::attach_disks() {
-    std::vector<hv::parent::StorageController*> controllers;
-    std::vector<std::vector<u32>> used;
+Result<void> ChildMachine::check_disks() const {
     for (const DiskSection& disk : section_.disks) {
+        if (auto ok = devices::check_image(image_options(disk)); !ok) return Unexpected{ok.error().in(disk.at.text())};
+    }
+    return {};
+}
+
+Result<void> ChildMachine::attach_disks() {
+    const auto units = place_disks(section_);
+    if (!units) return Unexpected{units.error()};
+    std::vector<hv::parent::StorageController*> controllers;
+    for (std::size_t i = 0; i < section_.disks.size(); ++i) {
+        const DiskSection& disk = section_.disks[i];
         while (controllers.size() <= disk.controller) {
             const auto number = static_cast<u32>(controllers.size());
-            controllers.push_back(&parent_->add_storage_controller(fmt::format("{}.scsi{}", section_.name, number), controller_instance(number),
-                                                                       static_cast<u16>(section_.processors - 1)));
-            used.emplace_back();
+            controllers.push_back(&parent_->add_storage_controller(fmt::format("{}.scsi{}", section_.name, number),
+                                                                   controller_instance(number),
+                                                                   static_cast<u16>(section_.processors - 1)));
         }
-        devices::ImageOptions options;
-        options.path = disk.image;
-        options.overlay = disk.overlay;
-        options.format = disk.format == "raw"   ? devices::ImageFormat::Raw
-                         : disk.format == "vhd" ? devices::ImageFormat::Vhd
-                                                : devices::ImageFormat::Auto;
-        options.mode = disk.write == "direct"    ? devices::WriteMode::Direct
-                       : disk.write == "none"    ? devices::WriteMode::ReadOnly
-                       : disk.overlay.empty()    ? devices::WriteMode::Throwaway
-                                                 : devices::WriteMode::Overlay;
-        auto device = devices::open_image(options);
+        auto device = devices::open_image(image_options(disk));
         if (!device) return Unexpected{device.error().in(disk.at.text())};
-        auto& taken = used[disk.controller];
-        u32 lun = disk.lun.value_or(0);
-        const auto slot = [&](u32 candidate) { return disk.target * 256 + candidate; };
-        const auto is_taken = [&](u32 candidate) {
-            return std::find(taken.begin(), taken.end(), slot(candidate)) != taken.end();
-        };
-        if (!disk.lun) {
-            while (is_taken(lun)) ++lun;
-        }
-        if (is_taken(lun)) {
-            return fail(Error::Code::Usage, fmt::format("{}: controller {} target {} already has a disk at lun {}",
-                                                        disk.at.text(), disk.controller, disk.target, lun));
-        }
-        taken.push_back(slot(lun));
         disks_.push_back(device->get());
-        auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target), static_cast<u8>(lun),
+        auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target), static_cast<u8>((*units)[i]),
                                                              std::move(*device));
         if (!attached) return Unexpected{attached.error().in(disk.at.text())};
     }
@@ -142,11 +141,12 @@ Result<void> ChildMachine::load() {
 }
 
 Result<void> ChildMachine::flush_disks() {
+    Result<void> first;
     for (devices::BlockDevice* disk : disks_) {
         if (disk->read_only()) continue;
-        if (auto ok = disk->flush(); !ok) return ok;
+        if (auto ok = disk->flush(); !ok && first) first = ok;
     }
-    return {};
+    return first;
 }
 
 void ChildMachine::fields(StateVisitor& v) {

@@ -22,6 +22,7 @@ class ChildMachine final : public GuestMemory {
         std::function<void(u8)> console;
         std::function<void(std::string why)> powered_off, reset, crashed, shutdown;
     };
+    /// Everything but its disks, which are only checked. Writes nothing.
     /// @param ram  where its RAM lies in system-physical space: already added to `memory`
     static Result<std::unique_ptr<ChildMachine>> create(const Config& config, const ChildSection& section,
                                                         hv::Hypervisor& hypervisor, Spa ram, u64 start_unix_seconds,
@@ -34,7 +35,10 @@ class ChildMachine final : public GuestMemory {
     [[nodiscard]] hv::parent::BuiltInParent& parent() { return *parent_; }
     [[nodiscard]] Chipset& chipset() { return *chipset_; }
     [[nodiscard]] const cpu::CpuModel& model() const { return model_; }
-    Result<void> flush_disks();
+    /// Opens the disks, creating overlays that are missing. Once, before the partition runs.
+    [[nodiscard]] Result<void> attach_disks();
+    /// Flushes every disk, also behind one that fails. The first error.
+    [[nodiscard]] Result<void> flush_disks();
     void fields(StateVisitor& v);
 
     bool write(Gpa gpa, std::span<const u8> data) override { return partition_->write_memory(gpa, data.data(), data.size()); }
@@ -44,7 +48,8 @@ class ChildMachine final : public GuestMemory {
     ChildMachine(const ChildSection& section, cpu::CpuModel model, hv::Hypervisor& hypervisor)
         : section_(section), model_(std::move(model)), hypervisor_(hypervisor), io_(hypervisor.log()) {}
     Result<void> build(Spa ram, u64 start_unix_seconds, Events handlers);
-    Result<void> attach_disks();
+    /// Refuses what attach_disks would refuse.
+    [[nodiscard]] Result<void> check_disks() const;
     Result<void> load();
 
     ChildSection section_;

@@ -25,6 +25,8 @@
 #define TOML_UNREACHABLE __builtin_unreachable()
 #include <toml++/toml.h>
 
+#include "base/utf8.h"
+
 namespace vg::machine {
 
 namespace {
@@ -84,26 +86,16 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
     return row[b.size()];
 }
 
-/// Where the text stops being UTF-8 (Unicode 15, table 3-7), or its size. The TOML parser's behaviour on other bytes is undefined.
-std::size_t utf8_prefix(std::string_view text) {
-    const auto byte = [&](std::size_t at) { return at < text.size() ? static_cast<u8>(text[at]) : u8{0}; };
-    std::size_t at = 0;
-    while (at < text.size()) {
-        const u8 lead = byte(at);
-        const std::size_t tail = lead < 0x80 ? 0 : lead >= 0xc2 && lead < 0xe0 ? 1 : lead >= 0xe0 && lead < 0xf0 ? 2 : 3;
-        if (tail == 3 && (lead < 0xf0 || lead > 0xf4)) return at;
-        const u8 low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-        const u8 high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-        if (tail != 0 && (byte(at + 1) < low || byte(at + 1) > high)) return at;
-        for (std::size_t i = 2; i <= tail; ++i)
-            if ((byte(at + i) & 0xc0) != 0x80) return at;
-        at += tail + 1;
-    }
-    return at;
-}
+constexpr std::string_view kSettingPrefix = "-s ";
 
-Location location_of(const std::string& file, const toml::node& node) {
-    return {file, node.source().begin.line, node.source().begin.column};
+/// A setting of the command line is its own place: its source path, which no file has.
+std::optional<std::string> setting_of(const toml::source_region& source) {
+    if (source.path && source.path->rfind(kSettingPrefix, 0) == 0) return *source.path;
+    return std::nullopt;
+}
+Location location_of(const std::string& file, const toml::source_region& source) {
+    if (auto setting = setting_of(source)) return {std::move(*setting), 0, 0};
+    return {file, source.begin.line, source.begin.column};
 }
 
 /// Fills a section from a TOML table. The first mistake is kept and stops everything after it.
@@ -117,6 +109,8 @@ class Loader {
         toml::node* node = take(key);
         if (node == nullptr) return false;
         if (const auto value = node->value_exact<std::string>()) out = *value;
+        else if (const auto setting = setting_of(node->source()); setting && !node->is_array() && !node->is_table())
+            out = setting->substr(setting->find('=') + 1);  // a shell has eaten the quotes of a number or a date
         else wrong(*node, key, "a string in quotes");
         return true;
     }
@@ -183,11 +177,14 @@ class Loader {
         if (node == nullptr) return;
         toml::table* inner = node->as_table();
         if (inner == nullptr) wrong(*node, key, fmt::format("a table: write [{}]", key));
-        else load(*inner, std::string(key), out);
+        else load(*inner, std::string(key), location_of(file_, node->source()), out);
     }
     template <class Section>
     void table(std::string_view key, std::optional<Section>& out, std::string_view doc) {
-        if (!table_.contains(key)) return;
+        if (!table_.contains(key)) {
+            known_.emplace_back(key);
+            return;
+        }
         out.emplace();
         table(key, *out, doc);
     }
@@ -207,16 +204,18 @@ class Loader {
                 return;
             }
             out.emplace_back();
-            if constexpr (requires { out.back().at; }) out.back().at = location_of(file_, each);
-            load(*inner, section_.empty() ? std::string(key) : section_ + "." + std::string(key), out.back());
+            load(*inner, section_.empty() ? std::string(key) : section_ + "." + std::string(key),
+                 location_of(file_, each.source()), out.back());
         }
     }
 
     template <class Section>
-    void load(toml::table& inner, const std::string& section, Section& out) {
+    void load(toml::table& inner, const std::string& section, Location place, Section& out) {
         Loader loader(inner, file_, directory_, section, error_);
         out.keys(loader);
         loader.finish();
+        out.at.table = std::move(place);
+        out.at.keys = std::move(loader.places_);
     }
 
     /// Whatever was not asked for is unknown.
@@ -228,7 +227,7 @@ class Loader {
             const std::string near = nearest_name(name, known_);
             const std::string where = section_.empty() ? "at the top level" : fmt::format("in [{}]", section_);
             error_ = fmt::format("{}: unknown key '{}' {}; {}",
-                                 Location{file_, key.source().begin.line, key.source().begin.column}.text(), name, where,
+                                 location_of(file_, key.source()).text(), name, where,
                                  near.empty() ? fmt::format("known keys: {}", fmt::join(known_, ", "))
                                               : fmt::format("did you mean '{}'?", near));
             return;
@@ -239,6 +238,7 @@ class Loader {
     toml::node* take(std::string_view key) {
         known_.emplace_back(key);
         last_ = error_.empty() ? table_.get(key) : nullptr;
+        if (last_ != nullptr) places_[std::string(key)] = location_of(file_, last_->source());
         return last_;
     }
     template <class T, class Parse>
@@ -248,17 +248,18 @@ class Loader {
         if (!error_.empty()) return true;
         auto parsed = parse(text);
         if (parsed) out = *parsed;
-        else error_ = fmt::format("{}: {}: {}", location_of(file_, *last_).text(), key, parsed.error().text);
+        else error_ = fmt::format("{}: {}: {}", location_of(file_, last_->source()).text(), key, parsed.error().text);
         return true;
     }
     void wrong(const toml::node& node, std::string_view key, std::string_view expected) {
-        if (error_.empty()) error_ = fmt::format("{}: {} must be {}", location_of(file_, node).text(), key, expected);
+        if (error_.empty()) error_ = fmt::format("{}: {} must be {}", location_of(file_, node.source()).text(), key, expected);
     }
 
     toml::table& table_;
     std::string file_, directory_, section_;
     std::string& error_;
     std::vector<std::string> known_;
+    std::map<std::string, Location, std::less<>> places_;
     toml::node* last_ = nullptr;
 };
 
@@ -391,9 +392,10 @@ Result<void> apply_override(toml::table& root, const Override& setting) {
     const auto bad = [&](std::string_view why) {
         return fail(Error::Code::Usage, fmt::format("-s {}={}: {}", key, text, why));
     };
-    if (utf8_prefix(text) != text.size()) return bad("not UTF-8");
-    toml::parse_result parsed = toml::parse(fmt::format("v = {}", text));
-    if (!parsed) parsed = toml::parse(fmt::format("v = {}", toml_string(text)));
+    if (utf8_prefix(text) != text.size() || utf8_prefix(key) != key.size()) return bad("not UTF-8");
+    const std::string place = fmt::format("{}{}={}", kSettingPrefix, key, text);
+    toml::parse_result parsed = toml::parse(fmt::format("v = {}", text), place);
+    if (!parsed) parsed = toml::parse(fmt::format("v = {}", toml_string(text)), place);
     if (!parsed) return bad("not a value");
 
     toml::table* table = &root;
@@ -403,7 +405,12 @@ Result<void> apply_override(toml::table& root, const Override& setting) {
         const std::string part(rest.substr(0, dot));
         if (part.empty()) return bad("the key has an empty part; write for example machine.memory=\"2 GiB\"");
         if (dot == std::string_view::npos) {
-            table->insert_or_assign(part, *parsed.table().get("v"));
+            table->erase(part);  // else the key keeps the place where it was first written
+            // Moved: a copy would forget its place.
+            parsed.table().get("v")->visit([&](auto& value) {
+                const toml::key name(part, value.source());
+                table->insert_or_assign(name, std::move(value));
+            });
             return {};
         }
         rest.remove_prefix(dot + 1);
@@ -412,8 +419,9 @@ Result<void> apply_override(toml::table& root, const Override& setting) {
         const std::string_view peek = rest.substr(0, after);
         const bool indexed = !peek.empty() && std::all_of(peek.begin(), peek.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
         if (next == nullptr) {
-            if (indexed || part == "child" || part == "disk" || part == "nic") table->insert(part, toml::array{});
-            else table->insert(part, toml::table{});
+            const toml::key made(part, parsed.table().get("v")->source());
+            if (indexed || part == "child" || part == "disk" || part == "nic") table->insert(made, toml::array{});
+            else table->insert(made, toml::table{});
             next = table->get(part);
         }
         if (toml::array* array = next->as_array()) {
@@ -437,6 +445,11 @@ Result<void> apply_override(toml::table& root, const Override& setting) {
 std::string Location::text() const {
     if (line == 0) return file.empty() ? "command line" : file;
     return fmt::format("{}:{}:{}", file, line, column);
+}
+
+std::string Place::text(std::string_view key) const {
+    const auto found = keys.find(key);
+    return (found == keys.end() ? table : found->second).text();
 }
 
 Result<ByteSize> parse_byte_size(std::string_view text) {
@@ -494,6 +507,7 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
 
 Result<Config> parse_config(std::string_view text, const std::string& name, const std::string& directory,
                             const std::vector<Override>& overrides) {
+    // The TOML parser's behaviour on anything else is undefined.
     if (const std::size_t valid = utf8_prefix(text); valid != text.size()) {
         const std::string_view before = text.substr(0, valid);
         const std::size_t line_start = before.rfind('\n') + 1;  // npos + 1 is 0
@@ -515,6 +529,7 @@ Result<Config> parse_config(std::string_view text, const std::string& name, cons
     }
     Config config;
     config.file = name;
+    for (Place* place : {&config.machine.at, &config.devices.at}) place->table.file = name;
     std::string error;
     Loader loader(parsed.table(), name, directory, "", error);
     config.keys(loader);
@@ -524,15 +539,22 @@ Result<Config> parse_config(std::string_view text, const std::string& name, cons
 }
 
 Result<Config> load_config(const std::string& path, const std::vector<Override>& overrides) {
+    constexpr std::uintmax_t kMaxBytes = 1 << 20;
+    std::error_code error;
     std::ifstream in(path, std::ios::binary);
-    if (!in) {
+    if (!in || std::filesystem::is_directory(path, error)) {
         return fail(Error::Code::Usage,
                     fmt::format("{}: cannot be read; give a machine description, for example examples/linux.toml", path));
     }
-    std::ostringstream text;
-    text << in.rdbuf();
+    std::string text(kMaxBytes + 1, '\0');
+    in.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(in.gcount()));
+    if (text.size() > kMaxBytes) {
+        return fail(Error::Code::Usage, fmt::format("{}: is too large for a machine description; if it is a kernel, boot it with: "
+                                                    "verdigris run --kernel {}", path, path));
+    }
     const std::filesystem::path parent = std::filesystem::path(path).parent_path();
-    return parse_config(text.str(), path, parent.empty() ? "." : parent.string(), overrides);
+    return parse_config(text, path, parent.empty() ? "." : parent.string(), overrides);
 }
 
 std::string show_config(const Config& config) {

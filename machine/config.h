@@ -1,6 +1,7 @@
 // The machine's configuration: what a TOML file says, with defaults filled in. cli.md §4.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,11 +13,20 @@
 
 namespace vg::machine {
 
-/// Where a value was written, for messages: `file:line:column`, or "command line".
+/// Where a value was written, for messages: `file:line:column`, or the option of the command line.
 struct Location {
     std::string file;
     u32 line = 0, column = 0;
     [[nodiscard]] std::string text() const;
+};
+
+/// Where a table and its keys were written.
+struct Place {
+    Location table;
+    std::map<std::string, Location, std::less<>> keys;
+
+    /// Of the key's value, or of the table if the key was left out.
+    [[nodiscard]] std::string text(std::string_view key = "") const;
 };
 
 /// A size in bytes, written "512 MiB" (B, KiB, MiB, GiB, TiB).
@@ -44,6 +54,7 @@ struct MachineSection {
     std::string clock = "2026-01-01T00:00:00Z";
     std::string scheduler = "deterministic";
     std::string pace = "auto";
+    Place at;
 
     template <class V>
     void keys(V& v) {
@@ -60,6 +71,7 @@ struct MachineSection {
 struct HypervisorSection {
     bool root_scheduler = false;
     ByteSize memory{u64{64} << 20};
+    Place at;
 
     template <class V>
     void keys(V& v) {
@@ -70,6 +82,7 @@ struct HypervisorSection {
 
 struct BootSection {
     std::string kernel, initrd, cmdline, firmware;
+    Place at;
 
     template <class V>
     void keys(V& v) {
@@ -84,7 +97,7 @@ struct DiskSection {
     std::string bus = "vmbus", image, overlay, format = "auto", write = "overlay";
     u32 controller = 0, target = 0;
     std::optional<u32> lun;
-    Location at;
+    Place at;
 
     template <class V>
     void keys(V& v) {
@@ -101,6 +114,7 @@ struct DiskSection {
 
 struct NicSection {
     std::string bus = "vmbus", backend = "none";
+    Place at;
 
     template <class V>
     void keys(V& v) {
@@ -116,7 +130,7 @@ struct ChildSection {
     std::string cpu, kernel, initrd, cmdline, acpi_dsdt;
     std::vector<DiskSection> disks;
     std::vector<NicSection> nics;
-    Location at;
+    Place at;
 
     template <class V>
     void keys(V& v) {
@@ -137,10 +151,11 @@ struct ChildSection {
 struct DevicesSection {
     u32 isa_debug_exit = 0;
     bool testdev = false, fw_cfg = true;
+    Place at;
 
     template <class V>
     void keys(V& v) {
-        v("isa_debug_exit", isa_debug_exit, "I/O port of the exit device; 0: absent", 0, 0xffff);
+        v("isa_debug_exit", isa_debug_exit, "first of the exit device's four I/O ports; 0: absent", 0, 0xfffc);
         v("testdev", testdev, "test device of kvm-unit-tests");
         v("fw_cfg", fw_cfg, "firmware configuration interface at port 0x510 (bare PC)");
     }
@@ -149,7 +164,8 @@ struct DevicesSection {
 struct TestSection {
     std::vector<std::string> expect, fail_on;
     Duration guest_time, wall_time;
-    u32 pass_value = 0;
+    u32 pass_value = 1;
+    Place at;
 
     template <class V>
     void keys(V& v) {
@@ -157,7 +173,7 @@ struct TestSection {
         v("fail_on", fail_on, "regular expressions that fail the run");
         v("guest_time", guest_time, "virtual time budget");
         v("wall_time", wall_time, "wall clock limit");
-        v("pass_value", pass_value, "isa-debug-exit value that passes", 0, 0x7fffffff);
+        v("pass_value", pass_value, "(value << 1) | 1 of the write to isa-debug-exit that passes");
     }
 };
 
@@ -196,6 +212,9 @@ using Override = std::pair<std::string, std::string>;
                                           const std::vector<Override>& overrides);
 /// Rules that concern several keys: what this version can build. Errors as above.
 [[nodiscard]] Result<void> check_config(const Config& config);
+/// The SCSI unit of each disk of a partition, in order: what `lun` says, or the next free one of its controller and
+/// target. Error (Usage): two disks at one place.
+[[nodiscard]] Result<std::vector<u32>> place_disks(const ChildSection& child);
 /// The effective configuration as TOML that loads to the same value.
 [[nodiscard]] std::string show_config(const Config& config);
 /// JSON Schema of the configuration file.

@@ -1,10 +1,13 @@
 // Rules over several keys: what can be built, said before anything is built.
 #include <fmt/format.h>
-
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <map>
+#include <set>
+#include <tuple>
 
+#include "cpu/model.h"
 #include "machine/config.h"
 
 namespace vg::machine {
@@ -13,95 +16,181 @@ namespace {
 
 constexpr u64 kMiB = u64{1} << 20;
 
-Result<void> check_file(const Location& at, std::string_view what, const std::string& path, std::string_view remedy) {
+Unexpected<Error> bad(const std::string& where, const std::string& text) {
+    return fail(Error::Code::Usage, fmt::format("{}: {}", where, text));
+}
+
+Result<void> check_file(const std::string& where, std::string_view what, const std::string& path, std::string_view remedy) {
     if (path.empty()) return {};
     struct stat info {};
     const std::filesystem::path file(path);
     if (::stat(path.c_str(), &info) != 0) {
-        return fail(Error::Code::Usage,
-                    fmt::format("{}: {} \"{}\" does not exist (looked in {}). {}", at.text(), what,
-                                file.filename().string(), file.has_parent_path() ? file.parent_path().string() : ".",
-                                remedy));
+        return bad(where, fmt::format("{} \"{}\" does not exist (looked in {}). {}", what, file.filename().string(),
+                                      file.has_parent_path() ? file.parent_path().string() : ".", remedy));
     }
     if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
-        return fail(Error::Code::Usage, fmt::format("{}: {} \"{}\" is not a file. {}", at.text(), what, path, remedy));
+        return bad(where, fmt::format("{} \"{}\" is not a file. {}", what, path, remedy));
     }
+    return {};
+}
+
+Result<void> check_model(const Place& place, const std::string& name) {
+    const auto model = cpu::CpuModel::create(name);
+    if (!model) return Unexpected{model.error().in(place.text("cpu"))};
     return {};
 }
 
 constexpr std::string_view kKernelRemedy =
     "Name a kernel image, for example the vmlinuz of Debian's package linux-image-cloud-amd64.";
 
+constexpr std::string_view kInitrdRemedy = "Leave it out, or make one with mkinitramfs.";
+
 Result<void> check_disk(const DiskSection& disk, bool child) {
-    const std::string where = disk.at.text();
-    if (disk.image.empty()) {
-        return fail(Error::Code::Usage, fmt::format("{}: the disk has no image; add image = \"FILE\"", where));
-    }
+    if (disk.image.empty()) return bad(disk.at.text(), "the disk has no image; add image = \"FILE\"");
     if (child && disk.bus != "vmbus") {
-        return fail(Error::Code::Usage, fmt::format("{}: bus \"{}\" is not available in a generation 2 partition; use "
-                                                    "bus = \"vmbus\"", where, disk.bus));
+        return bad(disk.at.text("bus"), fmt::format("bus \"{}\" is not available in a generation 2 partition; use bus = \"vmbus\"",
+                                                    disk.bus));
     }
     if (disk.write != "overlay" && !disk.overlay.empty()) {
-        return fail(Error::Code::Usage,
-                    fmt::format("{}: overlay = \"{}\" has no effect with write = \"{}\"; leave one of them out", where,
-                                disk.overlay, disk.write));
+        return bad(disk.at.text("overlay"), fmt::format("overlay = \"{}\" has no effect with write = \"{}\"; leave one of them out",
+                                                        disk.overlay, disk.write));
     }
-    return check_file(disk.at, "disk", disk.image,
+    return check_file(disk.at.text("image"), "disk", disk.image,
                       fmt::format("Create it with: qemu-img create -f vpc {} 2G", disk.image));
 }
 
+/// Files that are written have one writer, in the whole machine.
+Result<void> check_writers(const Config& config) {
+    std::map<std::string, std::string> writer;  // file, where it was named first
+    for (const ChildSection& child : config.children) {
+        for (const DiskSection& disk : child.disks) {
+            const std::string& file = disk.write == "direct" ? disk.image : disk.overlay;
+            if (file.empty()) continue;
+            const std::string where = disk.at.text(disk.write == "direct" ? "image" : "overlay");
+            const auto [first, fresh] = writer.emplace(std::filesystem::path(file).lexically_normal().string(), where);
+            if (!fresh) {
+                return bad(where, fmt::format("\"{}\" already takes the writes of another disk ({}); name another overlay", file,
+                                              first->second));
+            }
+        }
+    }
+    return {};
+}
+
 Result<void> check_child(const ChildSection& child) {
-    const std::string where = child.at.text();
-    const auto bad = [&](std::string text) { return fail(Error::Code::Usage, fmt::format("{}: {}", where, text)); };
-    if (child.generation != 2) return bad("generation 1 partitions are not available yet; use generation = 2");
-    if (child.kernel.empty()) return bad(fmt::format("child \"{}\" has no kernel; add kernel = \"FILE\"", child.name));
+    if (child.generation != 2) {
+        return bad(child.at.text("generation"), "generation 1 partitions are not available yet; use generation = 2");
+    }
+    if (child.kernel.empty()) {
+        return bad(child.at.text("kernel"), fmt::format("child \"{}\" has no kernel; add kernel = \"FILE\"", child.name));
+    }
     if (child.memory.bytes < 64 * kMiB || child.memory.bytes % (2 * kMiB) != 0 ||
         child.memory.bytes > (u64{1} << 40)) {
-        return bad(fmt::format("memory = \"{}\" must be from 64 MiB to 1 TiB in steps of 2 MiB", to_string(child.memory)));
+        return bad(child.at.text("memory"), fmt::format("memory = \"{}\" must be from 64 MiB to 1 TiB in steps of 2 MiB",
+                                                        to_string(child.memory)));
     }
-    if (!child.nics.empty()) return bad("network adapters are not available yet; remove [[child.nic]]");
+    if (!child.cpu.empty()) {
+        if (auto ok = check_model(child.at, child.cpu); !ok) return ok;
+    }
+    if (!child.nics.empty()) {
+        return bad(child.nics.front().at.text(), "network adapters are not available yet; remove [[child.nic]]");
+    }
     for (const DiskSection& disk : child.disks) {
         if (auto ok = check_disk(disk, true); !ok) return ok;
     }
-    if (auto ok = check_file(child.at, "kernel", child.kernel, kKernelRemedy); !ok) return ok;
-    if (auto ok = check_file(child.at, "initrd", child.initrd, "Leave it out, or make one with mkinitramfs."); !ok) return ok;
-    return check_file(child.at, "acpi_dsdt", child.acpi_dsdt, "Compile one with: iasl dsdt.asl");
+    if (auto units = place_disks(child); !units) return Unexpected{units.error()};
+    if (auto ok = check_file(child.at.text("kernel"), "kernel", child.kernel, kKernelRemedy); !ok) return ok;
+    if (auto ok = check_file(child.at.text("initrd"), "initrd", child.initrd, kInitrdRemedy); !ok) return ok;
+    return check_file(child.at.text("acpi_dsdt"), "acpi_dsdt", child.acpi_dsdt, "Compile one with: iasl dsdt.asl");
+}
+
+Result<void> check_children(const Config& config) {
+    std::map<std::string, std::string> named;  // name, where
+    for (const ChildSection& child : config.children) {
+        const auto [first, fresh] = named.emplace(child.name, child.at.text("name"));
+        if (!fresh) {
+            return bad(child.at.text("name"), fmt::format("a partition \"{}\" is there already ({}); give each a name of its own",
+                                                          child.name, first->second));
+        }
+    }
+    for (const ChildSection& child : config.children) {
+        if (auto ok = check_child(child); !ok) return ok;
+    }
+    return check_writers(config);
+}
+
+Result<void> check_pc(const Config& config) {
+    const BootSection& boot = *config.boot;
+    if (!boot.firmware.empty()) return bad(boot.at.text("firmware"), "booting firmware is not available yet; use boot.kernel");
+    if (boot.kernel.empty()) return bad(boot.at.text(), "[boot] has no kernel; add kernel = \"FILE\"");
+    const u64 bytes = config.machine.memory.bytes;
+    if (bytes < 16 * kMiB || bytes > (u64{1} << 40) || bytes % kPageSize != 0) {
+        return bad(config.machine.at.text("memory"), fmt::format("memory = \"{}\" must be from 16 MiB to 1 TiB in steps of 4 KiB",
+                                                                 to_string(config.machine.memory)));
+    }
+    if (auto ok = check_file(boot.at.text("kernel"), "kernel", boot.kernel, kKernelRemedy); !ok) return ok;
+    return check_file(boot.at.text("initrd"), "initrd", boot.initrd, kInitrdRemedy);
 }
 
 }  // namespace
 
-Result<void> check_config(const Config& config) {
-    const Location at{config.file, 0, 0};
-    const auto bad = [&](std::string text) { return fail(Error::Code::Usage, fmt::format("{}: {}", at.text(), text)); };
-    if (config.machine.scheduler == "parallel") {
-        return bad("scheduler = \"parallel\" is not available yet; use \"deterministic\"");
+Result<std::vector<u32>> place_disks(const ChildSection& child) {
+    constexpr u32 kUnits = 64;  // of one controller
+    std::set<std::tuple<u32, u32, u32>> taken;
+    std::map<u32, u32> disks_on;
+    std::vector<u32> units;
+    for (const DiskSection& disk : child.disks) {
+        if (++disks_on[disk.controller] > kUnits) {
+            return bad(disk.at.text(), fmt::format("controller {} has {} disks already; use another", disk.controller, kUnits));
+        }
+        u32 lun = disk.lun.value_or(0);
+        while (!disk.lun && taken.count({disk.controller, disk.target, lun}) != 0) ++lun;
+        if (!taken.insert({disk.controller, disk.target, lun}).second) {
+            return bad(disk.at.text("lun"), fmt::format("controller {} target {} already has a disk at lun {}; leave lun out, or "
+                                                        "give each disk its own", disk.controller, disk.target, lun));
+        }
+        units.push_back(lun);
     }
-    if (auto clock = parse_clock(config.machine.clock); !clock) return bad("machine.clock: " + clock.error().text);
+    return units;
+}
+
+Result<void> check_config(const Config& config) {
+    const std::string& file = config.file;
+    if (config.machine.scheduler == "parallel") {
+        return bad(config.machine.at.text("scheduler"), "scheduler = \"parallel\" is not available yet; use \"deterministic\"");
+    }
+    if (auto clock = parse_clock(config.machine.clock); !clock) {
+        return bad(config.machine.at.text("clock"), "clock: " + clock.error().text);
+    }
+    if (auto ok = check_model(config.machine.at, config.machine.cpu); !ok) return ok;
     if (!config.children.empty() && !config.hypervisor) {
-        return bad("[[child]] needs the hypervisor; add a [hypervisor] table");
+        return bad(config.children.front().at.text(), "[[child]] needs the hypervisor; add a [hypervisor] table");
     }
     if (config.hypervisor && config.boot) {
-        return bad("a guest as parent partition is not available yet; remove [boot] to use the built-in parent, or "
-                   "[hypervisor] for a bare PC");
+        return bad(config.boot->at.text(), "a guest as parent partition is not available yet; remove [boot] to use the built-in "
+                                           "parent, or [hypervisor] for a bare PC");
     }
     if (config.hypervisor && config.children.empty()) {
-        return bad("the built-in parent has no partition to run; add a [[child]] table");
+        return bad(config.hypervisor->at.text(), "the built-in parent has no partition to run; add a [[child]] table");
+    }
+    if (config.hypervisor && config.hypervisor->root_scheduler) {
+        return bad(config.hypervisor->at.text("root_scheduler"), "root_scheduler needs a guest as parent partition, which is not "
+                                                                 "available yet; leave it out");
     }
     if (!config.hypervisor && !config.boot) {
-        return bad("nothing to boot; add [hypervisor] and [[child]], or [boot] for a bare PC");
+        return bad(file, "nothing to boot; add [hypervisor] and [[child]], or [boot] for a bare PC");
     }
-    if (config.boot) {
-        if (!config.boot->firmware.empty()) return bad("booting firmware is not available yet; use boot.kernel");
-        if (config.boot->kernel.empty()) return bad("[boot] has no kernel; add kernel = \"FILE\"");
-        if (auto ok = check_file(at, "kernel", config.boot->kernel, kKernelRemedy); !ok) return ok;
-        if (auto ok = check_file(at, "initrd", config.boot->initrd, "Leave it out, or make one with mkinitramfs."); !ok) return ok;
+    if (config.hypervisor && (config.devices.isa_debug_exit != 0 || config.devices.testdev)) {
+        return bad(config.devices.at.text(config.devices.testdev ? "testdev" : "isa_debug_exit"),
+                   "test devices are those of a bare PC; partitions have none: remove them, or use [boot]");
     }
-    if (!config.disks.empty()) return bad("disks of the machine itself are not available yet; use [[child.disk]]");
-    if (!config.nics.empty()) return bad("network adapters are not available yet; remove [[nic]]");
-    for (const ChildSection& child : config.children) {
-        if (auto ok = check_child(child); !ok) return ok;
+    if (!config.disks.empty()) {
+        return bad(config.disks.front().at.text(), "disks of the machine itself are not available yet; use [[child.disk]]");
     }
-    return {};
+    if (!config.nics.empty()) {
+        return bad(config.nics.front().at.text(), "network adapters are not available yet; remove [[nic]]");
+    }
+    return config.boot ? check_pc(config) : check_children(config);
 }
 
 }  // namespace vg::machine

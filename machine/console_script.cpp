@@ -2,18 +2,26 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
 
 namespace vg::machine {
 
 namespace {
 
-constexpr std::size_t kMaxLine = 4096;
+constexpr std::size_t kMaxLine = 4096, kPromptWindow = 256;
 
 int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     const char lower = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+/// Searches `line` from `from` on; `^` and `\b` know what stands before.
+bool search(const std::string& line, std::size_t from, std::smatch& found, const std::regex& regex) {
+    using namespace std::regex_constants;
+    return std::regex_search(line.cbegin() + static_cast<std::ptrdiff_t>(from), line.cend(), found, regex,
+                             from == 0 ? match_default : match_prev_avail);
 }
 
 }  // namespace
@@ -77,54 +85,62 @@ Result<ConsoleScript> ConsoleScript::create(const std::vector<std::string>& expe
     return script;
 }
 
-void ConsoleScript::match(const Send& send) {
-    if (failed_.empty()) {
-        for (const Pattern& pattern : fail_on_) {
-            if (std::regex_search(line_, pattern.regex)) {
-                failed_ = pattern.source;
-                break;
-            }
-        }
-    }
+void ConsoleScript::match(std::size_t from, const Send& send) {
     std::smatch found;
-    while (next_expect_ < expect_.size()) {
-        const auto from = line_.cbegin() + static_cast<std::ptrdiff_t>(expect_from_);
-        if (!std::regex_search(from, line_.cend(), found, expect_[next_expect_].regex)) break;
-        expect_from_ = static_cast<std::size_t>(found[0].second - line_.cbegin());
+    for (const Pattern& pattern : fail_on_) {
+        if (failed_.empty() && search(line_, from, found, pattern.regex)) failed_ = pattern.source;
+    }
+    const auto end_of = [&] { return static_cast<std::size_t>(found[0].second - line_.cbegin()); };
+    while (next_expect_ < expect_.size() && search(line_, std::max(from, expect_from_), found, expect_[next_expect_].regex)) {
+        expect_from_ = end_of();
         ++next_expect_;
     }
-    while (next_send_ < sends_.size()) {
-        const auto from = line_.cbegin() + static_cast<std::ptrdiff_t>(send_from_);
-        if (!std::regex_search(from, line_.cend(), found, sends_[next_send_].after.regex)) break;
-        send_from_ = static_cast<std::size_t>(found[0].second - line_.cbegin());
+    while (next_send_ < sends_.size() && search(line_, std::max(from, send_from_), found, sends_[next_send_].after.regex)) {
+        send_from_ = end_of();
         send(sends_[next_send_++].text);
     }
 }
 
+// ECMA-48 §5.3, §5.4, §5.6: control sequences end at a final byte, control strings at ST (or BEL, as xterm has it). A
+// string without end is over with its line.
+bool ConsoleScript::in_escape(u8 byte) {
+    constexpr u8 kEscape = 0x1b, kBell = 0x07;
+    if (byte == kEscape) {
+        escape_ = Escape::Started;
+        return true;
+    }
+    switch (escape_) {
+        case Escape::None: return false;
+        case Escape::Started:
+            if (byte == '[') escape_ = Escape::Csi;
+            else if (byte == ']' || byte == 'P' || byte == 'X' || byte == '^' || byte == '_') escape_ = Escape::String;
+            else if (byte < 0x20 || byte > 0x2f) escape_ = Escape::None;  // intermediate bytes go on
+            return true;
+        case Escape::Csi:
+            if (byte >= 0x40 && byte <= 0x7e) escape_ = Escape::None;
+            return true;
+        case Escape::String:
+            if (byte == kBell || byte == '\n') escape_ = Escape::None;
+            return byte != '\n';
+    }
+    return false;
+}
+
 void ConsoleScript::feed(u8 byte, const Send& send) {
     if (expect_.empty() && fail_on_.empty() && sends_.empty()) return;
-    if (escape_ == Escape::Started) {
-        escape_ = byte == '[' ? Escape::Csi : Escape::None;
-        return;
-    }
-    if (escape_ == Escape::Csi) {
-        if (byte >= 0x40 && byte <= 0x7e) escape_ = Escape::None;
-        return;
-    }
-    if (byte == 0x1b) {
-        escape_ = Escape::Started;
-        return;
-    }
+    if (in_escape(byte)) return;
     if (byte == '\n') {
-        match(send);
+        match(0, send);
         line_.clear();
         expect_from_ = send_from_ = 0;
         return;
     }
-    if (byte == '\r') return;
-    if (line_.size() < kMaxLine) line_ += static_cast<char>(byte);
+    if (byte == '\r' || line_.size() == kMaxLine) return;
+    line_ += static_cast<char>(byte);
     // Prompts end without a newline: look after the characters that end them.
-    if (byte == ' ' || byte == ':' || byte == '#' || byte == '$' || byte == '>') match(send);
+    if (byte == ' ' || byte == ':' || byte == '#' || byte == '$' || byte == '>') {
+        match(line_.size() - std::min(line_.size(), kPromptWindow), send);
+    }
 }
 
 }  // namespace vg::machine

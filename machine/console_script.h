@@ -17,8 +17,9 @@ struct SendRule {
     std::string after, text;
 };
 
-/// Matches line by line as text arrives; an unfinished line (a prompt) is matched too. Escape sequences of terminals
-/// are removed before matching. Memory is bounded: a line is cut at 4096 bytes.
+/// Matches line by line as text arrives; the last 256 characters of an unfinished line (a prompt) are matched too, behind
+/// characters that end prompts. Escape sequences of terminals are removed before matching. Memory and time are bounded
+/// whatever the guest prints: a line is cut at 4096 bytes.
 class ConsoleScript {
   public:
     using Send = std::function<void(std::string_view)>;
@@ -47,7 +48,10 @@ class ConsoleScript {
         std::string text;
     };
     static Result<Pattern> compile(const std::string& source, std::string_view what);
-    void match(const Send& send);
+    /// Looks at the line from character `from` on.
+    void match(std::size_t from, const Send& send);
+    /// True if the byte belongs to an escape sequence.
+    bool in_escape(u8 byte);
 
     std::vector<Pattern> expect_, fail_on_;
     std::vector<Rule> sends_;
@@ -55,7 +59,7 @@ class ConsoleScript {
     std::string line_, failed_;
     /// A line satisfies each of expect, send at most once per position: matching restarts behind the last match.
     std::size_t expect_from_ = 0, send_from_ = 0;
-    enum class Escape : u8 { None, Started, Csi } escape_ = Escape::None;
+    enum class Escape : u8 { None, Started, Csi, String } escape_ = Escape::None;
 };
 
 /// Parses "AFTER=>TEXT". Error (Usage) if there is no "=>" or an escape is wrong.

@@ -107,9 +107,16 @@ Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request,
         return bad(request.kernel, fmt::format("truncated: {} setup sectors announced, the file has only {} bytes",
                                                setup_sects, image.size()));
     }
+    if (const u64 announced = u64{get<u32>(image, kSysSize)} * 16; (image.size() - code + 15) / 16 * 16 < announced) {
+        return bad(request.kernel, fmt::format("truncated: {} bytes of code announced behind byte {}, the file has only {} bytes",
+                                               announced, code, image.size()));
+    }
     const u64 load = get<u64>(image, kPrefAddress);
     const u64 init_size = get<u32>(image, kInitSize);
     const u64 end = load + std::max<u64>(init_size, image.size() - code);
+    if (load < kLowEnd) {
+        return bad(request.kernel, fmt::format("damaged: its preferred address 0x{:x} is below 0x{:x}", load, kLowEnd));
+    }
     if (end > ram_end(request, load)) {
         return bad(request.kernel, fmt::format("the kernel needs RAM from 0x{:x} to 0x{:x}; give the guest more memory",
                                                load, end));
@@ -152,8 +159,9 @@ Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request,
     const u64 name = u64{get<u16>(image, kKernelVersion)} + 0x200;
     if (get<u16>(image, kKernelVersion) != 0 && name < image.size()) {
         const auto* text = reinterpret_cast<const char*>(image.data() + name);
-        std::string_view line(text, ::strnlen(text, std::min<u64>(128, image.size() - name)));
-        entry.kind = fmt::format("bzImage {}", line.substr(0, line.find(' ')));
+        const std::string_view line(text, std::min<u64>(128, image.size() - name));
+        const auto end_of_word = std::find_if(line.begin(), line.end(), [](char c) { return c <= ' ' || c > '~'; });
+        entry.kind = fmt::format("bzImage {}", line.substr(0, static_cast<std::size_t>(end_of_word - line.begin())));
     }
     entry.rip = load + 0x200;
     entry.rsi = kZeroPage;
@@ -217,6 +225,10 @@ Result<u64> load_segments(GuestMemory& memory, const LoadRequest& request, std::
     u64 end = 0;
     for (const Segment& segment : elf.segments) {
         if (segment.memory_size == 0) continue;
+        if (segment.physical < boot::kLowEnd) {
+            return bad(request.kernel, fmt::format("a segment lies at 0x{:x}, where boot information goes; link the kernel at "
+                                                   "0x100000 or above", segment.physical));
+        }
         const u64 top = ram_end(request, segment.physical);
         if (top == 0 || segment.memory_size > top - segment.physical) {
             return bad(request.kernel, fmt::format("a segment needs RAM at 0x{:x} ({} bytes); give the guest more memory",

@@ -8,6 +8,7 @@ namespace vg::machine::boot {
 
 // Offsets in a bzImage file and in boot_params ("zero page"): the setup header sits at the same place in both.
 inline constexpr u32 kSetupSects = 0x1f1;
+inline constexpr u32 kSysSize = 0x1f4;      ///< protected-mode code in units of 16 bytes
 inline constexpr u32 kBootFlag = 0x1fe;     ///< 0xAA55
 inline constexpr u32 kJump = 0x200;         ///< second byte + 0x202 is the header's end
 inline constexpr u32 kHeaderMagic = 0x202;  ///< "HdrS"
@@ -72,5 +73,6 @@ inline constexpr u64 kInfo = 0x11000;       ///< hvm_start_info or multiboot inf
 inline constexpr u64 kCommandLine = 0x20000;
 inline constexpr u32 kCommandLineMax = 0x10000;
 inline constexpr u64 kStackTop = 0x9000;
+inline constexpr u64 kLowEnd = kCommandLine + kCommandLineMax;  ///< kernels start above
 
 }  // namespace vg::machine::boot

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/bits.h"
 #include "base/state.h"
 #include "cpu/interp.h"
@@ -15,10 +17,11 @@ namespace vg::machine {
 
 namespace {
 
-/// System-physical layout under the hypervisor: its own memory, then each child's RAM on a 1 GiB boundary, so that
-/// second-level tables can use the largest pages.
-constexpr Spa kHypervisorMemory{u64{1} << 32};
-constexpr Spa kFirstChildMemory{u64{1} << 33};
+/// System-physical layout under the hypervisor: its own memory, then, from 8 GiB or behind it, each child's RAM on a 1 GiB
+/// boundary, so that second-level tables can use the largest pages.
+constexpr u64 kGiB = u64{1} << 30;
+constexpr Spa kHypervisorMemory{4 * kGiB};
+constexpr u64 kFirstChildMemory = 8 * kGiB;
 
 }  // namespace
 
@@ -64,9 +67,15 @@ void Machine::end(Outcome::Kind kind, const std::string& who, std::string why, u
     scheduler_->stop();
 }
 
-/// The machine ends when its last child has powered off, or at the first that ends any other way.
+/// The machine ends when its last child has powered off, or at the first that ends any other way. A child that is off
+/// stays off: its processors are stopped.
 void Machine::child_ended(const std::string& name, Outcome::Kind kind, std::string why) {
-    if (kind == Outcome::Kind::PoweredOff && --children_running_ != 0) return;
+    if (kind == Outcome::Kind::PoweredOff) {
+        if (children_on_.erase(name) == 0) return;
+        const auto off = std::find_if(children_.begin(), children_.end(), [&](const auto& child) { return child->name() == name; });
+        for (const auto& vp : (*off)->partition().vps()) scheduler_->retire(vp->processor());
+        if (!children_on_.empty()) return;
+    }
     end(kind, name, std::move(why));
 }
 
@@ -85,7 +94,7 @@ Result<void> Machine::build_children() {
     }
     if (auto ok = memory_.add_ram("hypervisor", kHypervisorMemory, private_size); !ok) return ok;
     hypervisor_ = std::make_unique<hv::Hypervisor>(memory_, events_, log_, kHypervisorMemory, private_size);
-    Spa next = kFirstChildMemory;
+    Spa next(std::max(kFirstChildMemory, align_up(kHypervisorMemory.value + private_size, kGiB)));
     for (const ChildSection& section : config_.children) {
         if (auto ok = memory_.add_ram(section.name, next, section.memory.bytes); !ok) return ok;
         const std::string name = section.name;
@@ -104,8 +113,12 @@ Result<void> Machine::build_children() {
         if (!child) return Unexpected{child.error()};
         for (const auto& vp : (*child)->partition().vps()) scheduler_->add(vp->processor());
         children_.push_back(std::move(*child));
-        ++children_running_;
-        next = Spa(align_up(next.value + section.memory.bytes, u64{1} << 30));
+        children_on_.insert(name);
+        next = Spa(align_up(next.value + section.memory.bytes, kGiB));
+    }
+    // Overlays are created last, when nothing else can fail.
+    for (const auto& child : children_) {
+        if (auto ok = child->attach_disks(); !ok) return ok;
     }
     return {};
 }
@@ -138,10 +151,11 @@ std::size_t Machine::console_input(const std::string& partition, std::string_vie
 }
 
 Result<void> Machine::flush_disks() {
+    Result<void> first;
     for (const auto& child : children_) {
-        if (auto ok = child->flush_disks(); !ok) return ok;
+        if (auto ok = child->flush_disks(); !ok && first) first = ok;
     }
-    return {};
+    return first;
 }
 
 void Machine::fields(StateVisitor& v) {
@@ -161,6 +175,8 @@ void Machine::fields(StateVisitor& v) {
     for (const auto& child : children_) {
         VisitScope scope(v, "child");
         VisitScope name(v, child->name());
+        bool on = children_on_.count(child->name()) != 0;
+        v("on", on);
         child->fields(v);
     }
     if (pc_ != nullptr) {

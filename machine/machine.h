@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -105,7 +106,7 @@ class Machine {
     std::vector<std::unique_ptr<ChildMachine>> children_;
     std::unique_ptr<PcMachine> pc_;
     Outcome outcome_;
-    std::size_t children_running_ = 0;
+    std::set<std::string> children_on_;  ///< names
 };
 
 }  // namespace vg::machine

@@ -9,16 +9,10 @@
 
 namespace vg::machine {
 
-namespace {
-
-constexpr u64 kMiB = u64{1} << 20;
-
-}  // namespace
-
 Result<std::unique_ptr<PcMachine>> PcMachine::create(const Config& config, mmu::PhysicalMemory& memory,
                                                      EventQueue& events, Log& log, Events handlers) {
     auto model = cpu::CpuModel::create(config.machine.cpu);
-    if (!model) return Unexpected{model.error().in("machine.cpu")};
+    if (!model) return Unexpected{model.error().in(config.machine.at.text("cpu"))};
     std::unique_ptr<PcMachine> pc(new PcMachine(memory, log, std::move(*model)));
     if (auto ok = pc->build(config, events, log, std::move(handlers)); !ok) return Unexpected{ok.error()};
     return pc;
@@ -27,10 +21,6 @@ Result<std::unique_ptr<PcMachine>> PcMachine::create(const Config& config, mmu::
 Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log, Events handlers) {
     handlers_ = std::move(handlers);
     const u64 bytes = config.machine.memory.bytes;
-    if (bytes < 16 * kMiB || bytes % kPageSize != 0) {
-        return fail(Error::Code::Usage, fmt::format("machine.memory = \"{}\" must be at least 16 MiB in whole pages",
-                                                    to_string(config.machine.memory)));
-    }
     auto start = parse_clock(config.machine.clock);
     if (!start) return Unexpected{start.error()};
     const RamLayout layout(bytes);
@@ -38,11 +28,11 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     if (layout.high != 0) {
         if (auto ok = memory_.add_ram("ram-high", Spa(kFourGiB), layout.high); !ok) return ok;
     }
-    chipset_ = std::make_unique<Chipset>(events, io_, apics_, *start, std::move(handlers_.chipset));
+    chipset_ = std::make_unique<Chipset>(events, io_, apics_, *start, handlers_.chipset);
     if (auto ok = memory_.add_mmio("ioapic", Spa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic()); !ok) {
         return ok;
     }
-    add_legacy_chips(events);
+    add_legacy_chips(events, handlers_.chipset.reset);
     if (auto ok = add_test_devices(config); !ok) return ok;
 
     AcpiOptions acpi;
@@ -68,8 +58,8 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     return {};
 }
 
-void PcMachine::add_legacy_chips(EventQueue& events) {
-    using devices::PicPair, devices::Pit8254;
+void PcMachine::add_legacy_chips(EventQueue& events, const std::function<void()>& reset) {
+    using devices::I8042, devices::PicPair, devices::Pit8254;
     pic_ = std::make_unique<PicPair>(intr_);
     io_.map("pic_master", PicPair::kMasterPort, 2, pic_->master_ports());
     io_.map("pic_slave", PicPair::kSlavePort, 2, pic_->slave_ports());
@@ -81,6 +71,12 @@ void PcMachine::add_legacy_chips(EventQueue& events) {
     pit_ = std::make_unique<Pit8254>(events, chipset_->isa_line(0));
     io_.map("pit", Pit8254::kPort, Pit8254::kPortCount, *pit_);
     io_.map("speaker", Pit8254::kSpeakerPort, 1, pit_->speaker_port());
+    i8042_ = std::make_unique<I8042>(chipset_->isa_line(1), chipset_->isa_line(12), I8042::Callbacks{reset, nullptr});
+    io_.map("i8042_data", I8042::kDataPort, 1, i8042_->data_port());
+    io_.map("i8042_command", I8042::kCommandPort, 1, i8042_->command_port());
+    system_control_ = std::make_unique<devices::SystemControlPort>(reset, nullptr);
+    io_.map("system_control", devices::SystemControlPort::kPort, 1, *system_control_);
+    io_.map("post", devices::PostPort::kPort, 1, post_);
     using devices::CoprocessorError;
     coprocessor_error_ = std::make_unique<CoprocessorError>(chipset_->isa_line(CoprocessorError::kIrq));
     io_.map("coprocessor_error", CoprocessorError::kPort, 1, *coprocessor_error_);
@@ -104,17 +100,30 @@ void PcMachine::leave_as_firmware() {
 }
 
 Result<void> PcMachine::add_test_devices(const Config& config) {
-    if (config.devices.isa_debug_exit != 0) {
-        debug_exit_ = std::make_unique<devices::DebugExit>(handlers_.debug_exit);
-        io_.map("debug_exit", static_cast<u16>(config.devices.isa_debug_exit), devices::DebugExit::kPortCount, *debug_exit_);
-    }
     if (config.devices.fw_cfg) {
         fw_cfg_ = std::make_unique<devices::FwCfg>();
         fw_cfg_->set_number(devices::FwCfg::kRamSize, config.machine.memory.bytes, 8);
         fw_cfg_->set_number(devices::FwCfg::kCpuCount, config.machine.processors, 2);
         io_.map("fw_cfg", devices::FwCfg::kPort, devices::FwCfg::kPortCount, *fw_cfg_);
     }
-    if (!config.devices.testdev) return {};
+    if (config.devices.testdev) {
+        if (auto ok = add_test_device(); !ok) return ok;
+    }
+    // Last: its port is the user's choice, which must leave the others alone.
+    const auto port = static_cast<u16>(config.devices.isa_debug_exit);
+    if (port == 0) return {};
+    if (const auto* owner = io_.claimed(port, devices::DebugExit::kPortCount)) {
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: isa_debug_exit = 0x{:x}: ports 0x{:x} to 0x{:x} are those of {}; the usual port is 0xf4",
+                                config.devices.at.text("isa_debug_exit"), port, owner->base, owner->base + owner->count - 1,
+                                owner->name));
+    }
+    debug_exit_ = std::make_unique<devices::DebugExit>(handlers_.debug_exit);
+    io_.map("debug_exit", port, devices::DebugExit::kPortCount, *debug_exit_);
+    return {};
+}
+
+Result<void> PcMachine::add_test_device() {
     std::vector<devices::IrqLine*> lines;
     for (u32 i = 0; i < chipset_->ioapic().pin_count(); ++i) {
         lines.push_back(i < 16 ? &chipset_->isa_line(i) : &chipset_->ioapic().line(i));
@@ -153,7 +162,8 @@ cpu::FerrAnswer PcMachine::ferr(cpu::Vp&, bool active) {
 void PcMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
     for (devices::Device* device :
-         std::initializer_list<devices::Device*>{pic_.get(), pit_.get(), coprocessor_error_.get(), debug_exit_.get(), fw_cfg_.get(), test_device_.get()}) {
+         std::initializer_list<devices::Device*>{pic_.get(), pit_.get(), i8042_.get(), system_control_.get(), &post_,
+                                                 coprocessor_error_.get(), debug_exit_.get(), fw_cfg_.get(), test_device_.get()}) {
         if (device == nullptr) continue;
         VisitScope scope(v, device->name());
         device->fields(v);

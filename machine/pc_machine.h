@@ -8,8 +8,10 @@
 #include "devices/coprocessor_error.h"
 #include "devices/debug_exit.h"
 #include "devices/fw_cfg.h"
+#include "devices/i8042.h"
 #include "devices/pic8259.h"
 #include "devices/pit8254.h"
+#include "devices/system_ports.h"
 #include "devices/test_device.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
@@ -18,6 +20,8 @@
 namespace vg::machine {
 
 /// Processors, RAM and chips of a PC without firmware. Owns them; the machine owns it.
+///
+/// DEVIATION: the A20 gates of the 8042 and of port 92 can be read back and have no effect: address line 20 always counts.
 class PcMachine final : private cpu::Platform, public GuestMemory {
   public:
     struct Events {
@@ -40,7 +44,8 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
         : memory_(memory), io_(log), model_(std::move(model)) {}
     Result<void> build(const Config& config, EventQueue& events, Log& log, Events handlers);
     Result<void> add_test_devices(const Config& config);
-    void add_legacy_chips(EventQueue& events);
+    Result<void> add_test_device();
+    void add_legacy_chips(EventQueue& events, const std::function<void()>& reset);
     void leave_as_firmware();
 
     u32 port_read(cpu::Vp& vp, u16 port, unsigned size) override;
@@ -67,6 +72,9 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     IntrLine intr_{vps_};
     std::unique_ptr<devices::PicPair> pic_;
     std::unique_ptr<devices::Pit8254> pit_;
+    std::unique_ptr<devices::I8042> i8042_;
+    std::unique_ptr<devices::SystemControlPort> system_control_;
+    devices::PostPort post_;
     std::unique_ptr<devices::CoprocessorError> coprocessor_error_;
     std::unique_ptr<devices::DebugExit> debug_exit_;
     std::unique_ptr<devices::FwCfg> fw_cfg_;

@@ -6,11 +6,9 @@
 
 namespace vg::machine {
 
-namespace {
-
-bool runnable(const cpu::Vp& vp) { return vp.activity() == cpu::Activity::Active || vp.event_pending(); }
-
-}  // namespace
+bool Scheduler::Processor::runnable() const {
+    return !retired && (vp->activity() == cpu::Activity::Active || vp->event_pending());
+}
 
 Scheduler::Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engine)
     : events_(events), clock_(clock), engine_(engine) {
@@ -27,14 +25,22 @@ void Scheduler::stop() {
     if (running_ != nullptr) running_->request_stop();
 }
 
+void Scheduler::retire(const cpu::Vp& vp) {
+    for (Processor& processor : processors_) {
+        if (processor.vp == &vp) processor.retired = true;
+    }
+    if (running_ == &vp) running_->request_stop();
+}
+
 /// Runs every runnable VP from `from` to the round's end. Returns the virtual time reached.
 VTime Scheduler::run_round(VTime from, VTime until) {
     round_end_ = until;
     VTime reached = from;
-    for (cpu::Vp* vp : vps_) {
-        if (!runnable(*vp)) continue;
+    for (const Processor& processor : processors_) {
+        cpu::Vp* const vp = processor.vp;
+        if (!processor.runnable()) continue;
         VTime at = from;
-        while (at < round_end_ && runnable(*vp) && !stopping_) {
+        while (at < round_end_ && processor.runnable() && !stopping_) {
             vp->begin_slice(at, round_end_);
             running_ = vp;
             clock_.set_running(vp);
@@ -44,6 +50,7 @@ VTime Scheduler::run_round(VTime from, VTime until) {
             clock_.set_running(nullptr);
             instructions_ += now - at;
             at = now;
+            if (stop == cpu::Stop::Request) vp->state().request = 0;  // answered: the next slice runs again
             if (stop == cpu::Stop::Leave) VG_UNREACHABLE();  // every level of this machine completes its exits at once
         }
         reached = std::max(reached, at);
@@ -59,7 +66,7 @@ Pause Scheduler::run_until(VTime limit) {
         const VTime now = clock_.now();
         if (now >= limit) return Pause::Reached;
         const VTime next = events_.next();
-        const bool any = std::any_of(vps_.begin(), vps_.end(), [](const cpu::Vp* vp) { return runnable(*vp); });
+        const bool any = std::any_of(processors_.begin(), processors_.end(), [](const Processor& p) { return p.runnable(); });
         if (!any) {
             if (next == kNever) return Pause::Hang;
             clock_.set(std::min(next, limit));
@@ -67,7 +74,7 @@ Pause Scheduler::run_until(VTime limit) {
             continue;
         }
         VTime until = std::min(limit, next);
-        if (vps_.size() > 1) until = std::min(until, now + kQuantum);
+        if (processors_.size() > 1) until = std::min(until, now + kQuantum);
         clock_.set(run_round(now, until));
     }
 }

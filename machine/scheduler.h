@@ -42,25 +42,30 @@ class Scheduler {
 
     Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engine);
 
-    void add(cpu::Vp& vp) { vps_.push_back(&vp); }
+    void add(cpu::Vp& vp) { processors_.push_back({&vp}); }
+    /// The VP executes nothing more, whatever wakes it; its own slice ends at the next instruction boundary.
+    void retire(const cpu::Vp& vp);
     /// Runs until virtual time `limit` (exactly) or an earlier pause.
     Pause run_until(VTime limit);
     /// Makes run_until return at the next instruction boundary. From the machine's thread only.
     void stop();
 
     [[nodiscard]] VTime now() const { return clock_.now(); }
-    [[nodiscard]] const std::vector<cpu::Vp*>& vps() const { return vps_; }
     /// Instructions executed by all VPs (virtual time that they did not sleep).
     [[nodiscard]] u64 instructions() const { return instructions_; }
-    void set_time(VTime now) { clock_.set(now); }
 
   private:
+    struct Processor {
+        cpu::Vp* vp;
+        bool retired = false;
+        [[nodiscard]] bool runnable() const;
+    };
     VTime run_round(VTime from, VTime until);
 
     EventQueue& events_;
     MachineClock& clock_;
     cpu::Engine& engine_;
-    std::vector<cpu::Vp*> vps_;
+    std::vector<Processor> processors_;
     cpu::Vp* running_ = nullptr;
     VTime round_end_ = 0;
     bool stopping_ = false;

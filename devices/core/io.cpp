@@ -34,6 +34,14 @@ void IoBus::map(std::string name, u16 base, u32 count, PortIo& chip) {
     ranges_.insert(at, Range{std::move(name), base, count, &chip});
 }
 
+const IoBus::Range* IoBus::claimed(u16 base, u32 count) const {
+    const auto overlaps = [&](const Range& range) {
+        return u32{range.base} < u32{base} + count && u32{base} < u32{range.base} + range.count;
+    };
+    const auto at = std::find_if(ranges_.begin(), ranges_.end(), overlaps);
+    return at == ranges_.end() ? nullptr : &*at;
+}
+
 IoBus::Range* IoBus::find(u32 port) {
     const auto after = std::upper_bound(ranges_.begin(), ranges_.end(), port,
                                         [](u32 wanted, const Range& range) { return wanted < range.base; });

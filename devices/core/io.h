@@ -29,6 +29,9 @@ class IoBus {
     explicit IoBus(Log& log) : log_(log) {}
     /// Claims [base, base+count). Overlap is a configuration mistake of ours and asserts.
     void map(std::string name, u16 base, u32 count, PortIo& chip);
+    struct Range;
+    /// The first claimed range that [base, base+count) would overlap, or null.
+    [[nodiscard]] const Range* claimed(u16 base, u32 count) const;
     u32 read(u16 port, unsigned size);
     void write(u16 port, unsigned size, u32 value);
     struct Range {

@@ -145,6 +145,16 @@ std::string folder_of(const std::string& path) {
     return parent.empty() ? "." : parent.string();
 }
 
+/// A descriptor of a file in `folder` that has no name, or loses it at once where the file system wants one; -1.
+int unnamed_in(const std::string& folder) {
+    const int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0) return fd;
+    std::string name = folder + "/verdigris-XXXXXX";
+    const int named = ::mkostemp(name.data(), O_CLOEXEC);
+    if (named >= 0) ::unlink(name.c_str());
+    return named;
+}
+
 /// Gives a finished file its name, which must be free: a hard link, or a rename where the file system has no links.
 bool give_name(const std::string& temporary, const std::string& path) {
     if (::link(temporary.c_str(), path.c_str()) == 0) return true;
@@ -220,8 +230,8 @@ Result<void> create_file(const std::string& path, const std::function<Result<voi
 Result<std::unique_ptr<BlockFile>> open_unnamed_file(const std::string& label) {
     const char* chosen = std::getenv("TMPDIR");
     int fd = -1;
-    if (chosen != nullptr && *chosen != 0) fd = ::open(chosen, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0) fd = ::open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (chosen != nullptr && *chosen != 0) fd = unnamed_in(chosen);
+    if (fd < 0) fd = unnamed_in("/var/tmp");
     if (fd < 0) fd = ::memfd_create("verdigris-overlay", MFD_CLOEXEC);
     if (fd < 0) {
         return fail(Error::Code::Host, fmt::format("{}: no place for a temporary file: {}; set TMPDIR to a folder with "

@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include "machine/config.h"
+#include "tests/support/temp_dir.h"
 
 using namespace vg;
 using namespace vg::machine;
@@ -58,7 +59,7 @@ guest_time = "120 s"
     CHECK(config->children[0].disks[0].overlay == "/dir/root.ovl");
     CHECK(!config->children[0].disks[0].lun);
     CHECK(config->children[0].disks[1].lun == 7);
-    CHECK(config->children[0].disks[1].at.line == 15);
+    CHECK(config->children[0].disks[1].at.table.line == 15);
     CHECK(config->devices.isa_debug_exit == 0xf4);
     REQUIRE(config->test);
     CHECK(config->test->expect == std::vector<std::string>{"login:", "done"});
@@ -90,10 +91,42 @@ TEST_CASE("config: settings on the command line change any key", "[machine][conf
     CHECK(config->children[0].disks[0].image == "/dir/x.vhd");
     CHECK(config->test->expect.size() == 1);
     CHECK(config->devices.testdev);
-    CHECK(error_of(text, {{"machine.procesors", "4"}}).find("did you mean 'processors'?") != std::string::npos);
+    CHECK(error_of(text, {{"machine.procesors", "4"}}) ==
+          "-s machine.procesors=4: unknown key 'procesors' in [machine]; did you mean 'processors'?");
+    CHECK(error_of(text, {{"machine.processors", "99"}}) ==
+          "-s machine.processors=99: processors must be a whole number from 1 to 16");
+    CHECK(error_of(text, {{"child.memory", "5"}}).find("-s child.memory=5: memory: \"5\" is not a number with a unit") == 0);
+    CHECK(error_of(text, {{"tset.expect", "[\"a\"]"}}) ==
+          "-s tset.expect=[\"a\"]: unknown key 'tset' at the top level; did you mean 'test'?");
+    // A shell eats the quotes: what can only be text is text.
+    for (const auto& [key, value] : std::vector<Override>{{"child.cmdline", "1"}, {"child.cmdline", "true"}, {"child.cmdline", ""},
+                                                          {"machine.clock", "2026-01-01T00:00:00Z"}}) {
+        auto set = parse(text, {{key, value}});
+        REQUIRE(set);
+        CHECK((key == "machine.clock" ? set->machine.clock : set->children[0].cmdline) == value);
+    }
     CHECK(error_of(text, {{"child.5.name", "x"}}).find("not that many") != std::string::npos);
     CHECK(error_of(text, {{"machine..x", "1"}}).find("empty part") != std::string::npos);
     CHECK(error_of(text, {{"machine.processors.x", "1"}}).find("not a table") != std::string::npos);
+}
+
+TEST_CASE("config: every table name is known, also those that are left out", "[machine][config]") {
+    CHECK(error_of("[bot]\n") == "m.toml:1:2: unknown key 'bot' at the top level; did you mean 'boot'?");
+    CHECK(error_of("[hypervsor]\n").find("did you mean 'hypervisor'?") != std::string::npos);
+    CHECK(error_of("[x_y_z]\n").find("known keys: machine, hypervisor, boot, disk, nic, child, devices, test") != std::string::npos);
+}
+
+TEST_CASE("config: what is not a description is said to be none", "[machine][config]") {
+    test::TempDir dir;
+    const auto text_of = [](const std::string& path) {
+        auto config = load_config(path, {});
+        REQUIRE(!config);
+        return config.error().text;
+    };
+    CHECK(text_of(dir / ".").find("cannot be read") != std::string::npos);
+    CHECK(text_of(dir / "none.toml").find("cannot be read") != std::string::npos);
+    test::write_file(dir / "vmlinuz", std::vector<u8>(2 << 20));
+    CHECK(text_of(dir / "vmlinuz").find("verdigris run --kernel") != std::string::npos);
 }
 
 TEST_CASE("config: what is shown loads to the same description", "[machine][config]") {
@@ -192,5 +225,15 @@ TEST_CASE("config: what cannot be built is said before anything is built", "[mac
     CHECK(check("[hypervisor]\n[[child]]\nkernel = \"/bin/sh\"\n[[child.disk]]\nimage = \"/no/d.vhd\"\n").find("qemu-img create") != std::string::npos);
     CHECK(check("[hypervisor]\n[[child]]\nkernel = \"/bin/sh\"\nmemory = \"1 MiB\"\n").find("64 MiB") != std::string::npos);
     CHECK(check("[machine]\nscheduler = \"parallel\"\n[boot]\nkernel = \"/bin/sh\"\n").find("not available yet") != std::string::npos);
+    CHECK(check("[hypervisor]\n[[child]]\nkernel = \"/bin/sh\"\n[[child.disk]]\nimage = \"/no/d.vhd\"\n").find("m.toml:5:9: disk") == 0);
+    CHECK(check("[machine]\ncpu = \"verdigris-v9\"\n[boot]\nkernel = \"/bin/sh\"\n").find("m.toml:2:7: unknown CPU model") == 0);
+    const std::string child = "[[child]]\nkernel = \"/bin/sh\"\n", disk = "[[child.disk]]\nimage = \"/bin/sh\"\n";
+    CHECK(check("[hypervisor]\n" + child + "cpu = \"x\"\n").find("m.toml:4:7: unknown CPU model") == 0);
+    CHECK(check("[hypervisor]\n" + child + child).find("m.toml:4:1: a partition \"child\" is there already (m.toml:2:1)") == 0);
+    CHECK(check("[hypervisor]\n" + child + disk + "lun = 1\n" + disk + "lun = 1\n").find("m.toml:9:7: controller 0 target 0 already") == 0);
+    CHECK(check("[hypervisor]\n" + child + disk + "overlay = \"/o\"\n" + disk + "overlay = \"/./o\"\n").find("m.toml:9:11: ") == 0);
+    CHECK(check("[hypervisor]\nroot_scheduler = true\n" + child).find("m.toml:2:18: root_scheduler") == 0);
+    CHECK(check("[hypervisor]\n" + child + "[devices]\ntestdev = true\n").find("m.toml:5:11: test devices") == 0);
+    CHECK(check("[machine]\nmemory = \"1 MiB\"\n[boot]\nkernel = \"/bin/sh\"\n").find("m.toml:2:10: memory") == 0);
     CHECK(check("[machine]\nclock = \"soon\"\n[boot]\nkernel = \"/bin/sh\"\n").find("not a time") != std::string::npos);
 }

@@ -1,5 +1,7 @@
 #include <catch2/catch.hpp>
 
+#include <chrono>
+
 #include "machine/console_script.h"
 
 using namespace vg;
@@ -78,5 +80,36 @@ TEST_CASE("console: a line without end does not grow without bound", "[machine][
     Console console = make({"never"});
     console.feed(std::string(100'000, 'x'));
     console.feed("\nnever\n");
+    CHECK(console.script.all_seen());
+}
+
+TEST_CASE("console: ^ is the start of a line, also behind an earlier match", "[machine][console]") {
+    Console console = make({"a", "^b"});
+    console.feed("ab\n");
+    CHECK(console.script.waiting_for() == "^b");
+    console.feed("b\n");
+    CHECK(console.script.all_seen());
+    Console word = make({"a", "\\bb"});
+    word.feed("ab b\n");
+    CHECK(word.script.all_seen());
+}
+
+TEST_CASE("console: control strings and character sets are no text", "[machine][console]") {
+    Console console = make({"^login: $"});
+    console.feed("\x1b]0;a title\x07\x1b(Blo\x1b]8;;http://x\x1b\\gin: \n");
+    CHECK(console.script.all_seen());
+    Console unfinished = make({"^next$"});
+    unfinished.feed("\x1b]0;never ends\nnext\n");
+    CHECK(unfinished.script.all_seen());
+}
+
+TEST_CASE("console: a guest that prints nothing but prompts does not stop the host", "[machine][console]") {
+    Console console = make({"never"}, {"panic.*now", "oops"});
+    const auto start = std::chrono::steady_clock::now();
+    console.feed(std::string(300'000, ' '));
+    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
+    console.feed("\n" + std::string(2000, '#') + " never");  // a word behind a long line is found at its end
+    CHECK(!console.script.all_seen());
+    console.feed("\n");
     CHECK(console.script.all_seen());
 }

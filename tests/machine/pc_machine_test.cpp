@@ -1,56 +1,15 @@
 // The bare PC's legacy interrupt path, driven by a guest program of a few instructions.
-#include <elf.h>
-
 #include <catch2/catch.hpp>
-#include <cstring>
 
 #include "machine/machine.h"
+#include "tests/machine/small_kernel.h"
 #include "tests/support/temp_dir.h"
 
 using namespace vg;
 using namespace vg::machine;
+using test::image_with;
 
 namespace {
-
-constexpr u32 kLoad = 0x200000, kIdt = kLoad + 0x200, kHandler = kLoad + 0x100;
-
-/// A multiboot ELF whose code runs with an IDT that has one gate, for `vector`, to kHandler.
-std::vector<u8> image_with(const std::vector<u8>& code, const std::vector<u8>& handler, u8 vector) {
-    std::vector<u8> body(0x200 + 256 * 8);
-    const u32 header[] = {0x1badb002, 0, 0u - 0x1badb002};
-    std::memcpy(body.data() + 0x40, header, sizeof header);
-    std::memcpy(body.data() + 0x80, code.data(), code.size());
-    std::memcpy(body.data() + 0x100, handler.data(), handler.size());
-    const u16 gate[] = {static_cast<u16>(kHandler), 0x10, 0x8e00, kHandler >> 16};
-    std::memcpy(body.data() + 0x200 + vector * 8u, gate, sizeof gate);
-    const u16 limit = 0x7ff;
-    std::memcpy(body.data() + 0x60, &limit, 2);
-    std::memcpy(body.data() + 0x62, &kIdt, 4);
-
-    Elf32_Ehdr elf{};
-    std::memcpy(elf.e_ident, ELFMAG, SELFMAG);
-    elf.e_ident[EI_CLASS] = ELFCLASS32;
-    elf.e_ident[EI_DATA] = ELFDATA2LSB;
-    elf.e_ident[EI_VERSION] = EV_CURRENT;
-    elf.e_version = EV_CURRENT;
-    elf.e_type = ET_EXEC;
-    elf.e_machine = EM_386;
-    elf.e_entry = kLoad + 0x80;
-    elf.e_phoff = sizeof elf;
-    elf.e_ehsize = sizeof elf;
-    elf.e_phentsize = sizeof(Elf32_Phdr);
-    elf.e_phnum = 1;
-    Elf32_Phdr segment{};
-    segment.p_type = PT_LOAD;
-    segment.p_offset = 0x80;
-    segment.p_vaddr = segment.p_paddr = kLoad;
-    segment.p_filesz = segment.p_memsz = static_cast<u32>(body.size());
-    std::vector<u8> image(0x80 + body.size());
-    std::memcpy(image.data(), &elf, sizeof elf);
-    std::memcpy(image.data() + sizeof elf, &segment, sizeof segment);
-    std::memcpy(image.data() + 0x80, body.data(), body.size());
-    return image;
-}
 
 Outcome run(const std::vector<u8>& image, MachineOptions::EngineKind engine) {
     test::TempDir dir;
@@ -100,6 +59,37 @@ TEST_CASE("pc: the interval timer interrupts at vector 8", "[machine][pc]") {
         CHECK(outcome.kind == Outcome::Kind::DebugExit);
         CHECK(outcome.raw == 7);
     }
+}
+
+TEST_CASE("pc: the keyboard controller and port 92 reset", "[machine][pc]") {
+    // Waits until the 8042 takes a command, as every driver does, then pulses the reset line.
+    const std::vector<u8> keyboard = {0xe4, 0x64, 0xa8, 0x02, 0x75, 0xfa, 0xb0, 0xfe, 0xe6, 0x64, 0xf4};
+    const std::vector<u8> port92 = {0xe4, 0x92, 0x0c, 0x01, 0xe6, 0x92, 0xf4};
+    for (const auto& code : {keyboard, port92}) {
+        CHECK(run(image_with(code, {0xf4}, 0), MachineOptions::EngineKind::Step).kind == Outcome::Kind::Reset);
+    }
+}
+
+TEST_CASE("pc: the exit device may not take another chip's ports", "[machine][pc]") {
+    test::TempDir dir;
+    test::write_file(dir / "kernel", image_with({0xf4}, {0xf4}, 0));
+    const auto refusal = [&](const std::string& devices) -> std::string {
+        auto config = parse_config("[machine]\nmemory = \"32 MiB\"\n[boot]\nkernel = \"kernel\"\n[devices]\n" + devices, "m.toml",
+                                   dir / ".", {});
+        if (!config) return config.error().text;
+        auto machine = Machine::create(*config, {});
+        if (machine) return "";
+        CHECK(machine.error().code == Error::Code::Usage);
+        return machine.error().text;
+    };
+    CHECK(refusal("isa_debug_exit = 0xf4") == "");
+    CHECK(refusal("isa_debug_exit = 0x3f8") ==
+          "m.toml:6:18: isa_debug_exit = 0x3f8: ports 0x3f8 to 0x3ff are those of com1; the usual port is 0xf4");
+    CHECK(refusal("isa_debug_exit = 0x3f5").find("com1") != std::string::npos);
+    CHECK(refusal("isa_debug_exit = 0x3f4") == "");
+    CHECK(refusal("isa_debug_exit = 0xfffc") == "");
+    CHECK(refusal("isa_debug_exit = 0xfffd").find("from 0 to 65532") != std::string::npos);
+    CHECK(refusal("isa_debug_exit = 0xe2\ntestdev = true").find("test_latch") != std::string::npos);
 }
 
 TEST_CASE("pc: an x87 error with CR0.NE=0 is IRQ 13, and port 0xF0 lets the processor ignore it", "[machine][pc]") {

@@ -10,11 +10,23 @@
 
 namespace vg::cli {
 
+inline constexpr const char* kVersion = VG_VERSION;
+
 /// Exit codes that scripts rely on. cli.md §3.
 enum Exit : int {
     kPass = 0, kExpectationFailed = 1, kUsage = 2, kHostCannot = 3, kGuestPanic = 4, kUnrecoverable = 5, kGuestHang = 6,
     kBudgetSpent = 7, kWallLimit = 8, kReplayDiffered = 9, kDamaged = 10, kOurBug = 70, kSkipped = 125, kInterrupted = 130
 };
+
+/// How a run ended.
+struct Verdict {
+    int code = kPass;
+    std::string text;
+};
+
+/// Text of a guest or an image for a person's terminal: control characters but line ends and tabs, and bytes that are no
+/// UTF-8, become '?'.
+[[nodiscard]] std::string printable(std::string_view text);
 
 /// Prints the error as one paragraph on stderr and returns its exit code.
 int report(const Error& error);
@@ -39,7 +51,8 @@ int config_show(const std::string& file, const std::vector<std::string>& setting
 int config_schema();
 int doctor();
 int inspect(const std::string& socket, const std::string& path, bool json, bool watch);
-int disk(const std::vector<std::string>& words);
+int disk_show(const std::string& image, const std::string& overlay);
+int disk_export(const std::string& image, const std::string& overlay, const std::string& path);
 int help_cpus();
 
 }  // namespace vg::cli

@@ -1,67 +1,25 @@
 #include "ui/cli/control.h"
 
 #include <fmt/format.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "base/state.h"
 #include "ui/cli/commands.h"
 #include "ui/cli/inspect_jit.h"
+#include "ui/cli/statistics.h"
 
 namespace vg::cli {
 
 namespace {
 
-constexpr std::chrono::milliseconds kRequestTimeout(100);
 constexpr std::size_t kMaxRequest = 1024;
-
-Result<sockaddr_un> parse_address(const std::string& address) {
-    sockaddr_un socket_address{};
-    socket_address.sun_family = AF_UNIX;
-    if (address.rfind("unix:", 0) != 0 || address.size() - 5 >= sizeof socket_address.sun_path || address.size() == 5) {
-        return fail(Error::Code::Usage,
-                    fmt::format("\"{}\" is not a socket address; write unix:PATH with a path under {} characters", address,
-                                sizeof socket_address.sun_path));
-    }
-    std::memcpy(socket_address.sun_path, address.c_str() + 5, address.size() - 5);
-    return socket_address;
-}
-
-bool send_all(int fd, std::string_view text) {
-    while (!text.empty()) {
-        const ssize_t count = ::send(fd, text.data(), text.size(), MSG_NOSIGNAL);
-        if (count <= 0) return false;
-        text.remove_prefix(static_cast<std::size_t>(count));
-    }
-    return true;
-}
-
-std::string read_line(int fd) {
-    using std::chrono::steady_clock;
-    const auto end = steady_clock::now() + kRequestTimeout;
-    std::string line;
-    while (line.size() < kMaxRequest) {
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - steady_clock::now());
-        pollfd descriptor{fd, POLLIN, 0};
-        char c = 0;
-        if (left.count() <= 0 || ::poll(&descriptor, 1, static_cast<int>(left.count())) <= 0 || ::read(fd, &c, 1) != 1 ||
-            c == '\n') {
-            break;
-        }
-        line += c;
-    }
-    return line;
-}
+constexpr std::chrono::milliseconds kRequestTime{100}, kAnswerTime{1000}, kClientTime{10'000};
 
 /// The printed tree as nested objects.
 nlohmann::ordered_json to_json(const std::string& text) {
@@ -103,80 +61,47 @@ std::string answer_request(std::string_view request, const std::function<std::st
     const bool known = verb == "inspect" || verb == "inspect-json";
     if (known && is_jit_path(std::string(path))) return print_jit(std::string(path), verb == "inspect-json");
     if (verb == "inspect") return select(print_tree(), path);
-    if (verb == "inspect-json") {
-        // A name may hold bytes that are no UTF-8; they are shown as U+FFFD.
-        using Json = nlohmann::ordered_json;
-        return to_json(select(print_tree(), path)).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-    }
+    if (verb == "inspect-json") return json_text(to_json(select(print_tree(), path)));
     return "error: known requests are: inspect PATH, inspect-json PATH\n";
 }
 
 Result<std::unique_ptr<ControlSocket>> ControlSocket::create(const std::string& address) {
-    auto socket_address = parse_address(address);
-    if (!socket_address) return Unexpected{socket_address.error()};
-    const std::string path = address.substr(5);
-    struct stat info {};
-    if (::lstat(path.c_str(), &info) == 0) {
-        if (!S_ISSOCK(info.st_mode)) {
-            return fail(Error::Code::Usage, fmt::format("--control {}: the path is taken by a file that is not a socket; "
-                                                        "name another", address));
-        }
-        ::unlink(path.c_str());
-    }
-    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    const auto* generic = reinterpret_cast<const sockaddr*>(&*socket_address);
-    if (fd < 0 || ::bind(fd, generic, sizeof(sockaddr_un)) != 0 || ::chmod(path.c_str(), 0600) != 0 ||
-        ::listen(fd, 4) != 0) {
-        const int code = errno;
-        if (fd >= 0) ::close(fd);
-        return fail(Error::Code::Usage, fmt::format("--control {}: {}", address, std::strerror(code)));
-    }
-    return std::unique_ptr<ControlSocket>(new ControlSocket(fd, path));
-}
-
-ControlSocket::~ControlSocket() {
-    ::close(fd_);
-    ::unlink(path_.c_str());
+    auto listener = UnixListener::create("--control", address);
+    if (!listener) return Unexpected{listener.error()};
+    return std::unique_ptr<ControlSocket>(new ControlSocket(std::move(*listener)));
 }
 
 void ControlSocket::serve(machine::Machine& machine, const jit::Survey* survey) {
-    while (true) {
-        const int client = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
+    using Clock = std::chrono::steady_clock;
+    const auto print_tree = [&machine] {
+        StatePrinter printer;
+        machine.fields(printer);
+        return printer.result();
+    };
+    const auto print_jit = [&](const std::string& path, bool json) { return inspect_jit(machine, survey, path, json); };
+    for (int i = 0; i < kMaxClients; ++i) {
+        const int client = listener_->accept();
         if (client < 0) return;
-        constexpr timeval kSendTimeout{.tv_sec = 1, .tv_usec = 0};
-        ::setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &kSendTimeout, sizeof kSendTimeout);
-        const auto print_tree = [&machine] {
-            StatePrinter printer;
-            machine.fields(printer);
-            return printer.result();
-        };
-        const auto print_jit = [&](const std::string& path, bool json) { return inspect_jit(machine, survey, path, json); };
-        send_all(client, answer_request(read_line(client), print_tree, print_jit));
+        const std::string request = read_line(client, kMaxRequest, Clock::now() + kRequestTime);
+        send_all(client, answer_request(request, print_tree, print_jit), Clock::now() + kAnswerTime);
         ::close(client);
     }
 }
 
 Result<std::string> control_request(const std::string& address, const std::string& request) {
-    auto socket_address = parse_address(address);
-    if (!socket_address) return Unexpected{socket_address.error()};
-    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const auto* generic = reinterpret_cast<const sockaddr*>(&*socket_address);
-    if (fd < 0 || ::connect(fd, generic, sizeof(sockaddr_un)) != 0) {
-        const int code = errno;
-        if (fd >= 0) ::close(fd);
-        return fail(Error::Code::Usage, fmt::format("{}: {}; is a machine running with --control {}?", address,
-                                                    std::strerror(code), address));
-    }
+    const auto fd = connect_unix(address);
+    if (!fd) return Unexpected{fd.error()};
     std::string answer;
-    if (send_all(fd, request + "\n")) {
+    if (send_all(*fd, request + "\n", std::chrono::steady_clock::now() + kClientTime)) {
         char buffer[65536];
         while (true) {
-            const ssize_t count = ::read(fd, buffer, sizeof buffer);
+            const ssize_t count = ::read(*fd, buffer, sizeof buffer);
+            if (count < 0 && errno == EINTR) continue;
             if (count <= 0) break;
             answer.append(buffer, static_cast<std::size_t>(count));
         }
     }
-    ::close(fd);
+    ::close(*fd);
     return answer;
 }
 
@@ -187,9 +112,10 @@ int inspect(const std::string& socket, const std::string& path, bool json, bool 
         if (answer->empty() || *answer == "{}\n") {
             return report({Error::Code::Usage, fmt::format("no state below \"{}\"; see: verdigris inspect {}", path, socket)});
         }
-        if (watch) std::fputs("\x1b[H\x1b[2J", stdout);
+        if (answer->rfind("error: ", 0) == 0) return report({Error::Code::Usage, fmt::format("{}: {}", socket, *answer)});
+        if (watch && ::isatty(STDOUT_FILENO) != 0) std::fputs("\x1b[H\x1b[2J", stdout);
         std::fputs(answer->c_str(), stdout);
-        std::fflush(stdout);
+        if (std::fflush(stdout) != 0) return kPass;  // whoever read it has seen enough
         if (!watch) return kPass;
         ::sleep(1);
     }

@@ -9,27 +9,26 @@
 #include "base/result.h"
 #include "jit/survey.h"
 #include "machine/machine.h"
+#include "ui/cli/unix_socket.h"
 
 namespace vg::cli {
 
-/// Listens on a unix socket for the life of the object (mode 0600; an old socket at the path is replaced, any other
-/// file is not). A request is one line, `inspect PATH` or `inspect-json PATH`; the answer is text up to end of file.
+/// Answers requests of clients on a unix socket for the life of the object. A request is one line, `inspect PATH` or
+/// `inspect-json PATH`; the answer is text up to end of file.
 class ControlSocket {
   public:
-    /// @param address "unix:PATH"
+    /// @param address "unix:PATH", see UnixListener
     static Result<std::unique_ptr<ControlSocket>> create(const std::string& address);
-    ~ControlSocket();
-    ControlSocket(const ControlSocket&) = delete;
-    ControlSocket& operator=(const ControlSocket&) = delete;
 
-    /// Answers what is waiting. A client has 100 ms in all to send its line and a second to take each part of the answer;
-    /// the rest of a slower one's is dropped. @param survey  nullptr: blocks are not counted
+    /// Answers what is waiting. However clients behave, it is back after kMaxClients times (100 ms for the request and
+    /// 1 s for the answer); with clients that read it takes as long as printing the tree does.
+    /// @param survey  nullptr: blocks are not counted
     void serve(machine::Machine& machine, const jit::Survey* survey);
 
   private:
-    ControlSocket(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
-    int fd_;
-    std::string path_;
+    static constexpr int kMaxClients = 4;  ///< of one call
+    explicit ControlSocket(std::unique_ptr<UnixListener> listener) : listener_(std::move(listener)) {}
+    std::unique_ptr<UnixListener> listener_;
 };
 
 /// What the server says to one request line, whatever is in it. `print_tree` gives the state tree as `path = value` lines

@@ -2,12 +2,16 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <functional>
+#include <sstream>
 #include <string>
 
 #include "ui/cli/commands.h"
@@ -59,28 +63,58 @@ Finding check_code_cache() {
                  : Finding{Finding::Grade::Fail, "translated code does not run; use --engine step"};
 }
 
-Finding check_memory() {
-    struct sysinfo info {};
-    if (::sysinfo(&info) != 0) return {Finding::Grade::Warn, "the size of memory cannot be read"};
-    const u64 total = u64{info.totalram} * info.mem_unit;
-    const auto text = fmt::format("{:.1f} GiB of memory, {:.1f} GiB of it free", static_cast<double>(total) / (1 << 30),
-                                  static_cast<double>(u64{info.freeram} * info.mem_unit) / (1 << 30));
-    return {total >= (u64{2} << 30) ? Finding::Grade::Ok : Finding::Grade::Warn,
-            total >= (u64{2} << 30) ? text : text + "; guests take what they touch: give them less than this"};
+/// The number behind `label` in a file of lines "label number", as in /proc/meminfo; 0 if it is not there.
+u64 number_in(const char* file, const std::string& label) {
+    std::ifstream in(file);
+    u64 number = 0;
+    for (std::string line; std::getline(in, line);) {
+        if (line.rfind(label, 0) == 0 && std::istringstream(line.substr(label.size())) >> number) return number;
+    }
+    return 0;
 }
 
+/// What a new process could have: the kernel's own estimate, or what the container leaves, if that is less.
+u64 available_memory() {
+    const u64 host = number_in("/proc/meminfo", "MemAvailable:") << 10;
+    const u64 limit = number_in("/sys/fs/cgroup/memory.max", ""), used = number_in("/sys/fs/cgroup/memory.current", "");
+    return limit != 0 ? std::min(host, limit - std::min(limit, used)) : host;
+}
+
+double gib(u64 bytes) { return static_cast<double>(bytes) / (1 << 30); }
+
+Finding check_memory() {
+    const u64 available = available_memory();
+    const auto text = fmt::format("{:.1f} GiB of memory available", gib(available));
+    if (available >= u64{1} << 30) return {Finding::Grade::Ok, text};
+    return {Finding::Grade::Warn, text + "; a guest takes what it touches, up to its memory key: stop something, or give it less"};
+}
+
+/// Where throw-away overlays go: devices::open_unnamed_file.
 Finding check_disk() {
-    const char* folder = std::getenv("TMPDIR");
-    if (folder == nullptr) folder = "/tmp";
+    const char* chosen = std::getenv("TMPDIR");
+    const char* folder = chosen != nullptr && *chosen != 0 ? chosen : "/var/tmp";
     struct statvfs info {};
     if (::statvfs(folder, &info) != 0) {
         return {Finding::Grade::Warn, fmt::format("{}: {}; set TMPDIR to a folder that exists", folder, std::strerror(errno))};
     }
     const u64 available = u64{info.f_bavail} * info.f_frsize;
-    const auto text = fmt::format("{:.1f} GiB free in {} for throw-away overlays",
-                                  static_cast<double>(available) / (1 << 30), folder);
+    const auto text = fmt::format("{:.1f} GiB free in {} for throw-away overlays", gib(available), folder);
     return {available >= (u64{1} << 30) ? Finding::Grade::Ok : Finding::Grade::Warn,
             available >= (u64{1} << 30) ? text : text + "; set TMPDIR to a larger place"};
+}
+
+Finding check_images() {
+    std::string missing;
+    for (const char* name : {"vmlinuz", "initrd.img", "base.vhd"}) {
+        if (::access(fmt::format("build/guest/{}", name).c_str(), R_OK) != 0) missing += fmt::format(" {}", name);
+    }
+    if (missing.empty()) return {Finding::Grade::Ok, "the images of examples/linux.toml are in build/guest"};
+    return {Finding::Grade::Warn, fmt::format("build/guest lacks{} for examples/linux.toml; make them with: tools/make-guest build/guest",
+                                              missing)};
+}
+
+Finding check_display() {
+    return {Finding::Grade::Ok, "not needed: the desktop debugger is not available yet"};
 }
 
 Finding check_address_space() {
@@ -109,6 +143,8 @@ int doctor() {
         {"memory", check_memory},
         {"address space", check_address_space},
         {"disk", check_disk},
+        {"images", check_images},
+        {"display", check_display},
         {"qemu-img", [] { return check_tool("qemu-img", "makes and checks disk images"); }},
         {"iasl", [] { return check_tool("iasl", "checks ACPI tables in tests"); }},
     };

@@ -1,15 +1,15 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <new>
 
+#include "base/utf8.h"
 #include "cpu/model.h"
 #include "machine/config.h"
 #include "ui/cli/commands.h"
-
-#ifndef VG_VERSION
-#define VG_VERSION "0.1.0"
-#endif
+#include "ui/cli/host_signals.h"
 
 namespace vg::cli {
 
@@ -42,7 +42,7 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
 
   -s KEY=VALUE        override a key of the configuration (repeatable)
   --kernel F  --initrd F  --cmdline S  --disk F    the same keys of the first child, or of [boot]
-  --serial stdio|file:PATH|none     where the console goes (default stdio)
+  --serial stdio|file:PATH|unix:PATH|none   where the console goes (default stdio)
   --expect REGEX      pass once all were seen, in order      --fail-on REGEX   fail when seen
   --send "REGEX=>TEXT"  type TEXT when REGEX was seen, in order
   --guest-time 60s  --wall-time 300s  --instructions N       budgets: exit codes 7, 8, 7
@@ -53,31 +53,60 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   -q, --quiet         no summary                             blocks with their code
 )";
 
+constexpr const char* kConfigHelp =
+    "verdigris config check FILE [-s KEY=VALUE]...   look for mistakes; exit code 0 or 2\n"
+    "verdigris config show FILE [-s KEY=VALUE]...    the effective configuration\n"
+    "verdigris config schema                         JSON Schema of the configuration file\n";
+constexpr const char* kInspectHelp =
+    "verdigris inspect unix:/tmp/vg.sock                     the whole state tree\n"
+    "verdigris inspect unix:/tmp/vg.sock hypervisor/         a part of it\n"
+    "verdigris inspect unix:/tmp/vg.sock jit                 the translator's counters, the hottest blocks\n"
+    "  jit/top/5, jit/ffffffff81000000   blocks with guest and host code (run with --count-blocks FILE)\n"
+    "  --json    as JSON          --watch   again every second, until interrupted\n"
+    "The socket comes from: verdigris run m.toml --control unix:/tmp/vg.sock\n";
+constexpr const char* kDiskHelp =
+    "verdigris disk show IMAGE [OVERLAY]            format, chain of parents, size; checks the image\n"
+    "verdigris disk export IMAGE [OVERLAY] OUT.raw  the content as the guest sees it, as a raw file\n";
+constexpr const char* kDoctorHelp =
+    "verdigris doctor    what this host can do: a line per part, OK, warn or FAIL with the remedy\n"
+    "Exit code 3 if something fails without which no machine runs.\n";
+
+int print(const char* text) {
+    std::fputs(text, stdout);
+    return kPass;
+}
 int usage(const std::string& text) { return report({Error::Code::Usage, text}); }
 
+/// Options that may be given once count as they were given last, so that a script can put its own behind others'.
 void add_run_options(CLI::App& app, RunOptions& options) {
-    app.add_option("machine", options.machine);
-    app.add_option("-s,--set", options.settings)->allow_extra_args(false);
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    const auto each = [](CLI::Option* option) {
+        option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->allow_extra_args(false);
+    };
+    app.add_option("machine", options.machine)->multi_option_policy(CLI::MultiOptionPolicy::Throw);
+    each(app.add_option("-s,--set", options.settings));
     app.add_option("--kernel", options.kernel);
     app.add_option("--initrd", options.initrd);
     app.add_option_function<std::string>("--cmdline", [&options](const std::string& text) {
         options.cmdline = text;
         options.cmdline_given = true;
     });
-    app.add_option("--disk", options.disks)->allow_extra_args(false);
+    each(app.add_option("--disk", options.disks));
     app.add_option("--serial", options.serial);
-    app.add_option("--expect", options.expect)->allow_extra_args(false);
-    app.add_option("--fail-on", options.fail_on)->allow_extra_args(false);
-    app.add_option("--send", options.send)->allow_extra_args(false);
+    each(app.add_option("--expect", options.expect));
+    each(app.add_option("--fail-on", options.fail_on));
+    each(app.add_option("--send", options.send));
     app.add_option("--guest-time", options.guest_time);
     app.add_option("--wall-time", options.wall_time);
-    app.add_option("--instructions", options.instructions);
+    // Not unsigned: a negative number would become a huge one.
+    app.add_option_function<s64>("--instructions", [&options](s64 count) { options.instructions = static_cast<u64>(count); })
+        ->check(CLI::NonNegativeNumber);
     app.add_option("--engine", options.engine)->check(CLI::IsMember({"jit", "step"}));
-    app.add_option("--scheduler", options.scheduler);
+    app.add_option("--scheduler", options.scheduler)->check(CLI::IsMember({"deterministic", "parallel"}));
     app.add_option("--stats", options.stats);
     app.add_option("--junit", options.junit);
     app.add_option("--control", options.control);
-    app.add_option("--log", options.log)->allow_extra_args(false);
+    each(app.add_option("--log", options.log));
     app.add_flag("--perf-map", options.perf_map);
     app.add_option("--jitdump", options.jitdump);
     app.add_option("--count-blocks", options.count_blocks);
@@ -90,37 +119,33 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     app.set_help_flag();
 }
 
-int run_command(int argc, char** argv) {
+int run_command(std::vector<std::string> words) {
     CLI::App app;
     RunOptions options;
     bool help = false;
     add_run_options(app, options);
     app.add_flag("-h,--help", help);
     try {
-        app.parse(argc, argv);
+        std::reverse(words.begin(), words.end());  // as this parser wants them
+        app.parse(words);
     } catch (const CLI::ParseError& error) {
         return usage(fmt::format("run: {}; see: verdigris run --help", error.what()));
     }
-    if (help) {
-        std::fputs(kRunHelp, stdout);
-        return kPass;
-    }
-    return run(options);
+    return help ? print(kRunHelp) : run(options);
 }
 
 int config_command(const std::vector<std::string>& words) {
     std::vector<std::string> positional, settings;
     for (std::size_t i = 0; i < words.size(); ++i) {
-        if (words[i] == "-s" && i + 1 < words.size()) settings.push_back(words[++i]);
+        const bool setting = words[i] == "-s" || words[i] == "--set";
+        if (setting && i + 1 < words.size()) settings.push_back(words[++i]);
+        else if (words[i].rfind("-", 0) == 0) return usage(fmt::format("config: unknown option {}; see: verdigris config --help", words[i]));
         else positional.push_back(words[i]);
     }
     if (positional.size() == 1 && positional[0] == "schema") return config_schema();
     if (positional.size() == 2 && positional[0] == "check") return config_check(positional[1], settings);
     if (positional.size() == 2 && positional[0] == "show") return config_show(positional[1], settings);
-    std::fputs("verdigris config check FILE [-s KEY=VALUE]...   look for mistakes; exit code 0 or 2\n"
-               "verdigris config show FILE [-s KEY=VALUE]...    the effective configuration\n"
-               "verdigris config schema                         JSON Schema of the configuration file\n", stdout);
-    return positional.size() == 1 && (positional[0] == "--help" || positional[0] == "-h") ? kPass : kUsage;
+    return usage("config: write config check FILE, config show FILE or config schema; see: verdigris config --help");
 }
 
 int inspect_command(const std::vector<std::string>& words) {
@@ -129,25 +154,91 @@ int inspect_command(const std::vector<std::string>& words) {
     for (const std::string& word : words) {
         if (word == "--json") json = true;
         else if (word == "--watch") watch = true;
+        else if (word.rfind("-", 0) == 0) return usage(fmt::format("inspect: unknown option {}; see: verdigris inspect --help", word));
         else positional.push_back(word);
     }
-    const bool help = !positional.empty() && (positional[0] == "--help" || positional[0] == "-h");
-    if (help || positional.empty() || positional.size() > 2) {
-        std::fputs("verdigris inspect unix:/tmp/vg.sock                     the whole state tree\n"
-                   "verdigris inspect unix:/tmp/vg.sock hypervisor/         a part of it\n"
-                   "verdigris inspect unix:/tmp/vg.sock jit                 the translator's counters, the hottest blocks\n"
-                   "  jit/top/5, jit/ffffffff81000000   blocks with guest and host code (run with --count-blocks FILE)\n"
-                   "  --json    as JSON          --watch   again every second, until interrupted\n"
-                   "The socket comes from: verdigris run m.toml --control unix:/tmp/vg.sock\n", stdout);
-        return help ? kPass : kUsage;
+    if (positional.empty() || positional.size() > 2) {
+        return usage("inspect: name a machine's socket and, if you like, a part of its state; see: verdigris inspect --help");
     }
     return inspect(positional[0], positional.size() == 2 ? positional[1] : "", json, watch);
+}
+
+int disk_command(const std::vector<std::string>& words) {
+    const auto word = [&](std::size_t index) { return index < words.size() ? words[index] : std::string(); };
+    if ((words.size() == 2 || words.size() == 3) && words[0] == "show") return disk_show(words[1], word(2));
+    if (words.size() == 3 && words[0] == "export") return disk_export(words[1], "", words[2]);
+    if (words.size() == 4 && words[0] == "export") return disk_export(words[1], words[2], words[3]);
+    return usage("disk: write disk show IMAGE or disk export IMAGE OUT.raw; see: verdigris disk --help");
+}
+
+int doctor_command(const std::vector<std::string>& words) {
+    return words.empty() ? doctor() : usage("doctor: takes no arguments; see: verdigris doctor --help");
+}
+
+int version_command(const std::vector<std::string>&) {
+    std::printf("verdigris %s\n", kVersion);
+    return kPass;
+}
+
+int help_command(const std::vector<std::string>& words);
+
+struct Command {
+    const char* name;
+    const char* help;
+    int (*run)(const std::vector<std::string>& words);
+};
+constexpr Command kCommands[] = {
+    {"run", kRunHelp, [](const std::vector<std::string>& words) { return run_command(words); }},
+    {"config", kConfigHelp, config_command},
+    {"doctor", kDoctorHelp, doctor_command},
+    {"inspect", kInspectHelp, inspect_command},
+    {"disk", kDiskHelp, disk_command},
+    {"version", kOverview, version_command},
+    {"help", kOverview, help_command},
+};
+/// Commands that the surface names and this version does not have.
+constexpr const char* kLater[] = {"gui", "test", "replay", "trace", "vmbus", "snapshot"};
+
+const Command* find_command(const std::string& name) {
+    const std::string known = name == "--help" || name == "-h" ? "help" : name == "--version" ? "version" : name;
+    const auto* found = std::find_if(std::begin(kCommands), std::end(kCommands), [&](const Command& c) { return c.name == known; });
+    return found == std::end(kCommands) ? nullptr : found;
+}
+
+int unknown_command(const std::string& name) {
+    if (std::find(std::begin(kLater), std::end(kLater), name) != std::end(kLater)) {
+        return usage(fmt::format("'{}' is not available yet; see docs/status.md", name));
+    }
+    std::vector<std::string> known;
+    for (const Command& command : kCommands) known.emplace_back(command.name);
+    const std::string near = machine::nearest_name(name, known);
+    return usage(fmt::format("unknown command '{}'; {}", name,
+                             near.empty() ? "see: verdigris help" : fmt::format("did you mean '{}'?", near)));
+}
+
+int help_command(const std::vector<std::string>& words) {
+    if (words.empty()) return print(kOverview);
+    if (words[0] == "cpus") return help_cpus();
+    const Command* command = find_command(words[0]);
+    return command != nullptr ? print(command->help) : unknown_command(words[0]);
+}
+
+int dispatch(const std::vector<std::string>& words) {
+    if (words.empty()) {
+        std::fputs(kOverview, stderr);
+        return kUsage;
+    }
+    const Command* command = find_command(words[0]);
+    if (command == nullptr) return unknown_command(words[0]);
+    const std::vector<std::string> rest(words.begin() + 1, words.end());
+    if (!rest.empty() && (rest[0] == "--help" || rest[0] == "-h")) return print(command->help);
+    return command->run(rest);
 }
 
 }  // namespace
 
 int report(const Error& error) {
-    std::fprintf(stderr, "verdigris: %s\n", error.text.c_str());
+    std::fprintf(stderr, "verdigris: %s\n", printable(error.text).c_str());
     switch (error.code) {
         case Error::Code::Usage: return kUsage;
         case Error::Code::Host: return kHostCannot;
@@ -157,6 +248,17 @@ int report(const Error& error) {
     return kOurBug;
 }
 
+std::string printable(std::string_view text) {
+    std::string out;
+    while (!text.empty()) {
+        const std::string_view good = text.substr(0, utf8_prefix(text));
+        for (const char c : good) out += static_cast<u8>(c) >= ' ' || c == '\n' || c == '\t' ? (c == '\x7f' ? '?' : c) : '?';
+        if (good.size() != text.size()) out += '?';
+        text.remove_prefix(std::min(text.size(), good.size() + 1));
+    }
+    return out;
+}
+
 int help_cpus() {
     for (const std::string& name : cpu::CpuModel::names()) std::printf("%s\n", name.c_str());
     std::fputs("Add or remove features: cpu = \"verdigris-v3,-avx2,+rdrand\"\n", stdout);
@@ -164,34 +266,12 @@ int help_cpus() {
 }
 
 int main(int argc, char** argv) {
-    const std::vector<std::string> words(argv + 1, argv + argc);
-    if (words.empty()) {
-        std::fputs(kOverview, stderr);
-        return kUsage;
-    }
-    const std::string& command = words[0];
-    const std::vector<std::string> rest(words.begin() + 1, words.end());
-    if (command == "run") return run_command(argc - 1, argv + 1);
-    if (command == "config") return config_command(rest);
-    if (command == "doctor") return doctor();
-    if (command == "disk") return disk(rest);
-    if (command == "inspect") return inspect_command(rest);
-    if (command == "version" || command == "--version") {
-        std::fputs("verdigris " VG_VERSION "\n", stdout);
-        return kPass;
-    }
-    if (command == "help" || command == "--help" || command == "-h") {
-        if (!rest.empty() && rest[0] == "cpus") return help_cpus();
-        std::fputs(kOverview, stdout);
-        return kPass;
-    }
-    const std::vector<std::string> known = {"run", "config", "doctor", "inspect", "disk", "version", "help"};
-    for (const char* later : {"gui", "test", "replay", "trace", "vmbus", "snapshot"}) {
-        if (command == later) return usage(fmt::format("'{}' is not available yet; see docs/status.md", command));
-    }
-    const std::string near = machine::nearest_name(command, known);
-    return usage(fmt::format("unknown command '{}'; {}", command,
-                             near.empty() ? "see: verdigris help" : fmt::format("did you mean '{}'?", near)));
+    report_own_bugs(argc, argv);
+    try {
+        return dispatch({argv + 1, argv + argc});
+    } catch (const std::bad_alloc&) {
+        return report({Error::Code::Host, "out of memory; give the guests less, or the host more"});
+    }  // anything else is our own mistake: std::terminate makes a report of it
 }
 
 }  // namespace vg::cli

@@ -179,7 +179,7 @@ std::string engine_summary(const Json& engine, u64 instructions) {
                              instructions);
 }
 
-Json collect_statistics(machine::Machine& machine, double wall_seconds, const std::vector<BootMark>& marks) {
+Json collect_statistics(machine::Machine& machine, const Verdict& verdict, double wall_seconds, const std::vector<BootMark>& marks) {
     Json boot = Json::array();
     for (const BootMark& mark : marks) {
         boot.push_back({{"name", mark.name}, {"guest_seconds", mark.guest_seconds}, {"wall_seconds", mark.wall_seconds}});
@@ -188,9 +188,12 @@ Json collect_statistics(machine::Machine& machine, double wall_seconds, const st
     for (const auto& child : machine.children()) partitions.push_back(child_json(*child));
     rusage usage{};
     ::getrusage(RUSAGE_SELF, &usage);
+    Json outcome = {{"exit_code", verdict.code}, {"verdict", verdict.text}};
+    if (machine.outcome().kind == machine::Outcome::Kind::DebugExit) outcome["debug_exit_value"] = machine.outcome().raw;
     const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
     const double cpu_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
-    return {{"instructions", machine.instructions()},
+    return {{"outcome", std::move(outcome)},
+            {"instructions", machine.instructions()},
             {"guest_seconds", static_cast<double>(machine.now()) / 1e9},
             {"wall_seconds", wall_seconds},
             {"cpu_seconds", cpu_seconds},
@@ -202,6 +205,8 @@ Json collect_statistics(machine::Machine& machine, double wall_seconds, const st
             {"partitions", std::move(partitions)},
             {"state_hash", fmt::format("{:016x}", machine.state_hash())}};
 }
+
+std::string json_text(const Json& object) { return object.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
 std::string summary_text(const Json& statistics) {
     std::string out = "\n";

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "machine/machine.h"
+#include "ui/cli/commands.h"
 
 namespace vg::cli {
 
@@ -22,8 +23,11 @@ struct BootMark {
 [[nodiscard]] std::string engine_summary(const nlohmann::ordered_json& engine, u64 instructions);
 
 /// One JSON object with everything `--stats` promises. Flushes nothing, changes nothing.
-[[nodiscard]] nlohmann::ordered_json collect_statistics(machine::Machine& machine, double wall_seconds,
+[[nodiscard]] nlohmann::ordered_json collect_statistics(machine::Machine& machine, const Verdict& verdict, double wall_seconds,
                                                         const std::vector<BootMark>& marks);
+
+/// The object as text, one key a line; valid whatever bytes a file name of the host or a kernel's version has.
+[[nodiscard]] std::string json_text(const nlohmann::ordered_json& object);
 
 /// The same for people, a few lines per partition.
 [[nodiscard]] std::string summary_text(const nlohmann::ordered_json& statistics);

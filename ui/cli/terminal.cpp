@@ -3,11 +3,30 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <chrono>
+#include <string_view>
+#include <thread>
+
+#include "ui/cli/host_signals.h"
+
 namespace vg::cli {
 
+namespace {
+
+/// True if reading would stop the process: a terminal whose foreground is another job.
+bool in_background() { return ::isatty(STDIN_FILENO) != 0 && ::tcgetpgrp(STDIN_FILENO) != ::getpgrp(); }
+
+void sleep_ms(int milliseconds) {
+    if (milliseconds > 0) ::poll(nullptr, 0, milliseconds);  // a signal ends it
+}
+
+}  // namespace
+
 Terminal::Terminal() {
-    interactive_ = ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0 && ::tcgetattr(STDIN_FILENO, &saved_) == 0;
+    interactive_ = ::isatty(STDOUT_FILENO) != 0 && ::tcgetattr(STDIN_FILENO, &saved_) == 0 && !in_background();
     if (!interactive_) return;
+    restore_at_exit(&saved_);
     termios raw = saved_;
     ::cfmakeraw(&raw);
     raw.c_oflag |= OPOST;  // log lines of ours still end in a newline only
@@ -15,33 +34,38 @@ Terminal::Terminal() {
 }
 
 Terminal::~Terminal() {
-    if (interactive_) ::tcsetattr(STDIN_FILENO, TCSANOW, &saved_);
+    if (!interactive_) return;
+    ::tcsetattr(STDIN_FILENO, TCSANOW, &saved_);
+    restore_at_exit(nullptr);
 }
 
 std::string Terminal::poll_input(int timeout_ms) {
-    std::string typed;
     pollfd descriptor{STDIN_FILENO, POLLIN, 0};
-    if (closed_ || ::poll(&descriptor, 1, timeout_ms) <= 0) return typed;
+    if (closed_ || in_background()) {
+        sleep_ms(timeout_ms);
+        return {};
+    }
+    if (::poll(&descriptor, 1, timeout_ms) <= 0) return {};
     char buffer[256];
     const ssize_t count = ::read(STDIN_FILENO, buffer, sizeof buffer);
+    if (count < 0 && (errno == EINTR || errno == EAGAIN)) return {};
     if (count <= 0) {
         closed_ = true;
-        return typed;
+        return {};
     }
+    const std::string_view typed(buffer, static_cast<std::size_t>(count));
+    return interactive_ ? unescaped(typed) : std::string(typed);
+}
+
+std::string Terminal::unescaped(std::string_view typed) {
     constexpr char kCtrlA = 1;
-    for (ssize_t i = 0; i < count; ++i) {
-        const char c = buffer[i];
-        if (interactive_ && escape_) {
-            escape_ = false;
-            if (c == 'x' || c == 'X') leave_ = true;
-            else typed += c;
-        } else if (interactive_ && c == kCtrlA) {
-            escape_ = true;
-        } else {
-            typed += c;
-        }
+    std::string out;
+    for (const char c : typed) {
+        if (escape_ && (c == 'x' || c == 'X')) leave_ = true;
+        else if (escape_ || c != kCtrlA) out += c;
+        escape_ = !escape_ && c == kCtrlA;
     }
-    return typed;
+    return out;
 }
 
 }  // namespace vg::cli

@@ -1,4 +1,4 @@
-// The user's terminal as a guest console.
+// The user's terminal, or whatever standard input is, as a guest console.
 #pragma once
 
 #include <termios.h>
@@ -9,8 +9,8 @@
 
 namespace vg::cli {
 
-/// Puts standard input into raw mode for its life, if it is a terminal. Ctrl-A X asks to leave, Ctrl-A Ctrl-A sends
-/// one Ctrl-A.
+/// Puts standard input into raw mode for its life, if it and standard output are terminals. Ctrl-A X asks to leave,
+/// Ctrl-A Ctrl-A sends one Ctrl-A. The settings come back however the program ends.
 class Terminal {
   public:
     Terminal();
@@ -22,8 +22,12 @@ class Terminal {
     /// What was typed since the last call, waiting at most `timeout_ms` for the first byte. Sets leave() on Ctrl-A X.
     std::string poll_input(int timeout_ms);
     [[nodiscard]] bool leave() const { return leave_; }
+    /// True if nothing will ever be typed: standard input is at its end.
+    [[nodiscard]] bool closed() const { return closed_; }
 
   private:
+    std::string unescaped(std::string_view typed);
+
     bool interactive_ = false, escape_ = false, leave_ = false, closed_ = false;
     termios saved_{};
 };

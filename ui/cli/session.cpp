@@ -1,0 +1,148 @@
+#include "ui/cli/session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "ui/cli/commands.h"
+#include "ui/cli/host_signals.h"
+
+namespace vg::cli {
+
+namespace {
+
+/// Virtual time between looks at the host (input, Ctrl-C, control socket): a few host milliseconds of guest work.
+constexpr VTime kHostCheckInterval = 2'000'000;
+/// The same for a guest that slept through the last interval: fewer wake-ups of the host.
+constexpr VTime kIdleCheckInterval = 20'000'000;
+/// Input that waits for the guest to take it; more is left to the host.
+constexpr std::size_t kMaxWaiting = 64 * 1024;
+/// A guest that waits for good may still be woken by input: how long a look at the console waits for some, milliseconds.
+constexpr int kInteractiveWaitMs = 100, kPipeWaitMs = 1000;
+
+}  // namespace
+
+void Session::on_console(u8 byte) {
+    console_->put(byte);
+    if (marks_.empty()) mark("first console byte");
+    script_.feed(byte, [this](std::string_view text) { to_send_ += text; });
+    if ((script_.has_expectations() && script_.all_seen()) || !script_.failed().empty()) machine_->stop();
+}
+
+Verdict Session::run(machine::Machine& machine, ControlSocket* control, const jit::Survey* survey, bool announce) {
+    machine_ = &machine;
+    start_ = SteadyClock::now();
+    console_->begin();
+    const bool person = console_->interactive();
+    if (announce && person) std::fputs("verdigris: Ctrl-A X leaves\n", stderr);
+    const std::string& pace = machine.config().machine.pace;
+    paced_ = pace == "on" || (pace == "auto" && person && !script_.has_expectations());
+    const Verdict verdict = loop(control, survey);
+    console_.reset();  // the terminal's settings come back before anything else is printed
+    return verdict;
+}
+
+Verdict Session::loop(ControlSocket* control, const jit::Survey* survey) {
+    while (true) {
+        const machine::Pause pause = machine_->run_until(next_limit());
+        idle_ = pause == machine::Pause::Idle;
+        const bool hung = pause == machine::Pause::Hang;
+        console_->flush();
+        if (control != nullptr) control->serve(*machine_, survey);
+        if (auto verdict = judge()) return *verdict;
+        const bool fed = exchange_input(milliseconds_to_wait(hung));
+        if (console_->leave()) return {kInterrupted, "left by Ctrl-A X"};
+        if (hung && !fed && !may_be_woken() && interrupts() == 0) {
+            return {kGuestHang, "every processor waits and nothing will ever wake one" + waiting()};
+        }
+    }
+}
+
+/// A person may type at any time; a run that something is waited for, or whose time is limited, does not wait for one.
+bool Session::may_be_woken() const {
+    return console_->interactive() && !script_.has_expectations() && limits_.test.guest_time.ns == 0;
+}
+
+void Session::mark(std::string name) {
+    marks_.push_back({std::move(name), static_cast<double>(machine_->now()) / 1e9, wall_seconds()});
+}
+
+VTime Session::next_limit() const {
+    VTime limit = machine_->now() + (idle_ ? kIdleCheckInterval : kHostCheckInterval);
+    if (limits_.test.guest_time.ns != 0) limit = std::min(limit, limits_.test.guest_time.ns);
+    if (limits_.instructions > machine_->instructions()) {
+        limit = std::min<VTime>(limit, machine_->now() + limits_.instructions - machine_->instructions());
+    }
+    return limit;
+}
+
+int Session::milliseconds_to_wait(bool hung) const {
+    if (hung && to_send_.empty() && !console_->input_closed()) return console_->interactive() ? kInteractiveWaitMs : kPipeWaitMs;
+    if (!paced_) return 0;
+    const double ahead = static_cast<double>(machine_->now()) / 1e9 - wall_seconds();
+    return ahead > 0.001 ? static_cast<int>(std::min(ahead, 1.0) * 1000) : 0;
+}
+
+bool Session::exchange_input(int wait_ms) {
+    if (to_send_.size() < kMaxWaiting) to_send_ += console_->poll_input(wait_ms);
+    if (to_send_.empty()) return false;
+    const std::size_t taken = machine_->console_input("", to_send_);
+    to_send_.erase(0, taken);
+    return taken != 0;
+}
+
+std::optional<Verdict> Session::judge() const {
+    if (!script_.failed().empty()) return Verdict{kExpectationFailed, fmt::format("the console showed \"{}\"", script_.failed())};
+    if (script_.has_expectations() && script_.all_seen()) return Verdict{kPass, "every expectation was seen"};
+    if (auto verdict = judge_host()) return verdict;
+    if (auto verdict = judge_outcome()) return verdict;
+    return judge_limits();
+}
+
+std::optional<Verdict> Session::judge_host() const {
+    if (interrupts() > 0) return Verdict{kInterrupted, "interrupted"};
+    if (!console_->failure()) return std::nullopt;
+    return Verdict{console_->failure()->reader_gone ? kInterrupted : kHostCannot, console_->failure()->text};
+}
+
+std::optional<Verdict> Session::judge_outcome() const {
+    using Kind = machine::Outcome::Kind;
+    const machine::Outcome& outcome = machine_->outcome();
+    switch (outcome.kind) {
+        case Kind::None: return std::nullopt;
+        case Kind::PoweredOff:
+            if (script_.has_expectations()) return Verdict{kExpectationFailed, outcome.text + waiting()};
+            return Verdict{kPass, outcome.text};
+        case Kind::Reset:
+            return Verdict{kExpectationFailed, outcome.text + "; a kernel that was loaded directly cannot be restarted" + waiting()};
+        case Kind::Crashed: return Verdict{kGuestPanic, outcome.text};
+        case Kind::Shutdown: return Verdict{kUnrecoverable, outcome.text};
+        case Kind::DebugExit: {
+            const u32 code = outcome.raw << 1 | 1;  // as the exit code of other emulators with this device
+            return Verdict{code == limits_.test.pass_value ? kPass : kExpectationFailed, outcome.text};
+        }
+    }
+    return std::nullopt;
+}
+
+std::optional<Verdict> Session::judge_limits() const {
+    const machine::TestSection& test = limits_.test;
+    if (test.guest_time.ns != 0 && machine_->now() >= test.guest_time.ns) {
+        return Verdict{kBudgetSpent, fmt::format("the guest time budget of {} is spent{}", to_string(test.guest_time), waiting())};
+    }
+    if (limits_.instructions != 0 && machine_->instructions() >= limits_.instructions) {
+        return Verdict{kBudgetSpent, fmt::format("the budget of {} instructions is spent{}", limits_.instructions, waiting())};
+    }
+    if (test.wall_time.ns != 0 && wall_seconds() * 1e9 >= static_cast<double>(test.wall_time.ns)) {
+        return Verdict{kWallLimit, fmt::format("the wall time limit of {} is reached{}", to_string(test.wall_time), waiting())};
+    }
+    return std::nullopt;
+}
+
+std::string Session::waiting() const {
+    const std::string source = script_.waiting_for();
+    return source.empty() ? "" : fmt::format("; still waiting for \"{}\"", source);
+}
+
+}  // namespace vg::cli

@@ -1,0 +1,68 @@
+// One run, from a built machine to a verdict.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "machine/console_script.h"
+#include "machine/machine.h"
+#include "ui/cli/console.h"
+#include "ui/cli/control.h"
+#include "ui/cli/statistics.h"
+
+namespace vg::cli {
+
+/// What limits a run and what it is waited for.
+struct SessionLimits {
+    machine::TestSection test;
+    u64 instructions = 0;  ///< 0: no limit
+};
+
+/// Runs a machine between looks at the host: console, Ctrl-C, control socket, limits. Construct it first, give its
+/// on_console to the machine, then run.
+class Session {
+  public:
+    Session(SessionLimits limits, machine::ConsoleScript script, std::unique_ptr<Console> console)
+        : limits_(std::move(limits)), script_(std::move(script)), console_(std::move(console)) {}
+
+    /// A byte that the guest sent. From the machine's thread.
+    void on_console(u8 byte);
+    /// Runs to the verdict.
+    /// @param control   nullptr: nobody asks. @param survey  nullptr: blocks are not counted
+    /// @param announce  tell a person how to leave
+    Verdict run(machine::Machine& machine, ControlSocket* control, const jit::Survey* survey, bool announce);
+
+    [[nodiscard]] double wall_seconds() const { return std::chrono::duration<double>(SteadyClock::now() - start_).count(); }
+    [[nodiscard]] const std::vector<BootMark>& marks() const { return marks_; }
+
+  private:
+    using SteadyClock = std::chrono::steady_clock;
+
+    Verdict loop(ControlSocket* control, const jit::Survey* survey);
+    void mark(std::string name);
+    [[nodiscard]] bool may_be_woken() const;
+    [[nodiscard]] VTime next_limit() const;
+    [[nodiscard]] int milliseconds_to_wait(bool hung) const;
+    /// Hands typed and scripted input to the guest; waits where pacing or a guest that waits for good asks for it. True
+    /// if the guest got something.
+    bool exchange_input(int wait_ms);
+    [[nodiscard]] std::optional<Verdict> judge() const;
+    [[nodiscard]] std::optional<Verdict> judge_host() const;
+    [[nodiscard]] std::optional<Verdict> judge_outcome() const;
+    [[nodiscard]] std::optional<Verdict> judge_limits() const;
+    [[nodiscard]] std::string waiting() const;
+
+    SessionLimits limits_;
+    machine::ConsoleScript script_;
+    std::unique_ptr<Console> console_;
+    machine::Machine* machine_ = nullptr;
+    SteadyClock::time_point start_;
+    std::vector<BootMark> marks_;
+    std::string to_send_;
+    bool paced_ = false, idle_ = false;
+};
+
+}  // namespace vg::cli
