@@ -171,6 +171,7 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
     Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit, rest, groups);
     if (block == nullptr) return nullptr;
     if (memory_.ram(spa) != nullptr) memory_.mark_code(spa, block->size);
+    replace(*block);
     if (block->rest_page.value != 0) remark_page(block->rest_page.page());
     stats_.translate_ns += static_cast<u64>((std::chrono::steady_clock::now() - start).count());
     ++stats_.blocks;

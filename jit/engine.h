@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <span>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -95,6 +96,9 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     void flush();
     void invalidate(Block& block);
     void redirect(Block& block);
+    void lead_entry_to(u32 entry, u32 target);
+    void replace(Block& block);
+    static u64 code_id(const Block& block) { return block.spa.value << 16 ^ block.key; }
     void unlink(u32 site);
     void clear_jump_caches();
     void remark_page(u64 page_number);
@@ -128,6 +132,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     std::vector<const cpu::CpuModel*> models_;
     Stats stats_;
     std::unordered_set<u64> separate_;  ///< code addresses whose group checks failed too often
+    std::unordered_map<u64, u32> redirected_;  ///< entries of invalid blocks by code_id, the last of each
     u32 next_edge_slot_ = 0;
     u64 epoch_ = 0;         ///< counts invalidations: whoever sees it change leaves translated code
     u32 pending_link_ = 0;  ///< site whose jump leads to the block that is looked up next

@@ -64,14 +64,27 @@ void JitEngine::redirect(Block& block) {
     stub.push_imm(blocks_.add_site(site));
     stub.jmp(thunks_.leave);
     arena_.cold.used = stub.offset();
-    // One store of the eight bytes at the entry, which is aligned: nobody is between them.
-    u8* entry = arena_.writable() + block.entry;
+    lead_entry_to(block.entry, target);
+    redirected_[code_id(block)] = block.entry;
+}
+
+/// One store of the eight bytes at the entry, which is aligned: nobody is between them.
+void JitEngine::lead_entry_to(u32 entry, u32 target) {
+    u8* at = arena_.writable() + entry;
     u64 word;
-    std::memcpy(&word, entry, sizeof word);
+    std::memcpy(&word, at, sizeof word);
     constexpr u64 kJmp = 0xe9, kJmpBytes = 5;
-    const u64 displacement = static_cast<u32>(target - (block.entry + kJmpBytes));
+    const u64 displacement = static_cast<u32>(target - (entry + kJmpBytes));
     word = (word & ~low_mask(8 * kJmpBytes)) | displacement << 8 | kJmp;
-    __atomic_store_n(reinterpret_cast<u64*>(entry), word, __ATOMIC_RELEASE);
+    __atomic_store_n(reinterpret_cast<u64*>(at), word, __ATOMIC_RELEASE);
+}
+
+/// A block that replaces an invalid one: whoever still comes to that one (edge tables, jump caches) goes on there.
+void JitEngine::replace(Block& block) {
+    const auto old = redirected_.find(code_id(block));
+    if (old == redirected_.end()) return;
+    if (const u32 entry = open_entry(block)) lead_entry_to(old->second, entry);
+    redirected_.erase(old);
 }
 
 void JitEngine::unlink(u32 number) {
@@ -102,6 +115,7 @@ void JitEngine::flush() {
     blocks_.clear();
     arena_.reset(Thunks::kSize);
     separate_.clear();
+    redirected_.clear();
     next_edge_slot_ = 0;
     pending_link_ = 0;
     ++epoch_;
