@@ -80,6 +80,7 @@ Stop JitEngine::step(Vp& vp) { return stepper_.step(vp); }
 Stop JitEngine::run(Vp& vp) {
     Known& k = known(vp);
     VpState& s = vp.state();
+    vp.tlb().reserve_edges(edge_slots_);  // another VP may have had some given out
     Context c{.engine = this, .vp = &vp, .interp = &vp.interp(), .state = &s};
     c.leave = Leave::Resync;
     while (true) {

@@ -134,6 +134,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     std::unordered_set<u64> separate_;  ///< code addresses whose group checks failed too often
     std::unordered_map<u64, u32> redirected_;  ///< entries of invalid blocks by code_id, the last of each
     u32 next_edge_slot_ = 0;
+    u32 edge_slots_ = 1;  ///< one more than the largest number given out, ever
     u64 epoch_ = 0;         ///< counts invalidations: whoever sees it change leaves translated code
     u32 pending_link_ = 0;  ///< site whose jump leads to the block that is looked up next
     Known* current_ = nullptr;

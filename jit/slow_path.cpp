@@ -1,4 +1,5 @@
 // The C++ behind the thunks: TLB refills, and single instructions executed by the interpreter in the middle of a block.
+#include <algorithm>
 #include <cstring>
 
 #include "jit/engine.h"
@@ -147,6 +148,8 @@ void JitEngine::fill_edge(Context& c, u32 number, u64 target, u64 host, bool glo
     if (site.edge_slot == 0) {
         next_edge_slot_ = next_edge_slot_ % (mmu::kEdgeEntries - 1) + 1;
         site.edge_slot = next_edge_slot_;
+        edge_slots_ = std::max(edge_slots_, next_edge_slot_ + 1);
+        c.vp->tlb().reserve_edges(edge_slots_);
         const auto set = [&](u32 at, std::size_t field) {
             const u32 disp = static_cast<u32>(edge_entry(site.edge_slot, field).disp);
             std::memcpy(arena_.writable() + at, &disp, sizeof disp);

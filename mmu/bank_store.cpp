@@ -26,7 +26,7 @@ BankStore::BankStore(int state_fd, u64 state_offset) {
     tables_->read[0].tag = empty_tag(0);
     tables_->write[0].tag = empty_tag(0);
     tables_->jump[0].rip = empty_rip(0);
-    for (JumpEntry& edge : tables_->edge) edge.rip = kEmptyEdge;
+    prepare_edges(1);
 }
 
 BankStore::~BankStore() {

@@ -56,6 +56,10 @@ class BankStore {
     /// @param global  the page of `rip` is global: the entry outlives flushes of the address space
     void fill_jump(u64 rip, u64 host, bool global);
     void fill_edge(u32 slot, u64 rip, u64 host, bool global);
+    /// Entries of the edge table below `count` can be asked from now on; fresh memory is not an empty entry.
+    void prepare_edges(u32 count) {
+        for (; edges_ready_ < count; ++edges_ready_) tables_->edge[edges_ready_].rip = kEmptyEdge;
+    }
 
     /// Fetch translations: the Spa and host address of a code page.
     struct FetchEntry {
@@ -106,6 +110,7 @@ class BankStore {
     template <class Keep>
     void sweep(bool write, Keep keep);
 
+    u32 edges_ready_ = 0;
     BankTables* tables_ = nullptr;
     u8* area_ = nullptr;
     std::array<Table, 2> table_;  ///< read, write

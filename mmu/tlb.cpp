@@ -71,6 +71,7 @@ struct Tlb::Impl {
     WalkCache walk_cache;
     u64 generation = 1, stamp = 0, jump_generation = 1;
     u32 stress = kTlbEntries;
+    u32 edge_count = 1;
     Gpa apic_page = kNoPage;
 
     Impl(PhysicalMemory& m, int fd, u64 offset) : memory(m), state_fd(fd), state_offset(offset) {
@@ -232,6 +233,7 @@ void Tlb::activate() {
     im.current = bank;
     current_ = bank->tables();
     bank->last_used = ++im.stamp;
+    bank->prepare_edges(im.edge_count);
     im.synchronize(*bank, mode_.pkru);
 }
 
@@ -391,7 +393,13 @@ void Tlb::drop_write_entries(Spa page) {
 
 void Tlb::fill_jump(u64 rip, u64 host, bool global) { impl_->current->fill_jump(rip, host, global); }
 
+void Tlb::reserve_edges(u32 count) {
+    impl_->edge_count = std::max(impl_->edge_count, count);
+    impl_->current->prepare_edges(impl_->edge_count);
+}
+
 void Tlb::fill_edge(u32 slot, u64 rip, u64 host, bool global) {
+    reserve_edges(slot + 1);
     impl_->current->fill_edge(slot, rip, host, global);
 }
 
