@@ -220,12 +220,23 @@ Result<ElfImage> parse_elf(const std::string& file, std::span<const u8> image) {
     return elf;
 }
 
+/// Whether the segment would share memory with what is written for an ELF kernel's entry (without paging: no tables).
+bool over_boot_information(const Segment& segment) {
+    constexpr struct {
+        u64 base, size;
+    } kTaken[] = {{boot::kGdt, kPageSize}, {boot::kInfo, kPageSize}, {boot::kCommandLine, boot::kCommandLineMax}};
+    return std::ranges::any_of(kTaken, [&](const auto& taken) {
+        return segment.physical < taken.base ? segment.memory_size > taken.base - segment.physical
+                                             : segment.physical - taken.base < taken.size;
+    });
+}
+
 /// Copies segments, zeroes the rest; returns the highest address used.
 Result<u64> load_segments(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image, const ElfImage& elf) {
     u64 end = 0;
     for (const Segment& segment : elf.segments) {
         if (segment.memory_size == 0) continue;
-        if (segment.physical < boot::kLowEnd) {
+        if (over_boot_information(segment)) {
             return bad(request.kernel, fmt::format("a segment lies at 0x{:x}, where boot information goes; link the kernel at "
                                                    "0x100000 or above", segment.physical));
         }

@@ -116,3 +116,28 @@ TEST_CASE("pc: an x87 error with CR0.NE=0 is IRQ 13, and port 0xF0 lets the proc
         }
     }
 }
+
+TEST_CASE("pc: an ELF kernel may lie low, but not over boot information", "[machine][pc]") {
+    // mov eax, 7; out 0xf4, eax; hlt
+    const std::vector<u8> image = image_with({0xb8, 7, 0, 0, 0, 0xe7, 0xf4, 0xf4}, {}, 0);
+    const auto create_at = [&](u32 address) {
+        std::vector<u8> moved = image;
+        const u32 entry = address + 0x80;
+        std::memcpy(moved.data() + offsetof(Elf32_Ehdr, e_entry), &entry, sizeof entry);
+        std::memcpy(moved.data() + sizeof(Elf32_Ehdr) + offsetof(Elf32_Phdr, p_paddr), &address, sizeof address);
+        return moved;
+    };
+    const Outcome outcome = run(create_at(0x8000), MachineOptions::EngineKind::Jit);
+    CHECK(outcome.kind == Outcome::Kind::DebugExit);
+    CHECK(outcome.raw == 7);
+    for (const u32 address : {0x800u, 0x1000u, 0x10800u, 0x11000u, 0x1f800u, 0x2f000u}) {
+        CAPTURE(address);
+        test::TempDir dir;
+        test::write_file(dir / "kernel", create_at(address));
+        Config config;
+        config.machine.memory = {u64{32} << 20};
+        config.boot.emplace();
+        config.boot->kernel = dir / "kernel";
+        CHECK_FALSE(Machine::create(config, {}));
+    }
+}
