@@ -1,9 +1,6 @@
 #include "mmu/physical_memory.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,12 +8,12 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "base/host_memory.h"
 #include "base/state.h"
 
 namespace vg::mmu {
 namespace {
 
-constexpr u64 kHugePage = u64{2} << 20;
 constexpr u32 kGranuleBits = 7;  ///< code marks are per 128 bytes
 
 /// Granules of one page that [offset, offset+size) touches.
@@ -51,44 +48,15 @@ bool exchange(u8* host, u64 expected, u64 desired) {
 
 }  // namespace
 
-/// What has to be given back to the host.
 struct PhysicalMemory::Impl {
-    struct Mapping {
-        void* address;
-        u64 size;
-    };
-    int fd = -1;
-    u64 file_size = 0;
+    std::vector<HostMemory> memory;  ///< of RAM, of its PageInfo, of ROM
     u64 page_count = 0;
-    std::vector<Mapping> mappings;
     std::vector<TlbObserver*> observers;
 
-    ~Impl() {
-        for (const Mapping& m : mappings) munmap(m.address, m.size);
-        if (fd >= 0) close(fd);
-    }
-
-    void* anonymous(u64 size) {
-        void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED) return nullptr;
-        mappings.push_back({p, size});
-        return p;
-    }
-
-    /// Maps file bytes at a host address congruent to the file offset modulo 2 MiB, so that the host can use huge pages.
-    u8* map_file(u64 offset, u64 size) {
-        const u64 span = size + kHugePage;
-        void* area = mmap(nullptr, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (area == MAP_FAILED) return nullptr;
-        const u64 start = reinterpret_cast<u64>(area);
-        const u64 at = align_down(start + kHugePage - 1 - (offset & (kHugePage - 1)), kHugePage) +
-                       (offset & (kHugePage - 1));
-        mappings.push_back({area, span});
-        void* p = mmap(reinterpret_cast<void*>(at), size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
-                       fd, static_cast<off_t>(offset));
-        if (p == MAP_FAILED) return nullptr;
-        madvise(p, size, MADV_HUGEPAGE);  // a refusal only costs speed
-        return static_cast<u8*>(p);
+    u8* allocate(u64 size) {
+        u8* data = memory.emplace_back(size).data();
+        if (data == nullptr) memory.pop_back();
+        return data;
     }
 };
 
@@ -98,13 +66,15 @@ PhysicalMemory::~PhysicalMemory() = default;
 Result<void> PhysicalMemory::insert(Region region) {
     if ((region.base.value & kPageMask) != 0 || (region.size & kPageMask) != 0 || region.size == 0 ||
         region.base.value + (region.size - 1) < region.base.value) {
-        return fail(Error::Code::Usage, fmt::format("memory region {}: 0x{:x}+0x{:x} is not a range of whole 4 KiB pages",
-                                                    region.name, region.base.value, region.size));
+        return fail(Error::Code::Usage,
+                    fmt::format("memory region {}: 0x{:x}+0x{:x} is not a range of whole 4 KiB pages", region.name,
+                                region.base.value, region.size));
     }
     auto after = std::upper_bound(regions_.begin(), regions_.end(), region.base,
                                   [](Spa base, const Region& r) { return base < r.base; });
     const bool hits_next = after != regions_.end() && after->base - region.base < region.size;
-    const bool hits_previous = after != regions_.begin() && region.base - std::prev(after)->base < std::prev(after)->size;
+    const bool hits_previous =
+        after != regions_.begin() && region.base - std::prev(after)->base < std::prev(after)->size;
     if (hits_next || hits_previous) {
         const Region& other = hits_next ? *after : *std::prev(after);
         return fail(Error::Code::Usage, fmt::format("memory region {} at 0x{:x} overlaps {} at 0x{:x}", region.name,
@@ -124,24 +94,20 @@ Result<void> PhysicalMemory::add_ram(std::string name, Spa base, u64 size) {
     Region region{.name = name, .base = base, .size = size, .kind = RegionKind::Ram};
     region.first_page = impl_->page_count;
     if (Result<void> r = insert(region); !r) return r;
-    const auto remove = [&] {
-        std::erase_if(regions_, [&](const Region& r) { return r.base == base; });
-    };
+    const auto remove = [&] { std::erase_if(regions_, [&](const Region& r) { return r.base == base; }); };
 
-    if (impl_->fd < 0) impl_->fd = memfd_create("guest-ram", MFD_CLOEXEC);
-    if (impl_->fd < 0) return remove(), host_error("memfd_create");
-    const u64 offset = align_up(impl_->file_size, kHugePage) + (base.value & (kHugePage - 1));
-    if (ftruncate(impl_->fd, static_cast<off_t>(offset + size)) != 0) return remove(), host_error("ftruncate");
-    u8* host = impl_->map_file(offset, size);
+    // RAM that begins in the middle of a large page keeps its alignment on the host, so that large pages fit both.
+    const u64 lead = base.value & (kHostHugePage - 1);
+    u8* host = impl_->allocate(lead + size);
     if (host == nullptr) return remove(), host_error("mmap");
-    void* pages = impl_->anonymous(size / kPageSize * sizeof(PageInfo));
+    host += lead;
+    u8* pages = impl_->allocate(size / kPageSize * sizeof(PageInfo));
     if (pages == nullptr) return remove(), host_error("mmap");
-    impl_->file_size = offset + size;
     impl_->page_count += size / kPageSize;
     for (Region& r : regions_) {
         if (r.base == base) r.host = host;
     }
-    ram_.push_back({base.value, size, host, static_cast<PageInfo*>(pages), offset});
+    ram_.push_back({base.value, size, host, reinterpret_cast<PageInfo*>(pages)});
     std::stable_sort(ram_.begin(), ram_.end(), [](const RamRange& a, const RamRange& b) { return a.size > b.size; });
     return {};
 }
@@ -150,7 +116,7 @@ Result<void> PhysicalMemory::add_rom(std::string name, Spa base, const std::vect
     const u64 size = align_up(content.size(), kPageSize);
     Region region{.name = std::move(name), .base = base, .size = size, .kind = RegionKind::Rom};
     if (size != 0) {
-        region.host = static_cast<u8*>(impl_->anonymous(size));
+        region.host = impl_->allocate(size);
         if (region.host == nullptr) {
             return fail(Error::Code::Host, fmt::format("cannot get {} bytes for ROM {}", size, region.name));
         }
@@ -188,14 +154,6 @@ const u8* PhysicalMemory::readable(Spa spa) const {
     if (const u8* host = ram(spa)) return host;
     const Region* region = find(spa);
     return region != nullptr && region->kind == RegionKind::Rom ? region->host + (spa - region->base) : nullptr;
-}
-
-int PhysicalMemory::ram_fd() const { return impl_->fd; }
-
-u64 PhysicalMemory::ram_offset(Spa spa) const {
-    const RamRange* range = find_ram(spa);
-    VG_ASSERT(range != nullptr);
-    return range->file_offset + (spa.value - range->base);
 }
 
 PageInfo& PhysicalMemory::page_info(Spa spa) {
@@ -285,11 +243,16 @@ bool PhysicalMemory::compare_exchange(Spa spa, u64 expected, u64 desired, unsign
     if (host == nullptr) return false;
     before_write(spa, size);
     switch (size) {
-        case 1: return exchange<u8>(host, expected, desired);
-        case 2: return exchange<u16>(host, expected, desired);
-        case 4: return exchange<u32>(host, expected, desired);
-        case 8: return exchange<u64>(host, expected, desired);
-        default: VG_UNREACHABLE();
+        case 1:
+            return exchange<u8>(host, expected, desired);
+        case 2:
+            return exchange<u16>(host, expected, desired);
+        case 4:
+            return exchange<u32>(host, expected, desired);
+        case 8:
+            return exchange<u64>(host, expected, desired);
+        default:
+            VG_UNREACHABLE();
     }
 }
 
@@ -335,32 +298,26 @@ void PhysicalMemory::before_write(Spa spa, u32 size) {
 }
 
 u64 PhysicalMemory::resident_bytes() const {
-    struct stat info {};
-    if (impl_->fd < 0 || fstat(impl_->fd, &info) != 0) return 0;
-    return static_cast<u64>(info.st_blocks) * 512;
+    u64 total = 0;
+    for (const RamRange& range : ram_) {
+        PageRun run;
+        while ((run = next_resident(range.host, run.end, range.size)).first < range.size) total += run.end - run.first;
+    }
+    return total;
 }
 
 void PhysicalMemory::hash(StateHasher& hasher) const {
     for (const Region& region : regions_) {
         if (region.kind != RegionKind::Ram) continue;
         const RamRange& range = *find_ram(region.base);
-        u64 offset = range.file_offset;
-        const u64 end = offset + range.size;
-        while (offset < end) {
-            const off_t data = lseek(impl_->fd, static_cast<off_t>(offset), SEEK_DATA);
-            if (data < 0 && errno == ENXIO) break;
-            const off_t hole = data < 0 ? -1 : lseek(impl_->fd, data, SEEK_HOLE);
-            // A host without SEEK_DATA only makes this slower: zero pages are skipped by content as well.
-            u64 page = data < 0 ? offset : align_down(std::max(static_cast<u64>(data), offset), kPageSize);
-            const u64 stop = hole < 0 ? end : std::min(align_up(static_cast<u64>(hole), kPageSize), end);
-            for (; page < stop; page += kPageSize) {
-                const u8* host = range.host + (page - range.file_offset);
-                if (is_zero_page(host)) continue;
-                const u64 spa = range.base + (page - range.file_offset);
+        PageRun run;
+        while ((run = next_resident(range.host, run.end, range.size)).first < range.size) {
+            for (u64 page = run.first; page < run.end; page += kPageSize) {
+                if (is_zero_page(range.host + page)) continue;
+                const u64 spa = range.base + page;
                 hasher.memory(&spa, sizeof spa);
-                hasher.memory(host, kPageSize);
+                hasher.memory(range.host + page, kPageSize);
             }
-            offset = std::max(stop, page);
         }
     }
 }

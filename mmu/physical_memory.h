@@ -76,7 +76,7 @@ struct PageInfo {
     }
 };
 
-/// RAM lives in one memfd, mapped shared and lazily: untouched guest RAM costs nothing. All access that is not
+/// RAM is private memory of the process in the host's large pages, taken lazily. All access that is not
 /// through a TLB entry goes through read/write here, which keeps code tracking exact.
 class PhysicalMemory {
   public:
@@ -100,9 +100,6 @@ class PhysicalMemory {
     [[nodiscard]] u8* ram(Spa spa) const;
     /// Host address of a RAM or ROM byte, for reading only; nullptr for MMIO and holes. Valid to the end of its page.
     [[nodiscard]] const u8* readable(Spa spa) const;
-    /// The memfd that holds all RAM, and where in it a RAM byte lies: for mapping ranges elsewhere.
-    [[nodiscard]] int ram_fd() const;
-    [[nodiscard]] u64 ram_offset(Spa spa) const;
     /// Metadata of a RAM page; asserts that it is RAM.
     [[nodiscard]] PageInfo& page_info(Spa spa);
     /// True for a RAM page whose bytes may be written through `ram` without asking: it holds no code and is not tracked.
@@ -152,7 +149,6 @@ class PhysicalMemory {
         u64 base, size;
         u8* host;
         PageInfo* pages;
-        u64 file_offset;
     };
     struct Impl;
     [[nodiscard]] const RamRange* find_ram(Spa spa) const;

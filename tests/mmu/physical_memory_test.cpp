@@ -1,7 +1,5 @@
 #include <catch2/catch.hpp>
 
-#include <sys/mman.h>
-
 #include <cstring>
 #include <vector>
 
@@ -159,20 +157,6 @@ TEST_CASE("physical memory: the hash sees content, not how pages were touched", 
     CHECK(hash_of(a) == hash_of(b));
     CHECK(a.resident_bytes() >= kPageSize);
     CHECK(a.resident_bytes() < (u64{8} << 20));
-}
-
-TEST_CASE("physical memory: RAM can be mapped a second time from its memfd", "[mmu][memory]") {
-    PhysicalMemory memory;
-    REQUIRE(memory.add_ram("low", Spa(0), 0x3000));
-    REQUIRE(memory.add_ram("high", Spa(0x100003000), 0x5000));
-    memory.write<u32>(Spa(0x100005004), 0xabcd);
-    void* view = mmap(nullptr, kPageSize, PROT_READ, MAP_SHARED, memory.ram_fd(),
-                      static_cast<off_t>(memory.ram_offset(Spa(0x100005000))));
-    REQUIRE(view != MAP_FAILED);
-    u32 value = 0;
-    std::memcpy(&value, static_cast<u8*>(view) + 4, 4);
-    CHECK(value == 0xabcd);
-    munmap(view, kPageSize);
 }
 
 TEST_CASE("dma: the direct view reaches RAM and refuses the rest", "[mmu][dma]") {
