@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -35,33 +36,53 @@ bool msr_intercepted(const virt::Controls& controls, u32 msr) {
 
 bool cr_intercepted(const virt::Controls& controls, const virt::Exit& exit, const VpState& state) {
     switch (exit.reg) {
-        case 0: return exit.write && ((exit.value ^ state.cr0) & controls.cr0_mask) != 0;
-        case 3: return exit.write && controls.cr3_write;
-        case 4: return exit.write && ((exit.value ^ state.cr4) & controls.cr4_mask) != 0;
-        case 8: return controls.cr8;
-        default: return false;
+        case 0:
+            return exit.write && ((exit.value ^ state.cr0) & controls.cr0_mask) != 0;
+        case 3:
+            return exit.write && controls.cr3_write;
+        case 4:
+            return exit.write && ((exit.value ^ state.cr4) & controls.cr4_mask) != 0;
+        case 8:
+            return controls.cr8;
+        default:
+            return false;
     }
 }
 
 bool intercepts(const virt::Controls& controls, const virt::Exit& exit, const VpState& state) {
     using Reason = virt::ExitReason;
     switch (exit.reason) {
-        case Reason::Io: return io_intercepted(controls, exit);
-        case Reason::Msr: return msr_intercepted(controls, exit.msr);
-        case Reason::Cpuid: return controls.cpuid;
-        case Reason::Hypercall: return controls.hypercall;
-        case Reason::Memory: return true;
-        case Reason::Halt: return controls.halt;
-        case Reason::Cr: return cr_intercepted(controls, exit, state);
-        case Reason::DescriptorTable: return controls.descriptor_tables;
-        case Reason::Exception: return bit(controls.exceptions, exit.fault.vector & 31u);
-        case Reason::Rdtsc: return controls.rdtsc;
-        case Reason::Pause: return controls.pause;
+        case Reason::Io:
+            return io_intercepted(controls, exit);
+        case Reason::Msr:
+            return msr_intercepted(controls, exit.msr);
+        case Reason::Cpuid:
+            return controls.cpuid;
+        case Reason::Hypercall:
+            return controls.hypercall;
+        case Reason::Memory:
+            return true;
+        case Reason::Halt:
+            return controls.halt;
+        case Reason::Cr:
+            return cr_intercepted(controls, exit, state);
+        case Reason::DescriptorTable:
+            return controls.descriptor_tables;
+        case Reason::Exception:
+            return bit(controls.exceptions, exit.fault.vector & 31u);
+        case Reason::Rdtsc:
+            return controls.rdtsc;
+        case Reason::Pause:
+            return controls.pause;
         case Reason::Invlpg:
-        case Reason::Invpcid: return controls.invlpg;
-        case Reason::Wbinvd: return controls.wbinvd;
-        case Reason::TripleFault: return controls.triple_fault;
-        default: return false;
+        case Reason::Invpcid:
+            return controls.invlpg;
+        case Reason::Wbinvd:
+            return controls.wbinvd;
+        case Reason::TripleFault:
+            return controls.triple_fault;
+        default:
+            return false;
     }
 }
 
@@ -161,9 +182,18 @@ void Vp::shorten_slice(VTime when) {
     VpState& s = *state_;
     const VTime current = now();
     if (when < current) when = current;
+    slice_end_ = std::min(slice_end_, when);
     if (s.deadline <= when) return;
     s.budget -= static_cast<s64>(s.deadline - when);
     s.deadline = when;
+}
+
+void Vp::next_part(u64 instructions) {
+    VpState& s = *state_;
+    const VTime current = now();
+    if (slice_end_ <= current) return;
+    s.budget = static_cast<s64>(std::min(slice_end_ - current, instructions));
+    s.deadline = current + static_cast<u64>(s.budget);
 }
 
 void Vp::request_stop() { __atomic_store_n(&state_->request, u64{1}, __ATOMIC_RELEASE); }
@@ -185,7 +215,7 @@ mmu::PagingMode Vp::paging_mode() const {
     mmu::PagingMode mode;
     mode.physical_bits = env_.model.physical_bits();
     if ((s.cr0 & cr0::PG) == 0) return mode;
-    mode.kind = (s.cr4 & cr4::PAE) == 0      ? mmu::PagingKind::Bits32
+    mode.kind = (s.cr4 & cr4::PAE) == 0     ? mmu::PagingKind::Bits32
                 : (s.efer & efer::LMA) == 0 ? mmu::PagingKind::Pae
                                             : mmu::PagingKind::Level4;
     mode.wp = (s.cr0 & cr0::WP) != 0;

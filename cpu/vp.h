@@ -78,14 +78,23 @@ class Vp {
     /// Starts a slice: runs from `from` until `until`.
     void begin_slice(VTime from, VTime until) {
         state_->idle_ns += from - now();
-        state_->deadline = until;
+        state_->deadline = slice_end_ = until;
         state_->budget = static_cast<s64>(until - from);
     }
     /// Makes the running slice end no later than `when` (called when a timer is armed during the slice).
     void shorten_slice(VTime when);
+    /// The rest of the slice is run in parts, the first of at most `instructions`; shorten_slice means the whole.
+    void begin_parts(u64 instructions) {
+        slice_end_ = state_->deadline;
+        next_part(instructions);
+    }
+    /// The next part begins here; all that is left of the slice with ~0.
+    void next_part(u64 instructions);
+    /// Whether there is more of the slice behind this part.
+    [[nodiscard]] bool in_parts() const { return state_->deadline < slice_end_; }
 
     // ---- mode
-    [[nodiscard]] bool long_mode() const;     ///< EFER.LMA
+    [[nodiscard]] bool long_mode() const;  ///< EFER.LMA
     [[nodiscard]] bool protected_mode() const;
     [[nodiscard]] bool v8086() const;
     [[nodiscard]] unsigned cpl() const { return state_->cpl; }
@@ -140,7 +149,8 @@ class Vp {
     [[nodiscard]] bool access_noted() const { return access_dr6_ != 0; }
     /// The instruction that made the noted accesses is over: its data breakpoints trap, or are forgotten if it faulted.
     void settle_accesses(bool completed) {
-        if (access_dr6_ != 0) [[unlikely]] trap_accesses(completed);
+        if (access_dr6_ != 0) [[unlikely]]
+            trap_accesses(completed);
     }
     /// A single-step trap is due at the boundary after the instruction that is executing, whatever TF was before it.
     void request_single_step();
@@ -149,9 +159,9 @@ class Vp {
     /// At an instruction boundary: clears shadows, delivers at most one pending event, wakes from HLT.
     /// Returns Next if nothing was due, Resync if state changed, Leave if a level's owner took it.
     Exec take_event();
-    /// A fault or an event is being delivered. Two at the same time have no completed instruction between them (a handler
-    /// that itself faults, a breakpoint on the first instruction of its own handler): behind the first few each is charged
-    /// one instruction, so that time goes on and the slice ends.
+    /// A fault or an event is being delivered. Two at the same time have no completed instruction between them (a
+    /// handler that itself faults, a breakpoint on the first instruction of its own handler): behind the first few each
+    /// is charged one instruction, so that time goes on and the slice ends.
     void charge_delivery();
     void request_nmi();
     void request_init();
@@ -191,6 +201,7 @@ class Vp {
     Fault fault_;
     virt::Exit exit_;
     bool leaving_ = false;
+    VTime slice_end_ = 0;
     bool external_line_ = false;
     bool skip_step_ = false;
     VTime delivery_time_ = kNever;  ///< of the last delivery, and how many before it were at the same time

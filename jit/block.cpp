@@ -1,11 +1,16 @@
 #include "jit/block.h"
 
+#include <algorithm>
+
 namespace vg::jit {
 
-BlockMap::BlockMap() : heads_(std::size_t{1} << kBucketBits), sites_(1), recipes_(1) {}
+BlockMap::BlockMap() : heads_(reinterpret_cast<Block**>(head_memory_.data())) {
+    VG_ASSERT(heads_ != nullptr);
+    clear();
+}
 
 Block& BlockMap::add(Spa spa, u32 key) {
-    Block& block = blocks_.emplace_back();
+    Block& block = blocks_.push_back({});
     block.spa = spa;
     block.key = key;
     Block*& head = heads_[bucket(spa, key)];
@@ -18,7 +23,7 @@ Block& BlockMap::add(Spa spa, u32 key) {
 }
 
 void BlockMap::add_rest(Block& owner, Spa page, u16 size) {
-    Block& rest = blocks_.emplace_back();
+    Block& rest = blocks_.push_back({});
     rest.spa = page;
     rest.size = size;
     rest.owner = &owner;
@@ -47,12 +52,14 @@ void BlockMap::remove_from_page(Block& block) {
 }
 
 void BlockMap::clear() {
-    heads_.assign(heads_.size(), nullptr);
+    std::fill(heads_, heads_ + (u64{1} << kBucketBits), nullptr);
     pages_.clear();
-    blocks_.clear();
-    sites_.resize(1);
-    insns_.clear();
-    recipes_.resize(1);
+    blocks_.truncate(0);
+    sites_.truncate(0);
+    sites_.push_back({});
+    insns_.truncate(0);
+    recipes_.truncate(0);
+    recipes_.push_back({});
 }
 
 }  // namespace vg::jit

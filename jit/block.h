@@ -1,13 +1,14 @@
 // Translated blocks and what is known about places in their code.
 #pragma once
 
-#include <deque>
 #include <unordered_map>
 #include <vector>
 
+#include "base/host_memory.h"
 #include "base/types.h"
 #include "cpu/insn.h"
 #include "jit/flags.h"
+#include "jit/tier.h"
 
 namespace vg::jit {
 
@@ -24,16 +25,21 @@ struct Site {
     u32 stub = 0;                     ///< link: the code that leaves through this site
     u32 next_incoming = 0;            ///< link: next site in the target's list of patched links
     Block* linked = nullptr;          ///< link: the block that `patch` leads to now
-    u32 recipe = 0;   ///< how to compute the status flags here; 0: as kPending says
-    bool edge_pending = false;  ///< link: kPending may be set, to a recipe that does not depend on registers
+    u32 recipe = 0;                   ///< how to compute the status flags here; 0: as kPending says
+    bool edge_pending = false;        ///< link: kPending may be set, to a recipe that does not depend on registers
     u32 edge_recipe = 0;  ///< link: what kPending is set to on the way (the flags are in the hardware, too); 0: nothing
     u32 edge_slot = 0;    ///< jump to another page: its entry in the bank's edge table; 0: it has not been taken yet
     Block* edge_block = nullptr;  ///< where it led the last time
+    u32 next_edge = 0;            ///< next site in a block's list
+    bool edge_listed = false;     ///< it is in one: that of the block it led to the first time, or that one's successor
+    u32 memo = kNoMemo;           ///< memory check: its place in the banks' memo tables
+    u32* counter = nullptr;       ///< misses of a memo
+    u8 memo_check = 0;            ///< which check of the block it is
     u32 edge_compare = 0, edge_jump = 0;  ///< the two displacements (disp32) that name the entry
-    s32 rip_offset = 0;               ///< RIP of the instruction (or the link's target) relative to the code page base
-    u8 index = 0;                     ///< instructions of the block before this one
-    u16 size = 0;                     ///< memory check: bytes
-    u8 misalignment = 0;              ///< memory check: address bits that must be zero
+    s32 rip_offset = 0;   ///< RIP of the instruction (or the link's target) relative to the code page base
+    u8 index = 0;         ///< instructions of the block before this one
+    u16 size = 0;         ///< memory check: bytes
+    u8 misalignment = 0;  ///< memory check: address bits that must be zero
     bool write = false;
     bool sum = false;           ///< memory check: T0 wants the host address itself, not the guest address
     bool rip_in_t0 = false;     ///< slow jump: RIP is the target, not rip_offset
@@ -54,18 +60,30 @@ struct Block {
     bool needs_flags = true;        ///< to be entered with the flags in the slot
     bool passes_flags = true;       ///< else: it may leave them to the next block as they are
     u16 changed_while_pending = 0;  ///< else: registers that a pending recipe must not name
-    u32 incoming = 0;  ///< first site linked to this block
+    u32 incoming = 0;               ///< first site linked to this block
     u32 first_site = 0, site_end = 0;
-    u32 group_failures = 0;   ///< of its group checks, since virtual time `failures_since`
+    Tuning tuning;
+    u32* counters = nullptr;  ///< Profiled: of entries, and of misses of each check's memo
+    u64 sampled_since = 0;    ///< sample from which on `samples` were counted
+    u32 samples = 0;
+    u8 memo_checks = 0;      ///< checks that might have memos
+    u32 edge_sites = 0;      ///< first of the jumps to other pages that have led here
+    u32 group_failures = 0;  ///< of its group checks, since virtual time `failures_since`
     u64 failures_since = 0;
     u32 settled_entry = 0;  ///< code that puts pending flags in the slot first; 0: not made yet
-    /// An instruction that crosses the page's end: the page that its rest was in when it was translated. That page's list
-    /// has a record for the rest, whose `owner` is this block.
+    /// An instruction that crosses the page's end: the page that its rest was in when it was translated. That page's
+    /// list has a record for the rest, whose `owner` is this block.
     Spa rest_page{0};
     Block* owner = nullptr;
     Block* hash_next = nullptr;
     Block* page_next = nullptr;
 };
+
+/// Beyond these the cache is emptied even if the arena has room: a guest of tiny blocks must not grow the process.
+inline constexpr u32 kMaxBlocks = 1u << 20, kMaxInsns = 1u << 20, kMaxSites = 2u << 20, kMaxRecipes = 2u << 20;
+/// Room beyond them: for what one more block needs, and for two sites of every block that need no translation
+/// (redirect, open_entry).
+inline constexpr u32 kSpare = 1u << 14, kSpareSites = 2 * kMaxBlocks + kSpare;
 
 /// All blocks, by address and by page. Emptied as a whole; single blocks only become unreachable.
 class BlockMap {
@@ -94,11 +112,11 @@ class BlockMap {
     // ---- sites, by number (0 is none)
     u32 add_site(const Site& site) {
         sites_.push_back(site);
-        return static_cast<u32>(sites_.size() - 1);
+        return site_count() - 1;
     }
     [[nodiscard]] Site& site(u32 number) { return sites_[number]; }
     [[nodiscard]] u32 site_count() const { return static_cast<u32>(sites_.size()); }
-    void truncate_sites(u32 count) { sites_.resize(count); }
+    void truncate_sites(u32 count) { sites_.truncate(count); }
 
     /// Recipes, by number (0 is none).
     u32 add_recipe(const FlagRecipe& recipe) {
@@ -106,11 +124,11 @@ class BlockMap {
         return static_cast<u32>(recipes_.size() - 1);
     }
     [[nodiscard]] const FlagRecipe& recipe(u32 number) const { return recipes_[number]; }
-    [[nodiscard]] std::size_t recipe_count() const { return recipes_.size(); }
+    [[nodiscard]] u64 recipe_count() const { return recipes_.size(); }
 
-    const cpu::Insn* keep(const cpu::Insn& insn) { return &insns_.emplace_back(insn); }
-    [[nodiscard]] std::size_t block_count() const { return blocks_.size(); }
-    [[nodiscard]] std::size_t insn_count() const { return insns_.size(); }
+    const cpu::Insn* keep(const cpu::Insn& insn) { return &insns_.push_back(insn); }
+    [[nodiscard]] u64 block_count() const { return blocks_.size(); }
+    [[nodiscard]] u64 insn_count() const { return insns_.size(); }
 
   private:
     void remove_from_page(Block& block);
@@ -120,12 +138,13 @@ class BlockMap {
         return ((spa.value + key) * 0x9e3779b97f4a7c15) >> (64 - kBucketBits);
     }
 
-    std::vector<Block*> heads_;
+    HostMemory head_memory_{(u64{1} << kBucketBits) * sizeof(Block*)};
+    Block** heads_ = nullptr;
     std::unordered_map<u64, Block*> pages_;
-    std::deque<Block> blocks_;
-    std::deque<Site> sites_;  // references stay good while others are added
-    std::deque<cpu::Insn> insns_;
-    std::vector<FlagRecipe> recipes_;
+    StableVector<Block> blocks_{2 * kMaxBlocks + kSpare};  // with a record for each rest in the next page
+    StableVector<Site> sites_{kMaxSites + kSpareSites};
+    StableVector<cpu::Insn> insns_{kMaxInsns + kSpare};
+    StableVector<FlagRecipe> recipes_{kMaxRecipes + kSpare};
 };
 
 }  // namespace vg::jit

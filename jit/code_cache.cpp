@@ -2,10 +2,13 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
 #include <utility>
+
+#include "base/host_memory.h"
 
 namespace vg::jit {
 
@@ -42,8 +45,19 @@ CodeArena& CodeArena::operator=(CodeArena&& other) noexcept {
 void CodeArena::reset(u32 fixed) {
     // Measured on compilers, interpreters and kernels: 55 to 60 % of the bytes are hot.
     const u32 middle = fixed + (size_ - fixed) / 16 * 9;
-    hot = {fixed, middle, fixed};
-    cold = {middle, size_, middle};
+    hot = {fixed, middle, fixed, std::max(hot.ready, fixed)};
+    cold = {middle, size_, middle, std::max(cold.ready, middle)};
+}
+
+void CodeArena::prepare() {
+    constexpr u32 kAhead = 64u << 10, kStep = 512u << 10;
+    for (Part* part : {&hot, &cold}) {
+        if (part->ready == part->end || part->used + kAhead <= part->ready) continue;
+        const u32 size = std::min(kStep, part->end - part->ready);
+        populate(writable_ + part->ready, size);
+        populate(executable_ + part->ready, size, Populate::ForReading);
+        part->ready += size;
+    }
 }
 
 CodeArena::~CodeArena() {

@@ -23,9 +23,12 @@ class CodeArena {
     /// jumps). The first stays dense, which the host's instruction caches and TLB thank for.
     struct Part {
         u32 begin = 0, end = 0, used = 0;  ///< offsets; everything below `used` is taken
+        u32 ready = 0;                     ///< below it the host has been asked for memory
         [[nodiscard]] u32 room() const { return end - used; }
     };
     Part hot, cold;
+    /// Asks the host for the memory that the next block will take, if it is not there yet. Call before emitting.
+    void prepare();
     /// Empties both parts; the first `fixed` bytes of the arena stay.
     void reset(u32 fixed);
 

@@ -11,14 +11,6 @@ using cpu::Seg;
 namespace {
 
 constexpr int kAddendOffset = 8;
-constexpr HostMem tag_of(bool write) {
-    return {.base = kBank, .index = kT1, .disp = static_cast<int>(write ? mmu::kWriteTable : mmu::kReadTable)};
-}
-constexpr HostMem addend_of(bool write) {
-    HostMem m = tag_of(write);
-    m.disp += kAddendOffset;
-    return m;
-}
 constexpr bool fits32(s64 v) { return v == static_cast<s32>(v); }
 constexpr int segment_base_disp(Seg seg) {
     return VG_STATE_DISP(seg) +
@@ -67,14 +59,108 @@ void Translator::load_address(const Address& a) {
     if (a.seg != Seg::None) a_.add(kT0, {.base = kBank, .disp = segment_base_disp(a.seg)});
 }
 
+HostMem Translator::tag_of(const EntryRef& entry) {
+    if (entry.memo != kNoMemo)
+        return {
+            .base = kBank,
+            .disp = static_cast<s32>(static_cast<std::size_t>(mmu::kMemoTable) + entry.memo * sizeof(mmu::TlbEntry))};
+    return {.base = kBank, .index = kT1, .disp = static_cast<int>(entry.write ? mmu::kWriteTable : mmu::kReadTable)};
+}
+
+HostMem Translator::addend_of(const EntryRef& entry) {
+    HostMem m = tag_of(entry);
+    m.disp += kAddendOffset;
+    return m;
+}
+
 /// Compares T0's page with its TLB entry and leaves the entry's offset in T1. Returns where a miss goes.
 u32 Translator::emit_tag_check(unsigned span, bool write) {
     // Page number bits come down to the entry's byte offset; entries have 16 bytes.
     a_.rorx(kT1, kT0, 8);
     a_.alu_imm(4, kT1, (mmu::kTlbEntries - 1) << 4, false);
-    a_.xor_(kT0, tag_of(write));
+    a_.xor_(kT0, tag_of({write}));
     a_.alu_imm(7, kT0, static_cast<s32>(kPageSize - span), true);
     return a_.jcc_later(kA);
+}
+
+/// The place in the memo tables for the next check of the block, if it is to have one.
+u32 Translator::take_memo(bool write, Site& site) {
+    if (!tunable_ || block_->memo_checks == kMaxMemoChecks) return kNoMemo;
+    const u8 check = block_->memo_checks++;
+    if (tuning_.tier == Tier::Plain) return kNoMemo;
+    site.counter = counters_.take(1, tuning_.tier == Tier::Profiled ? kMissesStart : tuning_.patience);
+    if ((tuning_.no_memo >> check & 1) != 0) return kNoMemo;
+    site.memo_check = check;
+    if (site.counter == nullptr) return kNoMemo;
+    return site.memo = memos_.take(write);
+}
+
+Translator::EntryRef Translator::emit_check(const Address& first, unsigned span, bool write, u32 number) {
+    const u32 start = a_.offset();
+    load_address(first);
+    flags_.hardware = false;
+    Site& site = blocks_.site(number);
+    const EntryRef entry{write, take_memo(write, site)};
+    const u32 miss = write ? thunks_.miss_write : thunks_.miss_read;
+    if (entry.memo == kNoMemo) {
+        cold_thunk(emit_tag_check(span, write), miss, number);
+        return entry;
+    }
+    a_.xor_(kT0, tag_of(entry));
+    a_.alu_imm(7, kT0, static_cast<s32>(kPageSize - span), true);
+    cold_.push_back({.kind = Cold::Kind::MemoMiss,
+                     .index = static_cast<u8>(index_),
+                     .from = a_.jcc_later(kA),
+                     .thunk = miss,
+                     .site = number,
+                     .back = start,
+                     .target = span,
+                     .flags = {}});
+    return entry;
+}
+
+/// The memo has another page: takes over what the TLB has, and tries again.
+void Translator::emit_memo_miss(const Cold& c) {
+    const Site& site = blocks_.site(c.site);
+    const EntryRef memo{site.write, site.memo}, table{site.write};
+    index_ = c.index;
+    a_.xor_(kT0, tag_of(memo));
+    cold_thunk(emit_tag_check(static_cast<unsigned>(c.target), site.write), c.thunk, c.site);
+    a_.mov(kT0, tag_of(table));
+    a_.mov(tag_of(memo), kT0);
+    a_.mov(kT0, addend_of(table));
+    a_.mov(addend_of(memo), kT0);
+    const auto mark = static_cast<s32>(static_cast<std::size_t>(mmu::kMemoMarks) + site.memo / mmu::kMemosPerMark);
+    a_.modrm({.opcode = 0xc6}, 0, HostMem{.base = kBank, .disp = mark});
+    a_.byte(1);
+    emit_count_down(site.counter);
+    Site again;
+    again.block = block_;
+    again.access = c.back;
+    again.counter = site.counter;
+    again.memo_check = site.memo_check;
+    cold_thunk(a_.jcc_later(kS), thunks_.memo_misses, blocks_.add_site(again));
+    a_.jmp(c.back);
+}
+
+/// Leaves the sign flag set when there is nothing left. Clobbers T0.
+void Translator::emit_count_down(u32* counter) {
+    a_.mov_imm(kT0, reinterpret_cast<u64>(counter));
+    a_.modrm({.opcode = 0x83}, 5, HostMem{.base = kT0});
+    a_.byte(1);
+}
+
+void Translator::emit_entry_counter() {
+    if (tuning_.tier == Tier::Profiled) {
+        block_->counters = counters_.take(1, limits_.profile_runs);
+        if (block_->counters == nullptr) tuning_ = {};
+    }
+    block_->tuning = tuning_;
+    if (tuning_.tier != Tier::Profiled) return;
+    emit_count_down(block_->counters);
+    const u32 site = new_site();
+    cold_thunk(a_.jcc_later(kS), thunks_.promote, site);
+    blocks_.site(site).access = a_.offset();
 }
 
 /// T0 has the address' low bits.
@@ -88,14 +174,12 @@ void Translator::emit_alignment_check(unsigned alignment, u32 site) {
 HostMem Translator::check(const Address& a, unsigned size, bool write, unsigned alignment) {
     if (plan_now().group >= 0) return check_in_group(a, size, write, alignment);
     keep_flags();
-    load_address(a);
-    flags_.hardware = false;
     const u32 number = new_site();
-    cold_thunk(emit_tag_check(size, write), write ? thunks_.miss_write : thunks_.miss_read, number);
-    emit_alignment_check(alignment, number);
     Site& site = blocks_.site(number);
     site.size = static_cast<u8>(size);
     site.write = write;
+    const EntryRef entry = emit_check(a, size, write, number);
+    emit_alignment_check(alignment, number);
     site.misalignment = static_cast<u8>(alignment - 1);
 
     const bool rip = a.base == kRipBase && a.index == kNoReg;
@@ -103,13 +187,13 @@ HostMem Translator::check(const Address& a, unsigned size, bool write, unsigned 
     const bool index_here = a.index == kNoReg || kHostOf[a.index] != kInMemory;
     const bool simple = a.size == 8 && index_here && fits32(a.disp) && (a.base != kRipBase || rip);
     if (!simple) {
-        a_.xor_(kT0, tag_of(write));
-        a_.add(kT0, addend_of(write));
+        a_.xor_(kT0, tag_of(entry));
+        a_.add(kT0, addend_of(entry));
         site.access = a_.offset();
         site.sum = true;
         return {.base = kT0};
     }
-    a_.mov(kT1, addend_of(write));
+    a_.mov(kT1, addend_of(entry));
     site.access = a_.offset();
     HostMem m{.base = kT1, .disp = static_cast<s32>(a.disp)};
     if (a.seg != Seg::None) a_.add(kT1, {.base = kBank, .disp = segment_base_disp(a.seg)});
@@ -126,9 +210,9 @@ HostMem Translator::check(const Address& a, unsigned size, bool write, unsigned 
     return m;
 }
 
-/// The first access of a group checks the bytes that all of them touch, and leaves the host address of the base register
-/// in the group's slot. What fails for the whole may succeed one by one: then translated code with separate checks takes
-/// over (JitEngine::separate).
+/// The first access of a group checks the bytes that all of them touch, and leaves the host address of the base
+/// register in the group's slot. What fails for the whole may succeed one by one: then translated code with separate
+/// checks takes over (JitEngine::separate).
 HostMem Translator::check_in_group(const Address& a, unsigned size, bool write, unsigned alignment) {
     const InsnPlan& plan = plan_now();
     const AccessGroup& group = plan_.groups[static_cast<unsigned>(plan.group)];
@@ -138,16 +222,14 @@ HostMem Translator::check_in_group(const Address& a, unsigned size, bool write, 
         keep_flags();
         Address first = a;
         first.disp = group.low;
-        load_address(first);
-        flags_.hardware = false;
         const u32 number = new_site();
         const unsigned span = static_cast<unsigned>(group.high - group.low);
-        cold_thunk(emit_tag_check(span, write), write ? thunks_.miss_write : thunks_.miss_read, number);
         Site& site = blocks_.site(number);
         site.size = static_cast<u16>(span);
         site.write = write;
         site.group = true;
-        a_.mov(kT1, addend_of(write));
+        const EntryRef entry = emit_check(first, span, write, number);
+        a_.mov(kT1, addend_of(entry));
         site.access = a_.offset();
         if (a.base == kRipBase)
             a_.add(kT1, {.base = kBank, .disp = kCodePage});

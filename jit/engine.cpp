@@ -1,5 +1,6 @@
 #include "jit/engine.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "cpu/decode.h"
@@ -15,9 +16,6 @@ using cpu::VpState;
 namespace {
 
 constexpr u32 kMinimumArena = 128u << 10;
-/// Beyond these the cache is emptied even if the arena has room: a guest of tiny blocks must not grow the process.
-constexpr std::size_t kMaxBlocks = 1u << 20, kMaxInsns = 1u << 20;
-constexpr u32 kMaxSites = 2u << 20;
 
 constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
 
@@ -34,6 +32,10 @@ Result<std::unique_ptr<JitEngine>> JitEngine::create(mmu::PhysicalMemory& memory
     Options checked = options;
     if (checked.code_bytes < kMinimumArena) checked.code_bytes = kMinimumArena;
     if (checked.block_limit < 1) checked.block_limit = 1;
+    if (const char* e = getenv("VGPROF")) checked.profile_runs = static_cast<u32>(atoi(e));
+    // A part of a slice holds any block.
+    if (checked.sample_every != 0) checked.sample_every = std::max(checked.sample_every, 4 * BlockPlan::kMaxInsns);
+    checked.profile_runs = std::clamp<u32>(checked.profile_runs, 1, kNeverAgain);
     Result<CodeArena> arena = CodeArena::create(checked.code_bytes);
     if (!arena) return Unexpected{arena.error()};
     return std::unique_ptr<JitEngine>(new JitEngine(memory, checked, std::move(*arena)));
@@ -44,7 +46,7 @@ JitEngine::JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeAr
       options_(options),
       arena_(std::move(arena)),
       thunks_(make_thunks(arena_)),
-      translator_(arena_, blocks_, thunks_, options_.watchers, stats_) {
+      translator_(arena_, blocks_, thunks_, memos_, counters_, options_.watchers, stats_) {
     memory_.set_code_observer(this);
     for (TranslationWatcher* watcher : options_.watchers) watcher->thunks({arena_.executable(0), Thunks::kSize});
 }
@@ -78,9 +80,28 @@ void JitEngine::forget(Vp& vp) {
 Stop JitEngine::step(Vp& vp) { return stepper_.step(vp); }
 
 Stop JitEngine::run(Vp& vp) {
+    if (options_.sample_every == 0) return run_part(vp);
+    vp.begin_parts(next_distance());
+    Stop stop = run_part(vp);
+    while (stop == Stop::Budget && vp.in_parts()) {
+        vp.next_part(next_distance());
+        stop = run_part(vp);
+    }
+    vp.next_part(~u64{0});
+    return stop;
+}
+
+/// Instructions to the next sample, spread so that no loop keeps step with them.
+u64 JitEngine::next_distance() {
+    sample_seed_ = sample_seed_ * 1664525 + 1013904223;
+    return options_.sample_every / 2 + (u64{sample_seed_} * options_.sample_every >> 32) + 1;
+}
+
+Stop JitEngine::run_part(Vp& vp) {
     Known& k = known(vp);
     VpState& s = vp.state();
     vp.tlb().reserve_edges(edge_slots_);  // another VP may have had some given out
+    vp.tlb().reserve_memos(memo_count_);
     Context c{.engine = this, .vp = &vp, .interp = &vp.interp(), .state = &s};
     c.leave = Leave::Resync;
     while (true) {
@@ -109,6 +130,10 @@ Stop JitEngine::run(Vp& vp) {
         }
         if (!dispatch(vp, c)) {
             pending_link_ = 0;
+            if (s.budget < BlockPlan::kMaxInsns && vp.in_parts()) {
+                sample(vp, c.key);
+                return Stop::Budget;
+            }
             ++stats_.steps;
             const Stop stop = stepper_.step(vp);
             if (stop == Stop::Leave || stop == Stop::Request) return stop;
@@ -158,19 +183,32 @@ Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip, bool& global) {
     global = mapping.translation.global;
     page_rip = s.rip - spa.offset();
     if (Block* block = blocks_.find(spa, key.value)) return block;
-    return translate(vp, key, spa, mapping.host - spa.offset(), page_rip);
+    return translate_new(vp, key, spa, mapping.host - spa.offset(), page_rip);
 }
 
-Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip) {
-    if (arena_.hot.room() < Translator::kMaxCode || arena_.cold.room() < Translator::kMaxCode || blocks_.block_count() >= kMaxBlocks ||
-        blocks_.insn_count() >= kMaxInsns || blocks_.site_count() >= kMaxSites || blocks_.recipe_count() >= kMaxSites)
-        flush();
+bool JitEngine::full() const {
+    return arena_.hot.room() < Translator::kMaxCode || arena_.cold.room() < Translator::kMaxCode ||
+           blocks_.block_count() >= kMaxBlocks || blocks_.insn_count() >= kMaxInsns ||
+           blocks_.site_count() >= kMaxSites || blocks_.recipe_count() >= kMaxRecipes;
+}
+
+Block* JitEngine::translate_new(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip) {
+    if (full()) flush();
+    return translate(vp, key, spa, page, page_rip, {});
+}
+
+/// There is room (`full()`).
+Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip, const Tuning& tuning) {
     const auto start = std::chrono::steady_clock::now();
+    arena_.prepare();
     const u32 used = arena_.hot.used + arena_.cold.used;
     const bool groups = !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
     const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
-    Block* block = translator_.translate(spa, page, key, vp.model(), options_.block_limit, rest, groups);
+    const Translator::Limits limits{options_.block_limit, options_.profile_runs};
+    Block* block = translator_.translate(spa, page, key, vp.model(), limits, rest, groups, tuning);
     if (block == nullptr) return nullptr;
+    memo_count_ = std::max(memo_count_, memos_.used());
+    vp.tlb().reserve_memos(memo_count_);
     if (memory_.ram(spa) != nullptr) memory_.mark_code(spa, block->size);
     replace(*block);
     if (block->rest_page.value != 0) remark_page(block->rest_page.page());
@@ -192,7 +230,8 @@ Translator::Rest JitEngine::find_rest(Vp& vp, ModeKey key, Spa spa, const u8* pa
     const auto status = cpu::decode(std::span(page + spa.offset(), here), key.code_mode(), insn);
     if (status != cpu::DecodeStatus::Truncated) return {};
     const mmu::Tlb::Mapping behind = vp.tlb().resolve_fetch(page_rip + kPageSize);
-    if (behind.translation.status != mmu::Translation::Status::Ok || memory_.ram(behind.translation.spa) == nullptr) return {};
+    if (behind.translation.status != mmu::Translation::Status::Ok || memory_.ram(behind.translation.spa) == nullptr)
+        return {};
     return {behind.translation.spa, behind.host};
 }
 

@@ -27,6 +27,9 @@ struct Options {
     unsigned block_limit = 32;    ///< instructions per block, 1..64
     bool link_blocks = true;      ///< patch direct jumps and fill jump caches (off: every block ends in the dispatcher)
     bool native = true;           ///< emit natively (off: every instruction is a helper call)
+    u32 sample_every = 100'000;   ///< instructions between looks at where time is spent, 256 at least; 0: never
+    u32 hot_samples = 16;         ///< of about a thousand: a block found there so often is translated again, with memos
+    u32 profile_runs = 1000;      ///< entries after which it is decided which memos stay; at least 1
     u32 flush_every = 0;          ///< for tests: empty the cache after this many dispatches; 0: never
     std::vector<TranslationWatcher*> watchers{};  ///< told about every translation; they outlive the engine
 };
@@ -57,6 +60,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     u64 slow_edge(Context& c, u32 site, u64 target);
     u64 settle(Context& c, u32 site);
     u64 slow_execute(Context& c, u32 site);
+    u64 promote(Context& c, u32 site);
+    u64 memo_misses(Context& c, u32 site);
     u64 helper_execute(Context& c, u32 site);
 
   private:
@@ -71,7 +76,16 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     Known& known(cpu::Vp& vp);
     [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c);
     [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip, bool& global);
-    [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
+    [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip,
+                                   const Tuning& tuning);
+    [[nodiscard]] Block* translate_new(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
+    /// Whether the next translation might not fit any more.
+    [[nodiscard]] bool full() const;
+    [[nodiscard]] Block* retranslate(cpu::Vp& vp, Block& old, const Tuning& tuning, u64 page_rip);
+    void lead_edges(cpu::Vp& vp, Block& old, Block& next, u64 page_rip);
+    void sample(cpu::Vp& vp, ModeKey key);
+    [[nodiscard]] cpu::Stop run_part(cpu::Vp& vp);
+    [[nodiscard]] u64 next_distance();
     [[nodiscard]] Translator::Rest find_rest(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
     void finish_exit(Context& c);
     void link(u32 site, Block& target);
@@ -126,15 +140,20 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     CodeArena arena_;
     Thunks thunks_;
     BlockMap blocks_;
+    MemoSlots memos_;
+    Counters counters_;
     Translator translator_;
     cpu::StepEngine stepper_;
     std::vector<std::unique_ptr<Known>> known_;
     std::vector<const cpu::CpuModel*> models_;
     Stats stats_;
-    std::unordered_set<u64> separate_;  ///< code addresses whose group checks failed too often
+    std::unordered_set<u64> separate_;         ///< code addresses whose group checks failed too often
     std::unordered_map<u64, u32> redirected_;  ///< entries of invalid blocks by code_id, the last of each
+    std::vector<u32> incoming_;                ///< scratch
     u32 next_edge_slot_ = 0;
     u32 edge_slots_ = 1;  ///< one more than the largest number given out, ever
+    u32 sample_seed_ = 1;
+    u32 memo_count_ = 0;    ///< the same for memos of each kind
     u64 epoch_ = 0;         ///< counts invalidations: whoever sees it change leaves translated code
     u32 pending_link_ = 0;  ///< site whose jump leads to the block that is looked up next
     Known* current_ = nullptr;

@@ -41,6 +41,8 @@ void JitEngine::invalidate(Block& block) {
         *link = site.next_incoming;
         unlink(number);
     }
+    for (u32 number = block.first_site; number < block.site_end; ++number)
+        if (const u32 memo = blocks_.site(number).memo; memo != kNoMemo) memos_.give_back(memo);
     redirect(block);
     blocks_.remove(block);
     ++stats_.invalidations;
@@ -116,6 +118,8 @@ void JitEngine::flush() {
     arena_.reset(Thunks::kSize);
     separate_.clear();
     redirected_.clear();
+    memos_.reset();
+    counters_.reset();
     next_edge_slot_ = 0;
     pending_link_ = 0;
     ++epoch_;

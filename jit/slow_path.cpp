@@ -38,7 +38,9 @@ constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>
 u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
     const Site& site = blocks_.site(number);
     const bool aligned = (address & site.misalignment) == 0;
-    SlowAccess why = !aligned ? SlowAccess::Misaligned : canonical(address) ? SlowAccess::CrossesPage : SlowAccess::NonCanonical;
+    SlowAccess why = !aligned             ? SlowAccess::Misaligned
+                     : canonical(address) ? SlowAccess::CrossesPage
+                                          : SlowAccess::NonCanonical;
     if (aligned && (address & kPageMask) + site.size <= kPageSize && canonical(address)) {
         mmu::Tlb& tlb = c.vp->tlb();
         const mmu::Access access = site.write ? mmu::Access::Write : mmu::Access::Read;
@@ -84,7 +86,7 @@ u64 JitEngine::separate(Context& c, const Site& site) {
         const u8* host = memory_.ram(spa);
         if (host == nullptr) host = c.vp->tlb().resolve_fetch(s.rip).host;
         if (host == nullptr) return 0;
-        block = translate(*c.vp, key, spa, host - spa.offset(), s.rip - spa.offset());
+        block = translate_new(*c.vp, key, spa, host - spa.offset(), s.rip - spa.offset());
     }
     if (block == nullptr || s.budget < block->count) return 0;
     set_flags(s, s.rflags);
@@ -157,6 +159,11 @@ void JitEngine::fill_edge(Context& c, u32 number, u64 target, u64 host, bool glo
         set(site.edge_compare, offsetof(mmu::JumpEntry, rip));
         if (site.edge_jump != 0) set(site.edge_jump, offsetof(mmu::JumpEntry, host));
     }
+    if (site.edge_block != nullptr && !site.edge_listed) {
+        site.edge_listed = true;
+        site.next_edge = site.edge_block->edge_sites;
+        site.edge_block->edge_sites = number;
+    }
     c.vp->tlb().fill_edge(site.edge_slot, target, host, global);
 }
 
@@ -181,8 +188,8 @@ JitEngine::Entry JitEngine::entry_at(Context& c, u64 address, u32 key, Block** l
     const Spa spa = mapping.translation.spa;
     Block* block = likely != nullptr ? *likely : nullptr;
     if (block == nullptr || !block->valid || block->spa != spa || block->key != key) block = blocks_.find(spa, key);
-    if (likely != nullptr) *likely = block;
     if (block == nullptr) return {};
+    if (likely != nullptr) *likely = block;
     return {open_entry(*block), mapping.translation.global};
 }
 

@@ -31,6 +31,10 @@ struct Stats {
     u64 return_misses = 0;   ///< returns that were not to where the last call came from
     u64 code_writes = 0;     ///< stores to translated code that dropped a block
     u64 invalidations = 0;   ///< blocks dropped because their bytes were written
+    u64 samples = 0;         ///< times a slice was cut to see where time is spent
+    u64 profiled = 0;        ///< blocks translated again because much of it was spent there
+    u64 tuned = 0;           ///< blocks translated with the memos that had hit
+    u64 profiled_again = 0;  ///< blocks translated again because a memo had missed often
     u64 flushes = 0;         ///< times the whole cache was emptied
     std::array<u64, static_cast<unsigned>(SlowAccess::Count)> slow_access_reasons{};
     std::vector<u64> helper_rows = std::vector<u64>(cpu::row_count());  ///< helpers by row; 0: crosses a page

@@ -42,6 +42,10 @@ class Generator : public Xbyak::CodeGenerator {
         emit_slow(reinterpret_cast<u64>(&vg_jit_settle));
         t.execute = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_execute));
+        t.promote = start();
+        emit_slow(reinterpret_cast<u64>(&vg_jit_promote));
+        t.memo_misses = start();
+        emit_slow(reinterpret_cast<u64>(&vg_jit_memo_misses));
         t.helper = start();
         emit_helper();
         return t;

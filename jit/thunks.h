@@ -20,6 +20,8 @@ struct Thunks {
     u32 miss_edge = 0;     ///< the same for a direct jump to another page, by the site's entry in the edge table
     u32 settle = 0;        ///< pushed: site. Puts the flags that kPending describes in the slot, then enters the block
     u32 execute = 0;       ///< pushed: site. Executes that instruction in the interpreter, goes on behind it
+    u32 promote = 0;       ///< pushed: site. The block has run often: goes on in its next translation
+    u32 memo_misses = 0;   ///< pushed: site. A memo has missed often: goes on at its check
     u32 helper = 0;        ///< called, T0 = site: the same inline; returns if execution goes on there
     u32 load_vectors = 0;  ///< called, rest as it is: guest vector registers and MXCSR into the host's
     StringThunks strings;
@@ -42,6 +44,8 @@ extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address);
 extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target);
 extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target);
 extern "C" u64 vg_jit_settle(Context* context, u32 site);
+extern "C" u64 vg_jit_promote(Context* context, u32 site);
+extern "C" u64 vg_jit_memo_misses(Context* context, u32 site);
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site);
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site);
 

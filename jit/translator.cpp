@@ -72,9 +72,16 @@ bool ends_block(const Insn& i) {
 
 }  // namespace
 
-Translator::Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks,
+Translator::Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks, MemoSlots& memos, Counters& counters,
                        const std::vector<TranslationWatcher*>& watchers, Stats& stats)
-    : arena_(arena), blocks_(blocks), thunks_(thunks), watchers_(watchers), stats_(stats), host_is_zen_(host_is_zen()) {}
+    : arena_(arena),
+      blocks_(blocks),
+      thunks_(thunks),
+      memos_(memos),
+      counters_(counters),
+      watchers_(watchers),
+      stats_(stats),
+      host_is_zen_(host_is_zen()) {}
 
 unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& straddles) {
     u32 offset = spa.offset();
@@ -116,21 +123,26 @@ bool Translator::decode_crossing(Spa spa, const u8* page, const Rest& rest) {
     std::memcpy(bytes, page + spa.offset(), here);
     std::memcpy(bytes + here, rest.bytes, cpu::kMaxInsnLength);
     Insn& insn = insns_[0];
-    if (cpu::decode(std::span<const u8>(bytes, cpu::kMaxInsnLength), key_.code_mode(), insn) != cpu::DecodeStatus::Ok) return false;
+    if (cpu::decode(std::span<const u8>(bytes, cpu::kMaxInsnLength), key_.code_mode(), insn) != cpu::DecodeStatus::Ok)
+        return false;
     plan_.insns[0].how = native(insn) ? classify(insn) : Class{};
     return true;
 }
 
-Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count,
-                             const Rest& rest, bool groups) {
+Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, const Limits& limits,
+                             const Rest& rest, bool groups, const Tuning& tuning) {
     key_ = key;
     groups_ = groups;
+    limits_ = limits;
+    tuning_ = tuning;
     model_ = &model;
     bool straddles = false;
-    unsigned count = decode(spa, page, std::min(max_count, kMaxInsns), straddles);
+    unsigned count = decode(spa, page, std::min(limits.instructions, kMaxInsns), straddles);
     if (count == 0 && !straddles) return nullptr;
     crossing_ = count == 0 && decode_crossing(spa, page, rest);
     if (crossing_) count = 1;
+    tunable_ = !crossing_ && key.has(ModeKey::kFlat);
+    if (!tunable_) tuning_ = {};
 
     a_.attach(arena_.writable(), static_cast<u32>(align_up(arena_.hot.used, 16)));
     block_ = &blocks_.add(spa, key.value);
@@ -155,8 +167,13 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
 
 /// Emits the block; again and with less if an instruction turns out to have no native form.
 void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8> guest) {
+    const u32 counters = counters_.used();
     while (true) {
         const u64 forced = forced_helpers_;
+        for (u32 number = block_->first_site; number < blocks_.site_count(); ++number)
+            if (const u32 memo = blocks_.site(number).memo; memo != kNoMemo) memos_.give_back(memo);
+        counters_.rewind(counters);
+        block_->memo_checks = 0;
         const s32 first = static_cast<s32>(block_->spa.offset());
         a_.attach(arena_.writable(), block_->entry);
         blocks_.truncate_sites(block_->first_site);
@@ -167,8 +184,7 @@ void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8
         if (count != 0) {
             for (unsigned k = 0; k < count; ++k)
                 if ((forced >> k & 1) != 0) plan_.insns[k].how = {};
-            make_plan(plan_, std::span(insns_).first(count), static_cast<u32>(first),
-                      groups_);
+            make_plan(plan_, std::span(insns_).first(count), static_cast<u32>(first), groups_);
         } else {
             plan_.needs_flags = plan_.passes_flags = false;
             plan_.changed_while_pending = 0;
@@ -211,6 +227,7 @@ void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
     const u32 site = new_site();
     blocks_.site(site).rip_offset = page_offset;
     cold_thunk(a_.jcc_later(kS), thunks_.leave, site);
+    emit_entry_counter();
     if (uses_vectors) {
         a_.modrm({.opcode = 0x80}, 7, HostMem{.base = kBank, .disp = kVectorsLoaded});
         a_.byte(0);
@@ -345,6 +362,9 @@ void Translator::emit_cold() {
                 break;
             case Cold::Kind::ReturnMiss:
                 emit_return_miss(c);
+                break;
+            case Cold::Kind::MemoMiss:
+                emit_memo_miss(c);
                 break;
             case Cold::Kind::StackLimit:
                 a_.mov(kHostStack, {.base = kBank, .disp = kStackBase});

@@ -16,6 +16,7 @@
 #include "jit/plan.h"
 #include "jit/statistics.h"
 #include "jit/thunks.h"
+#include "jit/tier.h"
 #include "jit/watcher.h"
 
 namespace vg::jit {
@@ -31,8 +32,8 @@ namespace vg::jit {
 /// (Block::needs_flags, changed_while_pending) allows; all other ways out have the flags in the slot.
 class Translator {
   public:
-    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks, const std::vector<TranslationWatcher*>& watchers,
-               Stats& stats);
+    Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks, MemoSlots& memos, Counters& counters,
+               const std::vector<TranslationWatcher*>& watchers, Stats& stats);
 
     /// Room that one block may take at most.
     static constexpr u32 kMaxCode = 32768;
@@ -45,13 +46,18 @@ class Translator {
         const u8* bytes = nullptr;
     };
 
+    struct Limits {
+        unsigned instructions = 32;  ///< of a block, 1..64
+        u32 profile_runs = 0;        ///< as in Options
+    };
+
     /// Translates the code at `spa`, whose page's bytes are at `page`. At least one instruction is taken: one that
     /// crosses the page's end is left to the interpreter, which fetches it. nullptr: the bytes are no instruction.
     /// @param rest  what lies behind the page in the address space, if that is known: then such an instruction is
     ///              translated too, and checks where its rest is each time
     /// @param groups  whether accesses may share checks
-    Block* translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, unsigned max_count,
-                     const Rest& rest, bool groups);
+    Block* translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, const Limits& limits,
+                     const Rest& rest, bool groups, const Tuning& tuning);
 
   private:
     /// A guest address: what a memory operand or the stack names.
@@ -75,15 +81,20 @@ class Translator {
     };
     /// Out-of-line code of this block: `from` jumps to it (rel32).
     struct Cold {
-        enum class Kind : u8 { Thunk, LoadVectors, SideExit, ReturnMiss, StackLimit };
+        enum class Kind : u8 { Thunk, LoadVectors, SideExit, ReturnMiss, StackLimit, MemoMiss };
         Kind kind = Kind::Thunk;
-        u8 index = 0;    ///< instruction
+        u8 index = 0;  ///< instruction
         u32 from = 0;
-        u32 thunk = 0;   ///< Thunk: where to, with `site`
+        u32 thunk = 0;  ///< Thunk: where to, with `site`
         u32 site = 0;
         u32 back = 0;    ///< where the main line goes on
         s64 target = 0;  ///< SideExit: guest offset; ReturnMiss: what the stack pointer is to be raised by
         FlagState flags;
+    };
+    /// How an access' TLB entry is found: by the address, or in the place's memo.
+    struct EntryRef {
+        bool write = false;
+        u32 memo = kNoMemo;
     };
 
     // ---- block formation (translator.cpp)
@@ -131,9 +142,7 @@ class Translator {
     /// Whether the current instruction needs the flags in the hardware.
     [[nodiscard]] bool needs_flags() const { return plan_now().reads_flags; }
     [[nodiscard]] const InsnPlan& plan_now() const { return plan_.insns[index_]; }
-    [[nodiscard]] bool saves_value() const {
-        return flags_wanted_as_recipe() && plan_now().recipe.uses_saved_value();
-    }
+    [[nodiscard]] bool saves_value() const { return flags_wanted_as_recipe() && plan_now().recipe.uses_saved_value(); }
     [[nodiscard]] bool flags_wanted_as_recipe() const {
         return plan_now().writes_flags && plan_now().keep == Keep::Recipe;
     }
@@ -150,6 +159,14 @@ class Translator {
     HostMem check_in_group(const Address& a, unsigned size, bool write, unsigned alignment);
     /// Compares T0's page with its TLB entry and leaves the table offset in T1. @param span  bytes from T0 on
     u32 emit_tag_check(unsigned span, bool write);
+    /// The whole check of `span` bytes from `first` on, for `site`; T1 is not to be relied on where there is a memo.
+    EntryRef emit_check(const Address& first, unsigned span, bool write, u32 site);
+    [[nodiscard]] u32 take_memo(bool write, Site& site);
+    void emit_memo_miss(const Cold& c);
+    void emit_count_down(u32* counter);
+    void emit_entry_counter();
+    [[nodiscard]] static HostMem tag_of(const EntryRef& entry);
+    [[nodiscard]] static HostMem addend_of(const EntryRef& entry);
     void emit_alignment_check(unsigned alignment, u32 site);
     [[nodiscard]] static u8 free_scratch(const HostMem& m) { return m.base == kT1 ? kT0 : kT1; }
     void load_gpr(u8 host, unsigned guest) { a_.mov(host, {.base = kBank, .disp = gpr_disp(guest)}); }
@@ -203,8 +220,8 @@ class Translator {
     u32 emit_index();
     void emit_lookup(u32 site);
     void emit_transfer();
-    /// Looks the target (code offset, in T0 then) up in the edge table. The site gets an entry of its own when it is taken
-    /// for the first time: most never are.
+    /// Looks the target (code offset, in T0 then) up in the edge table. The site gets an entry of its own when it is
+    /// taken for the first time: most never are.
     void emit_edge_check(s64 target, u32 site);
     void emit_stack_limit();
     void emit_return_site();
@@ -224,6 +241,8 @@ class Translator {
     CodeArena& arena_;
     BlockMap& blocks_;
     const Thunks& thunks_;
+    MemoSlots& memos_;
+    Counters& counters_;
     const std::vector<TranslationWatcher*>& watchers_;
     Stats& stats_;
     const bool host_is_zen_;  ///< the host's undefined flags are ours
@@ -244,8 +263,11 @@ class Translator {
     unsigned index_ = 0;
     s32 start_ = 0, end_ = 0;  ///< offsets in the code page
     bool groups_ = true;
-    bool crossing_ = false;    ///< the block is one instruction that ends in the next page
-    bool ended_ = false;       ///< the block's last instruction left by itself
+    Tuning tuning_;
+    bool tunable_ = false;  ///< may get memos, now or later
+    Limits limits_;
+    bool crossing_ = false;  ///< the block is one instruction that ends in the next page
+    bool ended_ = false;     ///< the block's last instruction left by itself
 };
 
 }  // namespace vg::jit

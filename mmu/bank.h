@@ -1,9 +1,9 @@
 // Banks: what translated code addresses from its one base register.
 //
 // A bank is one address space seen at one privilege: an alias of the VP's state page, then the read table, the
-// write table and the jump cache. The base register points at the start of the read table, so that state sits at
-// negative and the tables at positive displacements; switching address space or privilege is loading that register.
-// The layout is baked into all emitted code: change it only together with jit/.
+// write table, the jump caches and the memos. The base register points at the start of the read table, so that state
+// sits at negative and the tables at positive displacements; switching address space or privilege is loading that
+// register. The layout is baked into all emitted code: change it only together with jit/.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,14 @@ inline constexpr unsigned kTlbBits = 12;
 inline constexpr u32 kTlbEntries = 1u << kTlbBits;
 inline constexpr unsigned kJumpBits = 12;
 inline constexpr u32 kJumpEntries = 1u << kJumpBits;
-inline constexpr u32 kEdgeEntries = 16384;  ///< entry 0 stays empty
+inline constexpr u32 kEdgeEntries = 65536;  ///< entry 0 stays empty
+
+/// Memos: copies of TLB entries, each for one place in hot code, which made the copy itself. Those for reads lie in the
+/// first half, those for writes in the second: a place must never find a copy of the other kind.
+inline constexpr u32 kMemoEntries = 8192;
+inline constexpr u32 kMemos = 2 * kMemoEntries;
+/// Code that copies an entry notes it for the memos around it, so that dropping entries finds the copies.
+inline constexpr u32 kMemosPerMark = 32;
 
 /// What lies at `base` (the value of the base register while the bank is current).
 struct BankTables {
@@ -38,13 +45,20 @@ struct BankTables {
     TlbEntry write[kTlbEntries];
     JumpEntry jump[kJumpEntries];
     JumpEntry edge[kEdgeEntries];  ///< the same for direct jumps to other pages: each place in the code has its entry
-    alignas(kPageSize) u64 jump_key;  ///< the translator's: what the entries of `jump` are valid for (meaningless while there are none)
+    TlbEntry memo[kMemos];
+    u8 memo_marks[kMemos / kMemosPerMark];  ///< non-zero: there may be copies among these
+    /// What an access through an empty memo would reach, could it pass the check (Tlb: kEmptyMemo).
+    alignas(kPageSize) u8 sink[2 * kPageSize];
+    alignas(kPageSize) u64
+        jump_key;  ///< the translator's: what the entries of `jump` are valid for (meaningless while there are none)
 };
 
 inline constexpr std::ptrdiff_t kReadTable = offsetof(BankTables, read);
 inline constexpr std::ptrdiff_t kWriteTable = offsetof(BankTables, write);
 inline constexpr std::ptrdiff_t kJumpTable = offsetof(BankTables, jump);
 inline constexpr std::ptrdiff_t kEdgeTable = offsetof(BankTables, edge);
+inline constexpr std::ptrdiff_t kMemoTable = offsetof(BankTables, memo);
+inline constexpr std::ptrdiff_t kMemoMarks = offsetof(BankTables, memo_marks);
 
 /// Entry number of a page: its low page-number bits.
 constexpr u32 tlb_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kTlbEntries - 1); }

@@ -7,30 +7,46 @@
 namespace vg::mmu {
 namespace {
 
-constexpr u64 kAreaSize = kPageSize + sizeof(BankTables);
 static_assert(sizeof(BankTables) % kPageSize == 0);
 
 /// Guest pages of at most this size are dropped piece by piece; a 1 GiB page takes the whole region.
 constexpr unsigned kRegionBits = 30;
 
+/// Entries of the growing tables that memory is taken for at once.
+constexpr u32 kEntriesAtOnce = 2048;
+static_assert(kEdgeEntries % kEntriesAtOnce == 0 && kMemoEntries % kEntriesAtOnce == 0);
+
 }  // namespace
 
-BankStore::BankStore(int state_fd, u64 state_offset) {
-    void* area = mmap(nullptr, kAreaSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (area == MAP_FAILED) return;
-    area_ = static_cast<u8*>(area);
-    void* state = mmap(area, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, state_fd,
+BankStore::BankStore(int state_fd, u64 state_offset, u64 empty_memo)
+    : memory_(sizeof(BankTables), kPageSize, false), empty_memo_(empty_memo) {
+    if (memory_.data() == nullptr) return;
+    void* state = mmap(memory_.data() - kPageSize, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, state_fd,
                        static_cast<off_t>(state_offset));
     if (state == MAP_FAILED) return;
-    tables_ = reinterpret_cast<BankTables*>(area_ + kPageSize);
+    tables_ = reinterpret_cast<BankTables*>(memory_.data());
+    populate(tables_, offsetof(BankTables, edge));
     tables_->read[0].tag = empty_tag(0);
     tables_->write[0].tag = empty_tag(0);
     tables_->jump[0].rip = empty_rip(0);
     prepare_edges(1);
 }
 
-BankStore::~BankStore() {
-    if (area_ != nullptr) munmap(area_, kAreaSize);
+void BankStore::prepare_edges(u32 count) {
+    for (; edges_ready_ < count; ++edges_ready_) {
+        if (edges_ready_ % kEntriesAtOnce == 0)
+            populate(tables_->edge + edges_ready_, kEntriesAtOnce * sizeof(JumpEntry));
+        tables_->edge[edges_ready_].rip = kEmptyEdge;
+    }
+}
+
+void BankStore::prepare_memos(u32 count) {
+    for (; memos_ready_ < count; ++memos_ready_) {
+        for (const u32 index : {memos_ready_, kMemoEntries + memos_ready_}) {
+            if (memos_ready_ % kEntriesAtOnce == 0) populate(tables_->memo + index, kEntriesAtOnce * sizeof(TlbEntry));
+            empty_memo(index);
+        }
+    }
 }
 
 void BankStore::empty(bool write, u32 index) {
@@ -93,21 +109,45 @@ void BankStore::sweep(bool write, Keep keep) {
     }
 }
 
+template <class Drop>
+void BankStore::drop_memos(u32 first, u32 end, Drop drop) {
+    for (u32 mark = first / kMemosPerMark; mark < end / kMemosPerMark; ++mark) {
+        if (tables_->memo_marks[mark] == 0) continue;
+        bool left = false;
+        for (u32 index = mark * kMemosPerMark; index < (mark + 1) * kMemosPerMark; ++index) {
+            const TlbEntry& memo = tables_->memo[index];
+            if (memo.tag == empty_memo_) continue;
+            if (drop(memo, index >= kMemoEntries))
+                empty_memo(index);
+            else
+                left = true;
+        }
+        if (!left) tables_->memo_marks[mark] = 0;
+    }
+}
+
 void BankStore::clear_data() {
     for (const bool write : {false, true}) {
         sweep(write, [](const Table&, u32) { return u64{0}; });
     }
+    drop_memos(0, kMemos, [](const TlbEntry&, bool) { return true; });
 }
 
 void BankStore::clear_all() {
     clear_data();
     clear_jumps();
-    for (u64 going = fetch_used_; going != 0; going &= going - 1) fetch_[static_cast<u32>(std::countr_zero(going))].tag = 1;
+    for (u64 going = fetch_used_; going != 0; going &= going - 1)
+        fetch_[static_cast<u32>(std::countr_zero(going))].tag = 1;
     fetch_used_ = 0;
     large_regions_ = 0;
 }
 
 void BankStore::clear_nonglobal() {
+    // Whether a copy is of a global page is known as long as the entry is there.
+    drop_memos(0, kMemos, [this](const TlbEntry& memo, bool write) {
+        const u32 index = tlb_index(memo.tag);
+        return entries(write)[index].tag != memo.tag || !table_[write].global.test(index);
+    });
     for (const bool write : {false, true}) {
         sweep(write, [](const Table& table, u32 word) { return table.global.words[word]; });
     }
@@ -118,9 +158,9 @@ void BankStore::clear_nonglobal() {
 }
 
 template <u32 N>
-void BankStore::clear_entries(JumpEntry* entries, BitSet<N>& used, const BitSet<N>& global, bool keep_global,
+void BankStore::clear_entries(JumpEntry* entries, u32 count, BitSet<N>& used, const BitSet<N>& global, bool keep_global,
                               u64 (*empty)(u32)) {
-    for (u32 word = 0; word < used.words.size(); ++word) {
+    for (u32 word = 0; word * 64 < count; ++word) {
         u64 going = used.words[word];
         if (keep_global) going &= ~global.words[word];
         used.words[word] &= ~going;
@@ -132,8 +172,9 @@ void BankStore::clear_entries(JumpEntry* entries, BitSet<N>& used, const BitSet<
 }
 
 void BankStore::clear_jumps(bool keep_global) {
-    clear_entries(tables_->jump, jump_used_, jump_global_, keep_global, [](u32 index) { return empty_rip(index); });
-    clear_entries(tables_->edge, edge_used_, edge_global_, keep_global, [](u32) { return kEmptyEdge; });
+    clear_entries(tables_->jump, kJumpEntries, jump_used_, jump_global_, keep_global,
+                  [](u32 index) { return empty_rip(index); });
+    clear_entries(tables_->edge, edges_ready_, edge_used_, edge_global_, keep_global, [](u32) { return kEmptyEdge; });
     if (!keep_global) jump_pages_.clear();
 }
 
@@ -147,7 +188,7 @@ void BankStore::drop_jumps(u64 gva, unsigned page_bits) {
             jump_used_.set(index, false);
         }
     }
-    for (u32 word = 0; word < edge_used_.words.size(); ++word) {
+    for (u32 word = 0; word * 64 < edges_ready_; ++word) {
         for (u64 each = edge_used_.words[word]; each != 0; each &= each - 1) {
             const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
             JumpEntry& edge = tables_->edge[index];
@@ -161,6 +202,7 @@ void BankStore::drop_jumps(u64 gva, unsigned page_bits) {
 void BankStore::drop_page(u64 gva, bool only_global) {
     const u64 tag = gva & ~kPageMask;
     const u32 index = tlb_index(gva);
+    drop_memos(0, kMemos, [tag](const TlbEntry& memo, bool) { return memo.tag == tag; });
     for (const bool write : {false, true}) {
         if (entries(write)[index].tag != tag || (only_global && !table_[write].global.test(index))) continue;
         empty(write, index);
@@ -188,6 +230,7 @@ void BankStore::drop_large(u64 gva) {
             return keep;
         });
     }
+    drop_memos(0, kMemos, [gva](const TlbEntry& memo, bool) { return memo.tag >> kRegionBits == gva >> kRegionBits; });
     for (u64 each = fetch_used_ & fetch_large_; each != 0; each &= each - 1) {
         const u32 index = static_cast<u32>(std::countr_zero(each));
         if ((fetch_[index].tag >> kRegionBits) != (gva >> kRegionBits)) continue;
@@ -198,6 +241,8 @@ void BankStore::drop_large(u64 gva) {
 }
 
 void BankStore::drop_writes(u64 host_page, u16 slot) {
+    drop_memos(kMemoEntries, kMemos,
+               [host_page](const TlbEntry& memo, bool) { return memo.tag + memo.addend == host_page; });
     const u32 first = slot < kTlbEntries ? slot : 0, last = slot < kTlbEntries ? slot : kTlbEntries - 1;
     const Table& table = table_[1];
     for (u32 word = first / 64; word <= last / 64; ++word) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 
+#include "base/host_memory.h"
 #include "base/types.h"
 #include "mmu/bank.h"
 
@@ -44,8 +45,8 @@ struct BankKey {
 class BankStore {
   public:
     /// Maps the tables behind an alias of the state page. `tables()` is null if the host refuses.
-    BankStore(int state_fd, u64 state_offset);
-    ~BankStore();
+    /// @param empty_memo  tag of memos without a copy: a page that no guest can name but by guessing
+    BankStore(int state_fd, u64 state_offset, u64 empty_memo);
     BankStore(const BankStore&) = delete;
     BankStore& operator=(const BankStore&) = delete;
 
@@ -57,9 +58,9 @@ class BankStore {
     void fill_jump(u64 rip, u64 host, bool global);
     void fill_edge(u32 slot, u64 rip, u64 host, bool global);
     /// Entries of the edge table below `count` can be asked from now on; fresh memory is not an empty entry.
-    void prepare_edges(u32 count) {
-        for (; edges_ready_ < count; ++edges_ready_) tables_->edge[edges_ready_].rip = kEmptyEdge;
-    }
+    void prepare_edges(u32 count);
+    /// The same for the first memos of each kind.
+    void prepare_memos(u32 count);
 
     /// Fetch translations: the Spa and host address of a code page.
     struct FetchEntry {
@@ -90,7 +91,8 @@ class BankStore {
     bool pke = false;
     u32 pkru = 0;
     u64 last_used = 0;
-    u64 nonglobal_generation = 0, global_generation = 0, jump_generation = 0;  ///< generations up to which it has been flushed
+    u64 nonglobal_generation = 0, global_generation = 0,
+        jump_generation = 0;  ///< generations up to which it has been flushed
 
   private:
     struct Table {
@@ -100,19 +102,26 @@ class BankStore {
     static constexpr u32 kFetchEntries = 64;
     static constexpr u32 fetch_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kFetchEntries - 1); }
     static constexpr u64 region_bit(u64 gva) { return u64{1} << ((gva >> 30) & 63); }
+    void empty_memo(u32 index) {
+        tables_->memo[index] = {empty_memo_, reinterpret_cast<u64>(tables_->sink) - empty_memo_};
+    }
+    /// Empties every memo that holds a copy for which `drop(entry, write)` is true.
+    template <class Drop>
+    void drop_memos(u32 first, u32 end, Drop drop);
     [[nodiscard]] TlbEntry* entries(bool write) const { return write ? tables_->write : tables_->read; }
     void empty(bool write, u32 index);
     void drop_large(u64 gva);
     void drop_jumps(u64 gva, unsigned page_bits);
     template <u32 N>
-    static void clear_entries(JumpEntry* entries, BitSet<N>& used, const BitSet<N>& global, bool keep_global,
+    static void clear_entries(JumpEntry* entries, u32 count, BitSet<N>& used, const BitSet<N>& global, bool keep_global,
                               u64 (*empty)(u32));
     template <class Keep>
     void sweep(bool write, Keep keep);
 
-    u32 edges_ready_ = 0;
+    HostMemory memory_;
+    u32 edges_ready_ = 0, memos_ready_ = 0;
+    const u64 empty_memo_;
     BankTables* tables_ = nullptr;
-    u8* area_ = nullptr;
     std::array<Table, 2> table_;  ///< read, write
     BitSet<kJumpEntries> jump_used_, jump_global_;
     BitSet<kEdgeEntries> edge_used_, edge_global_;

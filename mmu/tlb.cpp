@@ -1,5 +1,7 @@
 #include "mmu/tlb.h"
 
+#include <sys/random.h>
+
 #include <algorithm>
 
 #include "base/assert.h"
@@ -44,6 +46,15 @@ struct Context {
     u64 last_used = 0;
 };
 
+/// A page address that is not canonical. Guests cannot find it out, and one that guessed it, once in 2^50 accesses to
+/// such addresses, would get at BankTables::sink instead of a fault.
+u64 random_empty_memo() {
+    u64 random = 0;
+    if (getrandom(&random, sizeof random, 0) != sizeof random) random = reinterpret_cast<u64>(&random);
+    constexpr u64 kNonCanonical = u64{1} << 62, kFree = kNonCanonical - kPageSize;
+    return kNonCanonical | (random & kFree);
+}
+
 struct Victim {
     const BankStore* bank = nullptr;
     EntryRecord record;
@@ -71,7 +82,8 @@ struct Tlb::Impl {
     WalkCache walk_cache;
     u64 generation = 1, stamp = 0, jump_generation = 1;
     u32 stress = kTlbEntries;
-    u32 edge_count = 1;
+    u32 edge_count = 1, memo_count = 0;
+    const u64 empty_memo = random_empty_memo();
     Gpa apic_page = kNoPage;
 
     Impl(PhysicalMemory& m, int fd, u64 offset) : memory(m), state_fd(fd), state_offset(offset) {
@@ -84,9 +96,7 @@ struct Tlb::Impl {
     BankStore* new_bank(TlbStats& stats);
     void synchronize(BankStore& bank, u32 pkru);
     void fill(bool write, const EntryRecord& record);
-    void clear_victims() {
-        victim_tags.fill(0);
-    }
+    void clear_victims() { victim_tags.fill(0); }
     bool take_victim(bool write, u64 page, EntryRecord& out);
     /// Gives the chosen contexts new generations.
     template <class Choose>
@@ -117,7 +127,7 @@ u32 Tlb::Impl::context_for(const BankKey& key, u16 pcid) {
 
 BankStore* Tlb::Impl::new_bank(TlbStats& stats) {
     if (banks.size() < kMaxBanks) {
-        auto bank = std::make_unique<BankStore>(state_fd, state_offset);
+        auto bank = std::make_unique<BankStore>(state_fd, state_offset, empty_memo);
         if (bank->tables() != nullptr) return banks.emplace_back(std::move(bank)).get();
         VG_ASSERT(banks.size() > 1);  // the host cannot even map two banks
     }
@@ -234,6 +244,7 @@ void Tlb::activate() {
     current_ = bank->tables();
     bank->last_used = ++im.stamp;
     bank->prepare_edges(im.edge_count);
+    bank->prepare_memos(im.memo_count);
     im.synchronize(*bank, mode_.pkru);
 }
 
@@ -317,7 +328,8 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
         im.current->fill_fetch({tag, t.gpa.page_base().value, page.value, host}, t.global, large);
         return mapping;
     }
-    const EntryRecord record{{tag, reinterpret_cast<u64>(host) - tag}, {t.gpa.page_base().value, page.value}, t.global, large};
+    const EntryRecord record{
+        {tag, reinterpret_cast<u64>(host) - tag}, {t.gpa.page_base().value, page.value}, t.global, large};
     if (write) {
         ++stats_.write_fills;
         im.memory.page_info(page).note_write_entry(static_cast<u16>(tlb_index(gva)));
@@ -396,6 +408,11 @@ void Tlb::fill_jump(u64 rip, u64 host, bool global) { impl_->current->fill_jump(
 void Tlb::reserve_edges(u32 count) {
     impl_->edge_count = std::max(impl_->edge_count, count);
     impl_->current->prepare_edges(impl_->edge_count);
+}
+
+void Tlb::reserve_memos(u32 count) {
+    impl_->memo_count = std::max(impl_->memo_count, count);
+    impl_->current->prepare_memos(impl_->memo_count);
 }
 
 void Tlb::fill_edge(u32 slot, u64 rip, u64 host, bool global) {

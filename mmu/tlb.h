@@ -100,6 +100,8 @@ class Tlb final : public TlbObserver {
     void fill_edge(u32 slot, u64 rip, u64 host, bool global);
     /// Emitted code asks for entries below `count` of the edge table, whichever bank is current. Call before it runs.
     void reserve_edges(u32 count);
+    /// The same for the first `count` memos of each kind (at most kMemoEntries). Emitted code fills them.
+    void reserve_memos(u32 count);
     /// The current bank's jump cache is emptied (its entries are for another mode).
     void clear_jump_cache();
     /// The jump cache of every bank is emptied (code was invalidated or moved).

@@ -192,6 +192,12 @@ TEST_CASE("jit: programs that write over themselves leave the interpreter's stat
     });
 }
 
+void memos_at_once(Case& c) {
+    c.options.sample_every = 256;
+    c.options.hot_samples = 1;
+    c.options.profile_runs = 2;
+}
+
 TEST_CASE("jit: results do not depend on slices, cache and TLB size", "[jit]") {
     struct Variant {
         const char* name;
@@ -217,6 +223,18 @@ TEST_CASE("jit: results do not depend on slices, cache and TLB size", "[jit]") {
              c.tlb_entries = 1;
          }},
         {"blocks of one", [](Case& c) { c.options.block_limit = 1; }},
+        {"memos at once", memos_at_once},
+        {"memos at once, TLB of one entry",
+         [](Case& c) {
+             memos_at_once(c);
+             c.tlb_entries = 1;
+         }},
+        {"memos at once, self-modifying, slice of 300",
+         [](Case& c) {
+             memos_at_once(c);
+             c.weights.self_modifying = true;
+             c.slice = 300;
+         }},
     };
     for (const Variant& variant : kVariants) {
         INFO(variant.name);

@@ -150,6 +150,9 @@ Json engine_statistics(machine::Machine& machine) {
             {"return_misses", s.return_misses},
             {"code_writes", s.code_writes},
             {"invalidations", s.invalidations},
+            {"samples", s.samples}, {"profiled", s.profiled},
+            {"tuned", s.tuned},
+            {"profiled_again", s.profiled_again},
             {"flushes", s.flushes},
             {"helper_rows", helpers_json(s.helper_rows)}};
 }
