@@ -70,10 +70,13 @@ class Assembler {
 
     // ---- the general form
     void modrm(const Encoding& e, u8 reg, u8 rm) {
+        note(reg);
+        note(rm);
         prefix(e, reg, kNone, rm);
         byte(static_cast<u8>(0xc0 | (reg & 7) << 3 | (rm & 7)));
     }
     void modrm(const Encoding& e, u8 reg, const HostMem& m) {
+        note(reg);
         prefix(e, reg, m.index, m.base);
         memory(reg, m);
     }
@@ -101,6 +104,7 @@ class Assembler {
             dword(static_cast<u32>(imm));
     }
     void mov_imm(u8 to, u64 imm) {
+        note(to);
         if (imm <= 0xffffffff) {
             if (to >= 8) byte(0x41);
             byte(static_cast<u8>(0xb8 | (to & 7)));
@@ -135,6 +139,7 @@ class Assembler {
         rel32(target);
     }
     void call(u32 target) {
+        note(kT1);
         byte(0xe8);
         rel32(target);
     }
@@ -161,12 +166,18 @@ class Assembler {
         byte(static_cast<u8>(0x50 | (reg & 7)));
     }
     void pop(u8 reg) {
+        note(reg);
         if (reg >= 8) byte(0x41);
         byte(static_cast<u8>(0x58 | (reg & 7)));
     }
     void ret() { byte(0xc3); }
     void call_memory(const HostMem& m) { modrm({.opcode = 0xff}, 2, m); }
     void jmp_memory(const HostMem& m) { modrm({.opcode = 0xff}, 4, m); }
+
+    /// Whether T1 has been named as a register operand, or anything called, since keep_t1(): it may have changed.
+    [[nodiscard]] bool t1_named() const { return t1_named_; }
+    void keep_t1() { t1_named_ = false; }
+    void lose_t1() { t1_named_ = true; }
 
     /// Makes the rel32 at offset `at` lead to `target`.
     static void patch(u8* arena, u32 at, u32 target) {
@@ -235,6 +246,9 @@ class Assembler {
         if (mod == 0x80) dword(static_cast<u32>(m.disp));
     }
 
+    void note(u8 reg) { t1_named_ = t1_named_ || reg == kT1; }
+
+    bool t1_named_ = true;
     u8* arena_ = nullptr;
     u8* p_ = nullptr;
 };

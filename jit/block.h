@@ -36,6 +36,7 @@ struct Site {
     u32* counter = nullptr;       ///< misses of a memo
     u8 memo_check = 0;            ///< which check of the block it is
     u32 edge_compare = 0, edge_jump = 0;  ///< the two displacements (disp32) that name the entry
+    s32 edge_distance = 0;                ///< from the address that is looked up to the target
     s32 rip_offset = 0;   ///< RIP of the instruction (or the link's target) relative to the code page base
     u8 index = 0;         ///< instructions of the block before this one
     u16 size = 0;         ///< memory check: bytes

@@ -84,9 +84,7 @@ void Translator::load_code_address(s64 target) {
 /// Compares T0 with its entry in the jump cache; T1 becomes the entry's offset (mmu::jump_index times 16).
 /// Returns where to jump if they differ.
 u32 Translator::emit_index() {
-    a_.mov32(kT1, kT0);
-    a_.shl32(kT1, 4);
-    a_.modrm({.opcode = 0x33}, kT1, kT0);
+    a_.lea32(kT1, {.index = kT0, .scale = 4});
     a_.alu_imm(4, kT1, static_cast<s32>((mmu::kJumpEntries - 1) << 4), false);
     a_.cmp(kT0, {.base = kBank, .index = kT1, .disp = static_cast<int>(mmu::kJumpTable)});
     return a_.jcc_later(kNe);
@@ -124,10 +122,11 @@ void Translator::emit_edge(s64 target) {
     ended_ = true;
 }
 
-void Translator::emit_edge_check(s64 target, u32 number) {
+/// T0 = address of the code page plus `key`.
+void Translator::emit_edge_check(s64 target, s64 key, u32 number) {
     Site& site = blocks_.site(number);
     site.access = a_.offset();
-    load_code_address(target);
+    site.edge_distance = static_cast<s32>(target - key);
     a_.cmp(kT0, edge_entry(0, offsetof(mmu::JumpEntry, rip)));
     site.edge_compare = a_.offset() - 4;
     cold_thunk(a_.jcc_later(kNe), thunks_.miss_edge, number);
@@ -139,8 +138,9 @@ void Translator::emit_far_edge(s64 target) {
     Site& site = blocks_.site(number);
     site.rip_offset = static_cast<s32>(target);
     site.index = block_->count;
-    emit_edge_check(target, number);
-    a_.lea(kT0, {.base = kT0, .disp = -static_cast<s32>(target & static_cast<s64>(kPageMask))});
+    load_code_address(0);
+    emit_edge_check(target, 0, number);
+    a_.lea(kT0, {.base = kT0, .disp = static_cast<s32>(target & ~static_cast<s64>(kPageMask))});
     a_.mov({.base = kBank, .disp = kCodePage}, kT0);
     a_.jmp_memory(edge_entry(0, kJumpHost));
     blocks_.site(number).edge_jump = a_.offset() - 4;
@@ -244,11 +244,10 @@ bool Translator::emit_call() {
     } else {
         // Executing the call once more stores the same return address again: nothing is committed yet.
         const u32 number = new_site();
-        emit_edge_check(target, number);
+        emit_edge_check(target, end_, number);
         emit_stack_limit();
-        a_.lea(kT1, {.base = kT0, .disp = static_cast<s32>(end_ - target)});
-        a_.push(kT1);
-        a_.lea(kT0, {.base = kT0, .disp = -static_cast<s32>(target & static_cast<s64>(kPageMask))});
+        a_.push(kT0);
+        a_.lea(kT0, {.base = kT0, .disp = static_cast<s32>((target & ~static_cast<s64>(kPageMask)) - end_)});
         a_.mov({.base = kBank, .disp = kCodePage}, kT0);
         lea_stack(-8);
         a_.call_memory(edge_entry(0, kJumpHost));

@@ -240,13 +240,16 @@ HostMem Translator::check_in_group(const Address& a, unsigned size, bool write, 
         a_.mov(slot, kT1);
     } else {
         if (alignment > 1) keep_flags();
-        a_.mov(kT1, slot);
+        if (a_.t1_named() || t1_slot_ != group.slot) a_.mov(kT1, slot);
     }
     const HostMem m{.base = kT1, .disp = static_cast<s32>(plan.displacement)};
+    t1_slot_ = group.slot;
+    a_.keep_t1();
     if (alignment > 1) {
         flags_.hardware = false;
         a_.lea(kT0, m);
         emit_alignment_check(alignment, new_site());
+        a_.lose_t1();  // the interpreter may have executed the instruction
     }
     return m;
 }

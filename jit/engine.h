@@ -57,7 +57,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     // ---- for the thunks (slow_path.cpp); all on the thread that is in run()
     u64 slow_access(Context& c, u32 site, u64 address);
     u64 slow_jump(Context& c, u32 site, u64 target);
-    u64 slow_edge(Context& c, u32 site, u64 target);
+    u64 slow_edge(Context& c, u32 site, u64 key);
     u64 settle(Context& c, u32 site);
     u64 slow_execute(Context& c, u32 site);
     u64 promote(Context& c, u32 site);
@@ -124,8 +124,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
         u32 code = 0;         ///< arena offset; 0: there is none
         bool global = false;  ///< its page is
     };
-    void fill_edge(Context& c, u32 site, u64 target, u64 host, bool global);
-    u64 check_guard(Context& c, u32 site, u64 target);
+    void fill_edge(Context& c, u32 site, u64 key, const mmu::Edge& edge);
+    u64 check_guard(Context& c, u32 site, u64 key, u64 target);
     void note_group_failure(Block& block, u64 now);
     u64 separate(Context& c, const Site& site);
     [[nodiscard]] Entry entry_at(Context& c, u64 address, u32 key, Block** likely = nullptr);

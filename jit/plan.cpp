@@ -417,12 +417,14 @@ void Grouping::finish(unsigned count) {
 
 /// Whether the flags of instruction k reach everybody who asks for them as a recipe, or have to be saved. `used`: whether
 /// anybody sees them at all.
-Keep keep_of(const BlockPlan& plan, unsigned k, unsigned count, bool& used) {
+Keep keep_of(BlockPlan& plan, unsigned k, unsigned count, bool& used) {
     const InsnPlan& producer = plan.insns[k];
-    bool in_hardware = true, good = producer.has_recipe, asked = false;
+    bool in_hardware = true, asked = false;
+    const bool good = producer.has_recipe;
     used = true;
     bool read = false;
     const u16 needed = producer.recipe.registers();
+    unsigned changed = count;  // the first instruction that changes an operand
     for (unsigned j = k + 1; j < count; ++j) {
         const InsnPlan& p = plan.insns[j];
         if (p.clobbers) in_hardware = false;
@@ -431,13 +433,15 @@ Keep keep_of(const BlockPlan& plan, unsigned k, unsigned count, bool& used) {
         if (p.asks) {
             if (!good) return Keep::Slot;
             asked = true;
+            if (changed < j) plan.insns[changed].freeze = true;
         }
         if (p.writes_flags) {
             used = asked || read;
             return asked ? Keep::Recipe : Keep::Nothing;
         }
-        if ((p.writes & needed) != 0) good = false;
+        if (changed == count && (p.writes & needed) != 0) changed = j;
     }
+    if (good && changed < count) plan.insns[changed].freeze = true;
     return good ? Keep::Recipe : Keep::Slot;
 }
 

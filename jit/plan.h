@@ -31,6 +31,7 @@ struct InsnPlan {
     bool writes_flags = false;  ///< leaves new ones (all six, together with what it read)
     bool clobbers = false;      ///< the host's flags are lost before it reads or writes any
     bool asks = false;          ///< at its start it may fault or leave, and the flags are asked for
+    bool freeze = false;        ///< changes a register that the recipe names: its value goes to the recipe fields before
     bool side_exit = false;     ///< a conditional jump whose other way is the next instruction of the block
     bool has_recipe = false;
     Keep keep = Keep::Slot;

@@ -116,16 +116,19 @@ u64 JitEngine::slow_jump(Context& c, u32 number, u64 target) {
     return slow_execute(c, number);
 }
 
-/// The same for a direct jump to another page, which has its own entry.
-u64 JitEngine::slow_edge(Context& c, u32 number, u64 target) {
+/// The same for a direct jump to another page, which has its own entry. @param key  what the code looked for there
+u64 JitEngine::slow_edge(Context& c, u32 number, u64 key) {
     const Site& site = blocks_.site(number);
-    if (site.guard) return check_guard(c, number, target);
+    const u64 target = key + static_cast<u64>(static_cast<s64>(site.edge_distance));
+    c.t0 = key;
+    if (site.guard) return check_guard(c, number, key, target);
     ++stats_.slow_jumps;
     if (options_.link_blocks && canonical(target)) {
         Block** const likely = &blocks_.site(number).edge_block;
         if (const Entry entry = entry_at(c, target, link_key(*site.block), likely); entry.code != 0) {
             ++stats_.jump_fills;
-            fill_edge(c, number, target, reinterpret_cast<u64>(arena_.executable(entry.code)), entry.global);
+            const u64 host = reinterpret_cast<u64>(arena_.executable(entry.code));
+            fill_edge(c, number, key, {.host = host, .target = target, .global = entry.global});
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
     }
@@ -145,7 +148,7 @@ u64 JitEngine::settle(Context& c, u32 number) {
 }
 
 /// Gives the site an entry in the edge table if it has none yet, and fills it for the present bank.
-void JitEngine::fill_edge(Context& c, u32 number, u64 target, u64 host, bool global) {
+void JitEngine::fill_edge(Context& c, u32 number, u64 key, const mmu::Edge& edge) {
     Site& site = blocks_.site(number);
     if (site.edge_slot == 0) {
         next_edge_slot_ = next_edge_slot_ % (mmu::kEdgeEntries - 1) + 1;
@@ -164,17 +167,17 @@ void JitEngine::fill_edge(Context& c, u32 number, u64 target, u64 host, bool glo
         site.next_edge = site.edge_block->edge_sites;
         site.edge_block->edge_sites = number;
     }
-    c.vp->tlb().fill_edge(site.edge_slot, target, host, global);
+    c.vp->tlb().fill_edge(site.edge_slot, key, edge);
 }
 
 /// Whether the rest of an instruction that crosses its page is where it was translated from; `target` is its address.
-u64 JitEngine::check_guard(Context& c, u32 number, u64 target) {
+u64 JitEngine::check_guard(Context& c, u32 number, u64 key, u64 target) {
     const Site& site = blocks_.site(number);
     if (canonical(target)) {
         const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
         if (mapping.translation.status == mmu::Translation::Status::Ok &&
             mapping.translation.spa == site.block->rest_page) {
-            fill_edge(c, number, target, 0, mapping.translation.global);
+            fill_edge(c, number, key, {.target = target, .global = mapping.translation.global});
             return reinterpret_cast<u64>(arena_.executable(site.access));
         }
     }

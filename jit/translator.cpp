@@ -194,6 +194,7 @@ void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8
         block_->passes_flags = plan_.passes_flags;
         flags_ = {};
         if (!plan_.needs_flags) flags_.source = FlagState::Source::Pending;
+        a_.lose_t1();
         emit_prologue(static_cast<u16>(first), uses_vectors);
         if (crossing_) emit_guard();
         if (!watchers_.empty()) emit_counters(guest);
@@ -240,7 +241,8 @@ void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
 /// address space, or has the instruction interpreted.
 void Translator::emit_guard() {
     const u32 number = new_site();
-    emit_edge_check(static_cast<s64>(kPageSize), number);
+    load_code_address(0);
+    emit_edge_check(static_cast<s64>(kPageSize), 0, number);
     blocks_.site(number).guard = true;
 }
 
@@ -252,6 +254,7 @@ void Translator::emit_instruction(unsigned index) {
     end_ += cur_->length;
     const u32 code = a_.offset(), site = blocks_.site_count();
     const InsnPlan& plan = plan_now();
+    if (plan.freeze && flags_.source == FlagState::Source::Recipe) freeze_recipe();
     if (plan.how.emit == Emit::Helper) {
         emit_helper(blocks_.keep(*cur_), false);
     } else if (!emit_native()) {
@@ -391,13 +394,20 @@ void Translator::set_pending(u32 recipe) {
 }
 
 void Translator::settle_flags() {
-    using Kind = RecipeOperand::Kind;
     if (flags_.source == FlagState::Source::Slot || flags_.source == FlagState::Source::Pending) return;
     if (flags_.source != FlagState::Source::Recipe) {
         VG_ASSERT(flags_.hardware);  // or the plan had said Keep::Slot
         save_flags();
         return;
     }
+    freeze_recipe();
+    set_pending(recipe_here());
+    flags_.source = FlagState::Source::Pending;
+}
+
+/// The recipe's registers are about to change, or to be out of reach: their values go where they stay. Clobbers T0.
+void Translator::freeze_recipe() {
+    using Kind = RecipeOperand::Kind;
     const FlagRecipe frozen = flags_.recipe.frozen();
     const auto store = [&](const RecipeOperand& from, const RecipeOperand& to) {
         if (from.kind != Kind::Register) return;
@@ -409,8 +419,6 @@ void Translator::settle_flags() {
     store(flags_.recipe.a, frozen.a);
     store(flags_.recipe.b, frozen.b);
     flags_.recipe = frozen;
-    set_pending(recipe_here());
-    flags_.source = FlagState::Source::Pending;
 }
 
 void Translator::restore_flags(u8 park) {

@@ -124,6 +124,7 @@ class Translator {
     /// Clobbers T0.
     void settle_flags();
     void save_flags();
+    void freeze_recipe();
     /// Brings the flags back into the hardware; `park` is a free register.
     void restore_flags(u8 park);
     /// The current instruction has executed natively: what it did to the flags.
@@ -220,9 +221,9 @@ class Translator {
     u32 emit_index();
     void emit_lookup(u32 site);
     void emit_transfer();
-    /// Looks the target (code offset, in T0 then) up in the edge table. The site gets an entry of its own when it is
+    /// Looks a jump to code offset `target` up in the edge table, by T0, which holds code offset `key`. The site gets an entry of its own when it is
     /// taken for the first time: most never are.
-    void emit_edge_check(s64 target, u32 site);
+    void emit_edge_check(s64 target, s64 key, u32 site);
     void emit_stack_limit();
     void emit_return_site();
     void emit_side_exit(const Cold& c);
@@ -261,6 +262,7 @@ class Translator {
     const cpu::Insn* cur_ = nullptr;
     const cpu::Row* row_ = nullptr;
     unsigned index_ = 0;
+    u8 t1_slot_ = 0;           ///< T1 is the address in this group slot unless Assembler::t1_named
     s32 start_ = 0, end_ = 0;  ///< offsets in the code page
     bool groups_ = true;
     Tuning tuning_;

@@ -20,15 +20,23 @@ struct TlbEntry {
     u64 addend = 0;
 };
 
-/// Guest linear address to translated code, for indirect jumps. `rip` is compared in full.
+/// Guest linear address to translated code. For indirect jumps `rip` is the target; for direct jumps it is an address that
+/// stands for the place jumped from, which the target has a fixed distance to. It is compared in full.
 struct JumpEntry {
     u64 rip = 0;
     u64 host = 0;
 };
 
+/// What a direct jump to another page leads to.
+struct Edge {
+    u64 host = 0;         ///< translated code
+    u64 target = 0;       ///< its guest address: the entry lives as long as that page's translation
+    bool global = false;  ///< that page is: the entry outlives flushes of the address space
+};
+
 inline constexpr unsigned kTlbBits = 12;
 inline constexpr u32 kTlbEntries = 1u << kTlbBits;
-inline constexpr unsigned kJumpBits = 12;
+inline constexpr unsigned kJumpBits = 14;
 inline constexpr u32 kJumpEntries = 1u << kJumpBits;
 inline constexpr u32 kEdgeEntries = 65536;  ///< entry 0 stays empty
 
@@ -62,15 +70,15 @@ inline constexpr std::ptrdiff_t kMemoMarks = offsetof(BankTables, memo_marks);
 
 /// Entry number of a page: its low page-number bits.
 constexpr u32 tlb_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kTlbEntries - 1); }
-/// Entry number in the jump cache. Compilers align functions to 16 bytes, so the low bits alone would leave most
-/// entries unused.
-constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip ^ (rip >> 4)) & (kJumpEntries - 1); }
+/// Entry number in the jump cache. Two instructions find the entry's offset; targets of less than four bytes' distance
+/// share one. Functions, which begin at multiples of 16, use a quarter of the entries.
+constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip >> 2) & (kJumpEntries - 1); }
 
 /// Tag of an empty entry: a page address whose index differs from the entry's, so that no address can match.
 /// It is 0 for every entry but the first, so that clearing is memset plus one store.
 constexpr u64 empty_tag(u32 index) { return index == 0 ? kPageSize : 0; }
 /// The same for the jump cache: a rip that has another index.
-constexpr u64 empty_rip(u32 index) { return index == 0 ? 1 : 0; }
+constexpr u64 empty_rip(u32 index) { return index == 0 ? 4 : 0; }
 /// Of an empty entry of the edge table: further from any canonical address than a displacement reaches.
 inline constexpr u64 kEmptyEdge = u64{1} << 62;
 

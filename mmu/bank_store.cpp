@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <cstring>
+
 #include "base/bits.h"
 
 namespace vg::mmu {
@@ -33,6 +35,7 @@ BankStore::BankStore(int state_fd, u64 state_offset, u64 empty_memo)
 }
 
 void BankStore::prepare_edges(u32 count) {
+    if (edge_links_.size() < count) edge_links_.resize(align_up(count, kEntriesAtOnce));
     for (; edges_ready_ < count; ++edges_ready_) {
         if (edges_ready_ % kEntriesAtOnce == 0)
             populate(tables_->edge + edges_ready_, kEntriesAtOnce * sizeof(JumpEntry));
@@ -87,11 +90,13 @@ void BankStore::fill_jump(u64 rip, u64 host, bool global) {
     jump_pages_.set(tlb_index(rip));
 }
 
-void BankStore::fill_edge(u32 slot, u64 rip, u64 host, bool global) {
-    tables_->edge[slot] = {rip, host};
+void BankStore::fill_edge(u32 slot, u64 name, const Edge& edge) {
+    tables_->edge[slot] = {name, edge.host};
     edge_used_.set(slot);
-    edge_global_.set(slot, global);
-    jump_pages_.set(tlb_index(rip));
+    edge_global_.set(slot, edge.global);
+    edge_links_[slot].target = edge.target;
+    list_edge(slot, tlb_index(edge.target));
+    jump_pages_.set(tlb_index(edge.target));
 }
 
 /// Empties every used entry for which `keep(table, word)` does not have the bit set.
@@ -110,27 +115,35 @@ void BankStore::sweep(bool write, Keep keep) {
 }
 
 template <class Drop>
-void BankStore::drop_memos(u32 first, u32 end, Drop drop) {
-    for (u32 mark = first / kMemosPerMark; mark < end / kMemosPerMark; ++mark) {
-        if (tables_->memo_marks[mark] == 0) continue;
-        bool left = false;
-        for (u32 index = mark * kMemosPerMark; index < (mark + 1) * kMemosPerMark; ++index) {
-            const TlbEntry& memo = tables_->memo[index];
-            if (memo.tag == empty_memo_) continue;
-            if (drop(memo, index >= kMemoEntries))
-                empty_memo(index);
-            else
-                left = true;
+void BankStore::drop_memos(bool write, Drop drop) {
+    constexpr u32 kMarksAtOnce = sizeof(u64);
+    static_assert(kMemoEntries % (kMemosPerMark * kMarksAtOnce) == 0);
+    const u32 first = write ? kMemoEntries : 0, end = first + memos_ready_;
+    for (u32 index = first; index < end; index += kMemosPerMark * kMarksAtOnce) {
+        u8* const marks = tables_->memo_marks + index / kMemosPerMark;
+        u64 any;
+        std::memcpy(&any, marks, sizeof any);
+        for (u32 k = 0; any != 0 && k < kMarksAtOnce; ++k) {
+            if (marks[k] == 0) continue;
+            bool left = false;
+            for (u32 each = index + k * kMemosPerMark; each < index + (k + 1) * kMemosPerMark; ++each) {
+                const TlbEntry& memo = tables_->memo[each];
+                if (memo.tag == empty_memo_) continue;
+                if (drop(memo))
+                    empty_memo(each);
+                else
+                    left = true;
+            }
+            if (!left) marks[k] = 0;
         }
-        if (!left) tables_->memo_marks[mark] = 0;
     }
 }
 
 void BankStore::clear_data() {
     for (const bool write : {false, true}) {
         sweep(write, [](const Table&, u32) { return u64{0}; });
+        drop_memos(write, [](const TlbEntry&) { return true; });
     }
-    drop_memos(0, kMemos, [](const TlbEntry&, bool) { return true; });
 }
 
 void BankStore::clear_all() {
@@ -143,12 +156,12 @@ void BankStore::clear_all() {
 }
 
 void BankStore::clear_nonglobal() {
-    // Whether a copy is of a global page is known as long as the entry is there.
-    drop_memos(0, kMemos, [this](const TlbEntry& memo, bool write) {
-        const u32 index = tlb_index(memo.tag);
-        return entries(write)[index].tag != memo.tag || !table_[write].global.test(index);
-    });
     for (const bool write : {false, true}) {
+        // Whether a copy is of a global page is known as long as the entry is there.
+        drop_memos(write, [this, write](const TlbEntry& memo) {
+            const u32 index = tlb_index(memo.tag);
+            return entries(write)[index].tag != memo.tag || !table_[write].global.test(index);
+        });
         sweep(write, [](const Table& table, u32 word) { return table.global.words[word]; });
     }
     clear_jumps(true);
@@ -178,23 +191,58 @@ void BankStore::clear_jumps(bool keep_global) {
     if (!keep_global) jump_pages_.clear();
 }
 
-void BankStore::drop_jumps(u64 gva, unsigned page_bits) {
+void BankStore::list_edge(u32 slot, u32 bucket) {
+    EdgeLinks& links = edge_links_[slot];
+    if (links.bucket == bucket) return;
+    if (links.bucket != kNoBucket) {
+        (links.previous != 0 ? edge_links_[links.previous].next : edge_lists_[links.bucket]) = links.next;
+        if (links.next != 0) edge_links_[links.next].previous = links.previous;
+    }
+    links.bucket = bucket;
+    links.previous = 0;
+    links.next = edge_lists_[bucket];
+    if (links.next != 0) edge_links_[links.next].previous = slot;
+    edge_lists_[bucket] = slot;
+}
+
+void BankStore::empty_edge(u32 slot) {
+    tables_->edge[slot] = {kEmptyEdge, 0};
+    edge_used_.set(slot, false);
+}
+
+void BankStore::empty_jump(u32 index) {
+    tables_->jump[index] = {empty_rip(index), 0};
+    jump_used_.set(index, false);
+}
+
+/// What leads to the page of `gva`.
+void BankStore::drop_jumps(u64 gva) {
+    const u64 page = gva >> 12;
+    static_assert(kJumpEntries >= kPageSize / 4, "the entries for one page lie side by side");
+    const u32 first = jump_index(gva & ~kPageMask);
+    for (u32 word = first / 64; word < (first + kPageSize / 4) / 64; ++word) {
+        for (u64 each = jump_used_.words[word]; each != 0; each &= each - 1) {
+            const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
+            if (tables_->jump[index].rip >> 12 == page) empty_jump(index);
+        }
+    }
+    for (u32 slot = edge_lists_[tlb_index(gva)]; slot != 0; slot = edge_links_[slot].next)
+        if (edge_used_.test(slot) && edge_links_[slot].target >> 12 == page) empty_edge(slot);
+}
+
+/// What leads to the 1 GiB region of `gva`.
+void BankStore::drop_region_jumps(u64 gva) {
+    const u64 region = gva >> kRegionBits;
     for (u32 word = 0; word < jump_used_.words.size(); ++word) {
         for (u64 each = jump_used_.words[word]; each != 0; each &= each - 1) {
             const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
-            JumpEntry& jump = tables_->jump[index];
-            if ((jump.rip >> page_bits) != (gva >> page_bits)) continue;
-            jump = {empty_rip(index), 0};
-            jump_used_.set(index, false);
+            if (tables_->jump[index].rip >> kRegionBits == region) empty_jump(index);
         }
     }
     for (u32 word = 0; word * 64 < edges_ready_; ++word) {
         for (u64 each = edge_used_.words[word]; each != 0; each &= each - 1) {
-            const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
-            JumpEntry& edge = tables_->edge[index];
-            if ((edge.rip >> page_bits) != (gva >> page_bits)) continue;
-            edge = {kEmptyEdge, 0};
-            edge_used_.set(index, false);
+            const u32 slot = word * 64 + static_cast<u32>(std::countr_zero(each));
+            if (edge_links_[slot].target >> kRegionBits == region) empty_edge(slot);
         }
     }
 }
@@ -202,8 +250,8 @@ void BankStore::drop_jumps(u64 gva, unsigned page_bits) {
 void BankStore::drop_page(u64 gva, bool only_global) {
     const u64 tag = gva & ~kPageMask;
     const u32 index = tlb_index(gva);
-    drop_memos(0, kMemos, [tag](const TlbEntry& memo, bool) { return memo.tag == tag; });
     for (const bool write : {false, true}) {
+        drop_memos(write, [tag](const TlbEntry& memo) { return memo.tag == tag; });
         if (entries(write)[index].tag != tag || (only_global && !table_[write].global.test(index))) continue;
         empty(write, index);
     }
@@ -212,7 +260,7 @@ void BankStore::drop_page(u64 gva, bool only_global) {
         fetch.tag = 1;
         fetch_used_ &= ~(u64{1} << fetch_index(gva));
     }
-    if (jump_pages_.test(index)) drop_jumps(gva, 12);
+    if (jump_pages_.test(index)) drop_jumps(gva);
     if ((large_regions_ & region_bit(gva)) != 0) drop_large(gva);
 }
 
@@ -230,19 +278,19 @@ void BankStore::drop_large(u64 gva) {
             return keep;
         });
     }
-    drop_memos(0, kMemos, [gva](const TlbEntry& memo, bool) { return memo.tag >> kRegionBits == gva >> kRegionBits; });
+    for (const bool write : {false, true})
+        drop_memos(write, [gva](const TlbEntry& memo) { return memo.tag >> kRegionBits == gva >> kRegionBits; });
     for (u64 each = fetch_used_ & fetch_large_; each != 0; each &= each - 1) {
         const u32 index = static_cast<u32>(std::countr_zero(each));
         if ((fetch_[index].tag >> kRegionBits) != (gva >> kRegionBits)) continue;
         fetch_[index].tag = 1;
         fetch_used_ &= ~(u64{1} << index);
     }
-    drop_jumps(gva, kRegionBits);
+    drop_region_jumps(gva);
 }
 
 void BankStore::drop_writes(u64 host_page, u16 slot) {
-    drop_memos(kMemoEntries, kMemos,
-               [host_page](const TlbEntry& memo, bool) { return memo.tag + memo.addend == host_page; });
+    drop_memos(true, [host_page](const TlbEntry& memo) { return memo.tag + memo.addend == host_page; });
     const u32 first = slot < kTlbEntries ? slot : 0, last = slot < kTlbEntries ? slot : kTlbEntries - 1;
     const Table& table = table_[1];
     for (u32 word = first / 64; word <= last / 64; ++word) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <bit>
+#include <vector>
 
 #include "base/host_memory.h"
 #include "base/types.h"
@@ -56,7 +57,7 @@ class BankStore {
     bool fill(bool write, const EntryRecord& record, EntryRecord& evicted);
     /// @param global  the page of `rip` is global: the entry outlives flushes of the address space
     void fill_jump(u64 rip, u64 host, bool global);
-    void fill_edge(u32 slot, u64 rip, u64 host, bool global);
+    void fill_edge(u32 slot, u64 name, const Edge& edge);
     /// Entries of the edge table below `count` can be asked from now on; fresh memory is not an empty entry.
     void prepare_edges(u32 count);
     /// The same for the first memos of each kind.
@@ -105,13 +106,18 @@ class BankStore {
     void empty_memo(u32 index) {
         tables_->memo[index] = {empty_memo_, reinterpret_cast<u64>(tables_->sink) - empty_memo_};
     }
-    /// Empties every memo that holds a copy for which `drop(entry, write)` is true.
+    /// Empties every memo for writes (or reads) that holds a copy for which `drop(entry)` is true.
     template <class Drop>
-    void drop_memos(u32 first, u32 end, Drop drop);
+    void drop_memos(bool write, Drop drop);
+    /// Takes the entry for the bucket of its target's page into that bucket's list, out of its present one's.
+    void list_edge(u32 slot, u32 bucket);
     [[nodiscard]] TlbEntry* entries(bool write) const { return write ? tables_->write : tables_->read; }
     void empty(bool write, u32 index);
     void drop_large(u64 gva);
-    void drop_jumps(u64 gva, unsigned page_bits);
+    void drop_jumps(u64 gva);
+    void drop_region_jumps(u64 gva);
+    void empty_edge(u32 slot);
+    void empty_jump(u32 index);
     template <u32 N>
     static void clear_entries(JumpEntry* entries, u32 count, BitSet<N>& used, const BitSet<N>& global, bool keep_global,
                               u64 (*empty)(u32));
@@ -125,7 +131,17 @@ class BankStore {
     std::array<Table, 2> table_;  ///< read, write
     BitSet<kJumpEntries> jump_used_, jump_global_;
     BitSet<kEdgeEntries> edge_used_, edge_global_;
-    BitSet<kTlbEntries> jump_pages_;  ///< tlb_index of the pages that jump entries lie in
+    /// Of an entry of the edge table that has been used: where it leads, and its neighbours in the list of all that
+    /// lead, or led, to pages of one bucket (tlb_index). 0 ends a list.
+    struct EdgeLinks {
+        u64 target = 0;
+        u32 next = 0, previous = 0;
+        u32 bucket = kNoBucket;
+    };
+    static constexpr u32 kNoBucket = ~u32{0};
+    std::vector<EdgeLinks> edge_links_;
+    std::array<u32, kTlbEntries> edge_lists_{};  ///< first of each bucket
+    BitSet<kTlbEntries> jump_pages_;             ///< tlb_index of the pages that jump entries lie in
     std::array<FetchEntry, kFetchEntries> fetch_{};
     u64 fetch_used_ = 0, fetch_global_ = 0, fetch_large_ = 0;
     u64 large_regions_ = 0;  ///< 1 GiB regions (modulo 64) with large-derived entries of any kind

@@ -415,9 +415,9 @@ void Tlb::reserve_memos(u32 count) {
     impl_->current->prepare_memos(impl_->memo_count);
 }
 
-void Tlb::fill_edge(u32 slot, u64 rip, u64 host, bool global) {
+void Tlb::fill_edge(u32 slot, u64 key, const Edge& edge) {
     reserve_edges(slot + 1);
-    impl_->current->fill_edge(slot, rip, host, global);
+    impl_->current->fill_edge(slot, key, edge);
 }
 
 void Tlb::clear_jump_cache() { impl_->current->clear_jumps(); }

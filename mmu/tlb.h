@@ -96,8 +96,8 @@ class Tlb final : public TlbObserver {
     /// cache must be written only through here: flushes rely on knowing which entries are in use.
     /// @param global  its page is: the entry outlives flushes of the address space
     void fill_jump(u64 rip, u64 host, bool global);
-    /// The same for entry `slot` of the current bank's edge table.
-    void fill_edge(u32 slot, u64 rip, u64 host, bool global);
+    /// The same for entry `slot` of the current bank's edge table, looked up by `key`.
+    void fill_edge(u32 slot, u64 key, const Edge& edge);
     /// Emitted code asks for entries below `count` of the edge table, whichever bank is current. Call before it runs.
     void reserve_edges(u32 count);
     /// The same for the first `count` memos of each kind (at most kMemoEntries). Emitted code fills them.
