@@ -144,14 +144,29 @@ Class group(Class c, const Insn& i, u8 map, u8 opcode) {
 }
 
 Class classify_vector(const Insn& i) {
-    using cpu::OperandKind;
     const cpu::Row& r = cpu::row(i.row);
     constexpr u32 kVector = cpu::attr::Sse | cpu::attr::Avx;
-    constexpr u32 kOther = cpu::attr::X87 | cpu::attr::Mmx | cpu::attr::HostDependent | cpu::attr::Vsib;
-    if (r.how != cpu::How::Host || (r.attributes & kVector) == 0 || (r.attributes & kOther) != 0) return {};
-    for (unsigned k = 0; k < i.operand_count; ++k)
-        if (i[k].kind == OperandKind::Mm) return {};
-    return {.emit = Emit::Vector};
+    constexpr u32 kOther = cpu::attr::X87 | cpu::attr::HostDependent | cpu::attr::Vsib;
+    if (r.how != cpu::How::Host || !r.has(kVector | cpu::attr::Mmx) || r.has(kOther)) return {};
+    return {.emit = Emit::Vector, .uses_vectors = r.has(kVector), .uses_x87 = r.has(cpu::attr::Mmx)};
+}
+
+Class classify_x87(const Insn& i) {
+    using cpu::Op;
+    switch (i.op) {
+        case Op::FWAIT:
+        case Op::FENI8087_NOP:
+        case Op::FDISI8087_NOP:
+        case Op::FSETPM287_NOP:
+            return {.emit = Emit::Nothing, .uses_x87 = true};
+        case Op::FNSTENV:
+        case Op::FLDENV:
+        case Op::FNSAVE:
+        case Op::FRSTOR:
+            return {};
+        default:
+            return {.emit = Emit::X87, .uses_x87 = true};
+    }
 }
 
 Class classify_0f38(const Insn& i) {
@@ -241,6 +256,7 @@ u8 opcode_map(const Insn& i) {
 Class classify(const Insn& i) {
     const cpu::Row& r = cpu::row(i.row);
     if (i.vex != 0) return is_vex_gpr(i.op) ? Class{.emit = Emit::VexGpr} : classify_vector(i);
+    if (r.has(cpu::attr::X87)) return classify_x87(i);
     if (r.how == cpu::How::Host) return classify_vector(i);
     switch (i.op) {
         case cpu::Op::CLI:

@@ -4,6 +4,17 @@
 
 namespace vg::jit {
 
+namespace {
+
+/// No x87 instruction can report an exception, or be asked where the last one was.
+bool x87_is_quiet(const cpu::VpState& s) {
+    constexpr u32 kMasks = 0x3f;
+    const cpu::X87State& x = s.x87;
+    return (x.fcw & kMasks) == kMasks && (x.fip | x.fdp | x.fop | s.ferr) == 0;
+}
+
+}  // namespace
+
 ModeKey mode_key(const cpu::Vp& vp, u32 model) {
     namespace cr0 = cpu::cr0;
     namespace cr4 = cpu::cr4;
@@ -15,6 +26,7 @@ ModeKey mode_key(const cpu::Vp& vp, u32 model) {
     if (mode == cpu::CodeMode::Bits64 && (vp.cpl() == 0 || vp.cpl() == 3)) key |= ModeKey::kFlat;
     constexpr u32 kMxcsrMasks = 0x1f80;
     const bool fpu_on = (s.cr0 & (cr0::EM | cr0::TS)) == 0;
+    if (fpu_on && x87_is_quiet(s)) key |= ModeKey::kX87;
     if (fpu_on && (s.cr4 & cr4::OSFXSR) != 0 && (s.mxcsr & kMxcsrMasks) == kMxcsrMasks) {
         key |= ModeKey::kSse;
         constexpr u64 kSseAvxState = 6;

@@ -132,6 +132,7 @@ void find_writes(InsnPlan& p, const Insn& i, const cpu::Row& row) {
         case Emit::Divide:
         case Emit::VexGpr:
         case Emit::Vector:
+        case Emit::X87:
             p.writes = operand_writes(i, row);
             break;
         default:
@@ -310,6 +311,9 @@ void find_access(InsnPlan& p, const Insn& i, const cpu::Row& row, s32 end_offset
         case Emit::VexGpr:
             p.size = (i.rex & 8) != 0 ? 8 : 4;
             break;
+        case Emit::X87:
+            if (i.op == Op::FLDCW) return;  // looks at what it loads, which takes the flags
+            [[fallthrough]];
         case Emit::Vector: {
             const cpu::Operand* operand = i.memory_operand();
             if (operand == nullptr || operand->size == 0) return;

@@ -81,11 +81,11 @@ class Translator {
     };
     /// Out-of-line code of this block: `from` jumps to it (rel32).
     struct Cold {
-        enum class Kind : u8 { Thunk, LoadVectors, SideExit, ReturnMiss, StackLimit, MemoMiss };
+        enum class Kind : u8 { Thunk, LoadUnit, SideExit, ReturnMiss, StackLimit, MemoMiss };
         Kind kind = Kind::Thunk;
         u8 index = 0;  ///< instruction
         u32 from = 0;
-        u32 thunk = 0;  ///< Thunk: where to, with `site`
+        u32 thunk = 0;  ///< Thunk: where to, with `site`; LoadUnit: what is called
         u32 site = 0;
         u32 back = 0;    ///< where the main line goes on
         s64 target = 0;  ///< SideExit: guest offset; ReturnMiss: what the stack pointer is to be raised by
@@ -100,9 +100,11 @@ class Translator {
     // ---- block formation (translator.cpp)
     unsigned decode(Spa spa, const u8* page, unsigned max_count, bool& straddles);
     [[nodiscard]] bool native(const cpu::Insn& insn) const;
+    [[nodiscard]] Class class_of(const cpu::Insn& insn) const;
     [[nodiscard]] bool decode_crossing(Spa spa, const u8* page, const Rest& rest);
     void emit_guard();
     void emit_prologue(u16 page_offset, bool uses_vectors);
+    void emit_unit_check(int loaded, u32 load);
     void emit_instruction(unsigned index);
     [[nodiscard]] bool emit_native();
     void emit_body(unsigned count, bool uses_vectors, std::span<const u8> guest);
@@ -186,6 +188,8 @@ class Translator {
     [[nodiscard]] bool emit_vex_gpr();
     [[nodiscard]] bool emit_divide();
     [[nodiscard]] bool emit_vector();
+    [[nodiscard]] bool emit_x87();
+    [[nodiscard]] bool emit_fldcw();
     [[nodiscard]] bool emit_cli();
     [[nodiscard]] bool emit_direction_flag();
     [[nodiscard]] bool emit_pushf();
