@@ -1,8 +1,8 @@
 // The guest's x87 and MMX state between the state page and the host's unit.
 //
-// Translated code loads it when a block that uses it is entered, and leaves it there. C++ that only looks translations or
-// pages up never touches the unit and may run with the guest's state in it; before anything else runs, it is unloaded.
-// Only state with all exceptions masked is ever loaded (ModeKey::kX87).
+// Translated code loads it when a block that uses it is entered, and leaves it there. C++ that only looks translations
+// or pages up never touches the unit and may run with the guest's state in it; before anything else runs, it is
+// unloaded. Only state with all exceptions masked is ever loaded (ModeKey::kX87).
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,8 @@ inline u8& x87_loaded(cpu::VpState& s) {
     return reinterpret_cast<u8*>(&s)[static_cast<int>(sizeof(cpu::VpState)) + kX87Loaded];
 }
 
-/// The guest's state is in the host's unit: brings it into the state page, and the unit into what C++ expects, its control
-/// word and eight empty registers. (FNINIT would do the same and more, at a hundred times the cost.)
+/// The guest's state is in the host's unit: brings it into the state page, and the unit into what C++ expects, its
+/// control word and eight empty registers. (FNINIT would do the same and more, at a hundred times the cost.)
 inline void unload_x87(cpu::VpState& s) {
     if (x87_loaded(s) == 0) return;
     x87_loaded(s) = 0;
