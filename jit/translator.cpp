@@ -67,7 +67,8 @@ bool host_is_zen() {
 }
 
 bool ends_block(const Insn& i) {
-    if (i.op == Op::CLI || i.op == Op::SWAPGS) return false;  // they change nothing that the code behind depends on
+    // They change nothing that the code behind depends on.
+    if (i.op == Op::CLI || i.op == Op::STI || i.op == Op::SWAPGS) return false;
     return (cpu::row(i.row).attributes & (cpu::attr::Branch | cpu::attr::System)) != 0 || may_change_key(i);
 }
 
@@ -279,7 +280,10 @@ void Translator::emit_instruction(unsigned index) {
     if (ended_) return;
     // The interpreter leaves neither the value for a recipe nor the group's address: behind it the block is over.
     if (saves_value() || (plan.group >= 0 && plan.leader)) return;
-    for (u32 k = site; k < blocks_.site_count(); ++k) blocks_.site(k).next = a_.offset();
+    for (u32 k = site; k < blocks_.site_count(); ++k) {
+        blocks_.site(k).next = a_.offset();
+        if (plan.how.uses_x87) blocks_.site(k).check_key = true;  // FLDCW, if the interpreter executes it
+    }
 }
 
 bool Translator::emit_native() {
@@ -330,6 +334,14 @@ bool Translator::emit_native() {
             return emit_divide();
         case Emit::Cli:
             return emit_cli();
+        case Emit::Sti:
+            return emit_sti();
+        case Emit::Pause:
+            return key_.has(ModeKey::kPlainTime);
+        case Emit::ReadTime:
+            return emit_read_time();
+        case Emit::ReadCr:
+            return emit_read_cr();
         case Emit::DirectionFlag:
             return emit_direction_flag();
         case Emit::Pushf:
