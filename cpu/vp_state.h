@@ -61,13 +61,14 @@ namespace shadow {
 inline constexpr u8 Sti = 1, MovSs = 2;
 }
 
-inline constexpr std::size_t kColdReserved = 4096 - 512 - 512 - 6 * 8 - 8 * 8 - 32 - 32 - 8 - 9 * 8 - 9 * 8 - 2 * 8 -
+inline constexpr std::size_t kColdReserved = 4096 - 512 - 512 - 64 - 6 * 8 - 8 * 8 - 32 - 32 - 8 - 9 * 8 - 9 * 8 - 2 * 8 -
                                               (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 272 - 9 * 8 - 2 * 8;
 
 struct alignas(4096) VpState {
     // ---- vector and x87 state
     alignas(32) u8 ymm[16][32];
     X87State x87;
+    u64 x87_header[8];  ///< makes an XSAVE area of `x87` (jit/x87_unit.h); zero at rest
     // ---- system registers (rarely touched by emitted code)
     u64 cr0, cr2, cr3, cr4, xcr0, xss;  // CR8 is the APIC's TPR
     u64 dr[8];

@@ -59,6 +59,7 @@ struct Block {
     u8 count = 0;   ///< guest instructions
     bool valid = true;
     bool needs_flags = true;        ///< to be entered with the flags in the slot
+    bool uses_x87 = false;          ///< has native x87 or MMX instructions: they are in the host's unit from its entry on
     bool passes_flags = true;       ///< else: it may leave them to the next block as they are
     u16 changed_while_pending = 0;  ///< else: registers that a pending recipe must not name
     u32 incoming = 0;               ///< first site linked to this block

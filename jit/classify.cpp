@@ -88,7 +88,7 @@ constexpr Table make_two_byte() {
     // Bit strings in memory reach beyond the operand; in a register the offset is taken modulo its size.
     t[0xa3] = rm(Read, Read);
     t[0xab] = t[0xb3] = t[0xbb] = rm(Read, Both);
-    for (const unsigned o : {0xa3u, 0xabu, 0xb3u, 0xbbu}) t[o].no_memory = t[o].registers_only = true;
+    for (const unsigned o : {0xa3u, 0xabu, 0xb3u, 0xbbu}) t[o].bit_string = t[o].registers_only = true;
     t[0xa4] = t[0xac] = rm(Read, Both);
     t[0xa5] = t[0xad] = rm(Read, Both);
     t[0xa5].reads_flags_if_cl = t[0xad].reads_flags_if_cl = true;
@@ -144,14 +144,29 @@ Class group(Class c, const Insn& i, u8 map, u8 opcode) {
 }
 
 Class classify_vector(const Insn& i) {
-    using cpu::OperandKind;
     const cpu::Row& r = cpu::row(i.row);
     constexpr u32 kVector = cpu::attr::Sse | cpu::attr::Avx;
-    constexpr u32 kOther = cpu::attr::X87 | cpu::attr::Mmx | cpu::attr::HostDependent | cpu::attr::Vsib;
-    if (r.how != cpu::How::Host || (r.attributes & kVector) == 0 || (r.attributes & kOther) != 0) return {};
-    for (unsigned k = 0; k < i.operand_count; ++k)
-        if (i[k].kind == OperandKind::Mm) return {};
-    return {.emit = Emit::Vector};
+    constexpr u32 kOther = cpu::attr::X87 | cpu::attr::HostDependent | cpu::attr::Vsib;
+    if (r.how != cpu::How::Host || !r.has(kVector | cpu::attr::Mmx) || r.has(kOther)) return {};
+    return {.emit = Emit::Vector, .uses_vectors = r.has(kVector), .uses_x87 = r.has(cpu::attr::Mmx)};
+}
+
+Class classify_x87(const Insn& i) {
+    using cpu::Op;
+    switch (i.op) {
+        case Op::FWAIT:
+        case Op::FENI8087_NOP:
+        case Op::FDISI8087_NOP:
+        case Op::FSETPM287_NOP:
+            return {.emit = Emit::Nothing, .uses_x87 = true};
+        case Op::FNSTENV:
+        case Op::FLDENV:
+        case Op::FNSAVE:
+        case Op::FRSTOR:
+            return {};
+        default:
+            return {.emit = Emit::X87, .uses_x87 = true};
+    }
 }
 
 Class classify_0f38(const Insn& i) {
@@ -241,10 +256,20 @@ u8 opcode_map(const Insn& i) {
 Class classify(const Insn& i) {
     const cpu::Row& r = cpu::row(i.row);
     if (i.vex != 0) return is_vex_gpr(i.op) ? Class{.emit = Emit::VexGpr} : classify_vector(i);
+    if (r.has(cpu::attr::X87)) return classify_x87(i);
     if (r.how == cpu::How::Host) return classify_vector(i);
     switch (i.op) {
         case cpu::Op::CLI:
             return {.emit = Emit::Cli};
+        case cpu::Op::STI:
+            return {.emit = Emit::Sti};
+        case cpu::Op::PAUSE:
+            return {.emit = Emit::Pause};
+        case cpu::Op::RDTSC:
+        case cpu::Op::RDTSCP:
+            return {.emit = Emit::ReadTime};
+        case cpu::Op::MOV_CR:
+            return {.emit = i[0].kind == cpu::OperandKind::Gpr ? Emit::ReadCr : Emit::Helper};
         case cpu::Op::CLD:
         case cpu::Op::STD:
             return {.emit = Emit::DirectionFlag};
@@ -272,9 +297,7 @@ Class classify(const Insn& i) {
     const u8 opcode = i.bytes[i.opcode_offset];
     switch (opcode_map(i)) {
         case 0: {
-            // F3 90 is PAUSE: it can exit.
-            if (opcode == 0x90 && (i.rex & 1) == 0)
-                return {.emit = i.op == cpu::Op::NOP ? Emit::Nothing : Emit::Helper};
+            if (opcode == 0x90 && (i.rex & 1) == 0) return {.emit = Emit::Nothing};
             return group(kOneByte[opcode], i, 0, opcode);
         }
         case 1: {

@@ -1,4 +1,4 @@
-// SSE and AVX: the guest's vector registers are the host's, so only general registers and memory operands change.
+// SSE, AVX and MMX: the guest's vector registers are the host's, so only general registers and memory operands change.
 #include "jit/translator.h"
 
 namespace vg::jit {
@@ -69,7 +69,6 @@ void Translator::vector_encoding(Encoding& e) const {
 }
 
 bool Translator::emit_vector() {
-    if (!key_.has(cur_->vex != 0 ? ModeKey::kSse | ModeKey::kAvx : ModeKey::kSse)) return false;
     Encoding e;
     vector_encoding(e);
     bool has_gpr = false;
@@ -77,7 +76,7 @@ bool Translator::emit_vector() {
     has_gpr = has_gpr && !is_string_compare(e.map, e.opcode);
     const GprField where = has_gpr ? gpr_field(e.map, e.opcode) : GprField::None;
     if (has_gpr && where == GprField::None) return false;
-    if (!cur_->has_modrm) {  // VZEROUPPER, VZEROALL
+    if (!cur_->has_modrm) {  // VZEROUPPER, VZEROALL, EMMS
         a_.bytes(cur_->bytes, cur_->length);
         return true;
     }

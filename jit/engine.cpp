@@ -5,6 +5,7 @@
 
 #include "cpu/decode.h"
 #include "cpu/spec/bits.h"
+#include "jit/x87_unit.h"
 
 namespace vg::jit {
 
@@ -158,9 +159,11 @@ bool JitEngine::dispatch(Vp& vp, Context& c) {
     pending_link_ = 0;
     s.jit[0] = 0;
     set_flags(s, s.rflags);
+    note_interrupts(vp);
     s.jit[1] = page_rip;
     c.bank = vp.tlb().bank();
     thunks_.enter(c, arena_.executable(block->entry), vp.tlb().bank());
+    unload_x87(s);
     if (c.leave == Leave::Link) finish_exit(c);
     return true;
 }

@@ -96,8 +96,13 @@ void find_writes(InsnPlan& p, const Insn& i, const cpu::Row& row) {
         case Emit::Jmp:
         case Emit::JmpRm:
         case Emit::Cli:
+        case Emit::Sti:
         case Emit::DirectionFlag:
         case Emit::Swapgs:
+        case Emit::Pause:
+            return;
+        case Emit::ReadTime:
+            p.writes = static_cast<u16>(bit(cpu::RAX) | bit(cpu::RDX) | (i.op == Op::RDTSCP ? bit(cpu::RCX) : 0));
             return;
         case Emit::Push:
         case Emit::PushImm:
@@ -132,6 +137,8 @@ void find_writes(InsnPlan& p, const Insn& i, const cpu::Row& row) {
         case Emit::Divide:
         case Emit::VexGpr:
         case Emit::Vector:
+        case Emit::X87:
+        case Emit::ReadCr:
             p.writes = operand_writes(i, row);
             break;
         default:
@@ -238,6 +245,9 @@ void find_flags(InsnPlan& p, const Insn& i, const cpu::Row& row, bool last) {
         case Emit::DirectionFlag:
             p.clobbers = true;
             return;
+        case Emit::Sti:
+            p.asks = p.clobbers = true;
+            return;
         case Emit::Divide:
         case Emit::Pushf:
             p.asks = p.clobbers = p.reads_flags = p.wants_slot = true;
@@ -264,6 +274,9 @@ void find_flags(InsnPlan& p, const Insn& i, const cpu::Row& row, bool last) {
         case Emit::Jmp:
         case Emit::Lea:
         case Emit::Swapgs:
+        case Emit::Pause:
+        case Emit::ReadTime:
+        case Emit::ReadCr:
             return;
         default:
             break;
@@ -310,6 +323,9 @@ void find_access(InsnPlan& p, const Insn& i, const cpu::Row& row, s32 end_offset
         case Emit::VexGpr:
             p.size = (i.rex & 8) != 0 ? 8 : 4;
             break;
+        case Emit::X87:
+            if (i.op == Op::FLDCW) return;  // looks at what it loads, which takes the flags
+            [[fallthrough]];
         case Emit::Vector: {
             const cpu::Operand* operand = i.memory_operand();
             if (operand == nullptr || operand->size == 0) return;
@@ -322,7 +338,7 @@ void find_access(InsnPlan& p, const Insn& i, const cpu::Row& row, s32 end_offset
             return;
     }
     const bool plain = memory_form(i) && i.addr_size == 8 && i.index == kNoReg && i.base != kNoReg &&
-                       i.seg != cpu::Seg::FS && i.seg != cpu::Seg::GS && !p.how.no_memory;
+                       i.seg != cpu::Seg::FS && i.seg != cpu::Seg::GS && !p.how.bit_string;
     if (!plain) return;
     p.access = true;
     p.base = i.base;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "jit/engine.h"
+#include "jit/x87_unit.h"
 
 namespace vg::jit {
 
@@ -75,6 +76,7 @@ void JitEngine::note_group_failure(Block& block, u64 now) {
 /// instruction in a translation that checks each access by itself.
 u64 JitEngine::separate(Context& c, const Site& site) {
     VpState& s = *c.state;
+    unload_x87(s);
     const ModeKey key{site.block->key | ModeKey::kSeparate};
     const Spa spa(site.block->spa.value - site.block->spa.offset() + static_cast<u64>(site.rip_offset));
     expose(c, site);
@@ -204,6 +206,7 @@ u64 JitEngine::slow_execute(Context& c, u32 number) {
 /// Executes the site's instruction; then behind it, or wherever it led.
 u64 JitEngine::go_on(Context& c, const Site& site) {
     if (execute_at(c, site) == After::Left) return redispatch(c);
+    if (site.block->uses_x87) load_x87(*c.state);
     return reinterpret_cast<u64>(arena_.executable(site.next));
 }
 
@@ -237,6 +240,7 @@ u64 JitEngine::redispatch(Context& c) {
     }
     ++stats_.redispatches;
     set_flags(s, s.rflags);
+    note_interrupts(vp);
     s.jit[1] = s.rip & ~kPageMask;
     c.key = key;  // the code may have been entered in another mode
     c.bank = bank;
@@ -248,7 +252,9 @@ u64 JitEngine::helper_execute(Context& c, u32 number) {
     const Site& site = blocks_.site(number);
     ++stats_.helpers;
     ++stats_.helper_rows[site.insn != nullptr ? site.insn->row : 0];
-    return execute_at(c, site) == After::Continue ? kContinueHere : redispatch(c);
+    if (execute_at(c, site) == After::Left) return redispatch(c);
+    if (site.block->uses_x87) load_x87(*c.state);
+    return kContinueHere;
 }
 
 /// Makes the state page architectural as of the start of the site's instruction.
@@ -262,6 +268,7 @@ void JitEngine::expose(Context& c, const Site& site) {
 
 JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
     expose(c, site);
+    unload_x87(*c.state);
     const u64 epoch = epoch_ + c.vp->tlb().changes();
     const ModeKey key{link_key(*site.block)};
     const Insn* insn = site.insn != nullptr ? site.insn : cpu::fetch_cached(*c.interp);
@@ -307,6 +314,7 @@ JitEngine::After JitEngine::completed(Context& c, const Site& site, const Insn&,
     if (site.next == 0 || s.budget < rest) return After::Left;
     s.budget -= rest;
     set_flags(s, s.rflags);
+    note_interrupts(*c.vp);
     return After::Continue;
 }
 

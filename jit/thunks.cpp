@@ -4,8 +4,11 @@
 #include <string>
 #include <utility>
 
+
 #define XBYAK_NO_EXCEPTION
 #include <xbyak/xbyak.h>
+
+#include "jit/x87_unit.h"
 
 namespace vg::jit {
 
@@ -28,6 +31,8 @@ class Generator : public Xbyak::CodeGenerator {
         emit_no_return();
         t.load_vectors = start();
         emit_load_vectors();
+        t.load_x87 = start();
+        emit_load_x87();
         t.miss_read = start();
         xor_(r8, ptr[rbp + r9 + static_cast<int>(mmu::kReadTable)]);
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_access));
@@ -146,6 +151,25 @@ class Generator : public Xbyak::CodeGenerator {
         load_all_vectors();
         mov(byte[slot(kVectorsLoaded)], 1);
         ret();
+    }
+    /// x87_unit.h has the same for C++.
+    void emit_load_x87() {
+        mov(r8, rax);
+        mov(r9, rdx);
+        mov(eax, kXsaveX87);
+        xor_(edx, edx);
+        mov(qword[slot(VG_STATE_DISP(x87_header))], rax);
+        xrstor64_x87();
+        mov(qword[slot(VG_STATE_DISP(x87_header))], rdx);
+        mov(byte[slot(kX87Loaded)], 1);
+        mov(rax, r8);
+        mov(rdx, r9);
+        ret();
+    }
+    /// XRSTOR64 [rbp + disp32], which Xbyak does not know.
+    void xrstor64_x87() {
+        for (const int code : {0x48, 0x0f, 0xae, 0xad}) db(code);
+        dd(static_cast<u32>(VG_STATE_DISP(x87)));
     }
     void emit_slow(u64 function) {
         spill();

@@ -24,6 +24,7 @@ struct Thunks {
     u32 memo_misses = 0;   ///< pushed: site. A memo has missed often: goes on at its check
     u32 helper = 0;        ///< called, T0 = site: the same inline; returns if execution goes on there
     u32 load_vectors = 0;  ///< called, rest as it is: guest vector registers and MXCSR into the host's
+    u32 load_x87 = 0;      ///< the same for x87 and MMX
     StringThunks strings;
 
     /// Size of the code emitted by make_thunks: its own, and what other files make for it.

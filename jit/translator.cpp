@@ -17,7 +17,8 @@ using cpu::Op;
 
 namespace {
 
-/// Instructions after which the next one may have another mode key although they return Next.
+/// Instructions after which the next one may have another mode key although they return Next. (x87 and MMX instructions
+/// may, too: blocks that are made of them are the rule, so they do not end there.)
 bool may_change_key(const Insn& i) {
     switch (i.op) {
         case Op::LDMXCSR:
@@ -66,7 +67,8 @@ bool host_is_zen() {
 }
 
 bool ends_block(const Insn& i) {
-    if (i.op == Op::CLI || i.op == Op::SWAPGS) return false;  // they change nothing that the code behind depends on
+    // They change nothing that the code behind depends on.
+    if (i.op == Op::CLI || i.op == Op::STI || i.op == Op::SWAPGS) return false;
     return (cpu::row(i.row).attributes & (cpu::attr::Branch | cpu::attr::System)) != 0 || may_change_key(i);
 }
 
@@ -97,7 +99,7 @@ unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& s
             break;
         }
         Class& how = plan_.insns[count].how;
-        how = native(insn) ? classify(insn) : Class{};
+        how = class_of(insn);
         ++count;
         offset += insn.length;
         // Jumps backward close loops and are mostly taken; forward, the code behind them is likely to be next.
@@ -115,6 +117,15 @@ bool Translator::native(const Insn& insn) const {
     return host_is_zen_ || !undefined_flags_differ(row);
 }
 
+/// How an instruction is emitted in the present mode.
+Class Translator::class_of(const Insn& insn) const {
+    if (!native(insn)) return {};
+    const Class how = classify(insn);
+    u32 units = how.uses_x87 ? ModeKey::kX87 : 0;
+    if (how.uses_vectors) units |= insn.vex != 0 ? ModeKey::kSse | ModeKey::kAvx : ModeKey::kSse;
+    return key_.has(units) ? how : Class{};
+}
+
 /// The one instruction that begins at `spa` and ends in the next page.
 bool Translator::decode_crossing(Spa spa, const u8* page, const Rest& rest) {
     if (rest.bytes == nullptr || !key_.has(ModeKey::kFlat)) return false;
@@ -125,7 +136,7 @@ bool Translator::decode_crossing(Spa spa, const u8* page, const Rest& rest) {
     Insn& insn = insns_[0];
     if (cpu::decode(std::span<const u8>(bytes, cpu::kMaxInsnLength), key_.code_mode(), insn) != cpu::DecodeStatus::Ok)
         return false;
-    plan_.insns[0].how = native(insn) ? classify(insn) : Class{};
+    plan_.insns[0].how = class_of(insn);
     return true;
 }
 
@@ -155,12 +166,14 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
     bool uses_vectors = false;
     for (unsigned k = 0; k < count; ++k) {
         size += insns_[k].length;
-        uses_vectors = uses_vectors || plan_.insns[k].how.emit == Emit::Vector;
+        const Class& how = plan_.insns[k].how;
+        uses_vectors = uses_vectors || how.uses_vectors;
+        block_->uses_x87 = block_->uses_x87 || (how.uses_x87 && how.emit != Emit::Nothing);
     }
     block_->size = static_cast<u16>(count == 0 || crossing_ ? kPageSize - spa.offset() : size);
     if (crossing_) blocks_.add_rest(*block_, rest.page, static_cast<u16>(size - block_->size));
     forced_helpers_ = 0;
-    emit_body(count, uses_vectors && key.has(ModeKey::kSse), {page + spa.offset(), block_->size});
+    emit_body(count, uses_vectors, {page + spa.offset(), block_->size});
     block_->site_end = blocks_.site_count();
     return block_;
 }
@@ -229,12 +242,16 @@ void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
     blocks_.site(site).rip_offset = page_offset;
     cold_thunk(a_.jcc_later(kS), thunks_.leave, site);
     emit_entry_counter();
-    if (uses_vectors) {
-        a_.modrm({.opcode = 0x80}, 7, HostMem{.base = kBank, .disp = kVectorsLoaded});
-        a_.byte(0);
-        const u32 from = a_.jcc_later(kE);
-        cold_.push_back({.kind = Cold::Kind::LoadVectors, .from = from, .back = a_.offset(), .flags = {}});
-    }
+    if (uses_vectors) emit_unit_check(kVectorsLoaded, thunks_.load_vectors);
+    if (block_->uses_x87) emit_unit_check(kX87Loaded, thunks_.load_x87);
+}
+
+/// @param loaded  byte of the state page: whether the unit has the guest's registers; @param load  thunk that sees to it
+void Translator::emit_unit_check(int loaded, u32 load) {
+    a_.modrm({.opcode = 0x80}, 7, HostMem{.base = kBank, .disp = loaded});
+    a_.byte(0);
+    const u32 from = a_.jcc_later(kE);
+    cold_.push_back({.kind = Cold::Kind::LoadUnit, .from = from, .thunk = load, .back = a_.offset(), .flags = {}});
 }
 
 /// Before an instruction that crosses the page: its rest must be where it was. The slow path finds out once for each
@@ -266,7 +283,10 @@ void Translator::emit_instruction(unsigned index) {
     if (ended_) return;
     // The interpreter leaves neither the value for a recipe nor the group's address: behind it the block is over.
     if (saves_value() || (plan.group >= 0 && plan.leader)) return;
-    for (u32 k = site; k < blocks_.site_count(); ++k) blocks_.site(k).next = a_.offset();
+    for (u32 k = site; k < blocks_.site_count(); ++k) {
+        blocks_.site(k).next = a_.offset();
+        if (plan.how.uses_x87) blocks_.site(k).check_key = true;  // FLDCW, if the interpreter executes it
+    }
 }
 
 bool Translator::emit_native() {
@@ -317,6 +337,14 @@ bool Translator::emit_native() {
             return emit_divide();
         case Emit::Cli:
             return emit_cli();
+        case Emit::Sti:
+            return emit_sti();
+        case Emit::Pause:
+            return key_.has(ModeKey::kPlainTime);
+        case Emit::ReadTime:
+            return emit_read_time();
+        case Emit::ReadCr:
+            return emit_read_cr();
         case Emit::DirectionFlag:
             return emit_direction_flag();
         case Emit::Pushf:
@@ -329,6 +357,8 @@ bool Translator::emit_native() {
             return emit_vex_gpr();
         case Emit::Vector:
             return emit_vector();
+        case Emit::X87:
+            return emit_x87();
     }
     return false;
 }
@@ -338,7 +368,8 @@ void Translator::emit_helper(const Insn* insn, bool last) {
     const u32 number = new_site();
     Site& site = blocks_.site(number);
     site.insn = insn;
-    site.check_key = insn != nullptr && (may_change_key(*insn) || insn->mode != cpu::CodeMode::Bits64);
+    site.check_key = insn != nullptr && (may_change_key(*insn) || insn->mode != cpu::CodeMode::Bits64 ||
+                                         cpu::row(insn->row).has(cpu::attr::X87 | cpu::attr::Mmx));
     a_.mov_imm(kT0, number);
     a_.call(thunks_.helper);
     site.next = last ? 0 : a_.offset();
@@ -356,8 +387,8 @@ void Translator::emit_cold() {
                 a_.push_imm(c.site);
                 a_.jmp(c.thunk);
                 break;
-            case Cold::Kind::LoadVectors:
-                a_.call(thunks_.load_vectors);
+            case Cold::Kind::LoadUnit:
+                a_.call(c.thunk);
                 a_.jmp(c.back);
                 break;
             case Cold::Kind::SideExit:

@@ -81,11 +81,11 @@ class Translator {
     };
     /// Out-of-line code of this block: `from` jumps to it (rel32).
     struct Cold {
-        enum class Kind : u8 { Thunk, LoadVectors, SideExit, ReturnMiss, StackLimit, MemoMiss };
+        enum class Kind : u8 { Thunk, LoadUnit, SideExit, ReturnMiss, StackLimit, MemoMiss };
         Kind kind = Kind::Thunk;
         u8 index = 0;  ///< instruction
         u32 from = 0;
-        u32 thunk = 0;  ///< Thunk: where to, with `site`
+        u32 thunk = 0;  ///< Thunk: where to, with `site`; LoadUnit: what is called
         u32 site = 0;
         u32 back = 0;    ///< where the main line goes on
         s64 target = 0;  ///< SideExit: guest offset; ReturnMiss: what the stack pointer is to be raised by
@@ -100,9 +100,11 @@ class Translator {
     // ---- block formation (translator.cpp)
     unsigned decode(Spa spa, const u8* page, unsigned max_count, bool& straddles);
     [[nodiscard]] bool native(const cpu::Insn& insn) const;
+    [[nodiscard]] Class class_of(const cpu::Insn& insn) const;
     [[nodiscard]] bool decode_crossing(Spa spa, const u8* page, const Rest& rest);
     void emit_guard();
     void emit_prologue(u16 page_offset, bool uses_vectors);
+    void emit_unit_check(int loaded, u32 load);
     void emit_instruction(unsigned index);
     [[nodiscard]] bool emit_native();
     void emit_body(unsigned count, bool uses_vectors, std::span<const u8> guest);
@@ -157,6 +159,8 @@ class Translator {
     /// Emits the check of an access; returns the host operand. Clobbers flags (saved before), T0 and T1; the one that
     /// the operand does not name is free.
     HostMem check(const Address& a, unsigned size, bool write, unsigned alignment = 1);
+    /// The check of an access at T0, which becomes the host address. The flags have been kept. T1 is free behind it.
+    HostMem check_here(unsigned size, bool write);
     HostMem check_in_group(const Address& a, unsigned size, bool write, unsigned alignment);
     /// Compares T0's page with its TLB entry and leaves the table offset in T1. @param span  bytes from T0 on
     u32 emit_tag_check(unsigned span, bool write);
@@ -178,6 +182,8 @@ class Translator {
     [[nodiscard]] bool emit_modrm(const Class& c);
     [[nodiscard]] bool emit_with_saved_operand(const Encoding& e, u8 reg, bool scratch, bool load, bool store,
                                                const HostMem& m, unsigned size);
+    [[nodiscard]] bool emit_bit_string();
+    [[nodiscard]] bool emit_with_high_byte(Encoding e, unsigned reg, HostMem m);
     [[nodiscard]] bool emit_plain();
     [[nodiscard]] bool emit_mov_imm();
     [[nodiscard]] bool emit_mov_abs();
@@ -187,7 +193,12 @@ class Translator {
     [[nodiscard]] bool emit_vex_gpr();
     [[nodiscard]] bool emit_divide();
     [[nodiscard]] bool emit_vector();
+    [[nodiscard]] bool emit_x87();
+    [[nodiscard]] bool emit_fldcw();
     [[nodiscard]] bool emit_cli();
+    [[nodiscard]] bool emit_sti();
+    [[nodiscard]] bool emit_read_time();
+    [[nodiscard]] bool emit_read_cr();
     [[nodiscard]] bool emit_direction_flag();
     [[nodiscard]] bool emit_pushf();
     [[nodiscard]] bool emit_swapgs();

@@ -20,6 +20,7 @@ struct Case {
     jit::Options options{};
     u32 tlb_entries = mmu::kTlbEntries;
     u64 slice = ~u64{0} >> 2;
+    bool hole = false;  ///< one page of the data is where no memory is
 };
 
 void prepare(JitMachine& m, const Case& c) {
@@ -27,6 +28,8 @@ void prepare(JitMachine& m, const Case& c) {
     m.load(kCodePhysical, generator.program(c.instructions));
     generator.initial_state(m);
     m.vp->tlb().set_stress_entries(c.tlb_entries);
+    constexpr u64 kDataEntries = kTables + 0x3000 + (kData >> 21) * 0x1000 + ((kData >> 12) & 511) * 8;
+    if (c.hole) m.memory.write<u64>(Spa(kDataEntries + 2 * 8), 0x10000000 | 0x63);
 }
 
 struct Outcome {
@@ -103,9 +106,10 @@ std::string describe(const Outcome& one, const Outcome& other) {
 }
 
 std::string settings(const Case& c) {
-    return fmt::format("seed {}: {} instructions, {}{}{}{}tlb {} slice {} native {} links {} flush {} block {} code {:#x}", c.seed,
+    return fmt::format("seed {}: {} instructions, {}{}{}{}{}tlb {} slice {} native {} links {} flush {} block {} code {:#x}", c.seed,
                        c.instructions, c.weights.vectors ? "vectors " : "", c.weights.branches ? "branches " : "",
-                       c.weights.faults ? "faults " : "", c.weights.self_modifying ? "self-modifying " : "", c.tlb_entries, c.slice,
+                       c.weights.faults ? "faults " : "", c.weights.self_modifying ? "self-modifying " : "",
+                       c.weights.x87 ? "x87 " : "", c.tlb_entries, c.slice,
                        c.options.native, c.options.link_blocks, c.options.flush_every, c.options.block_limit, c.options.code_bytes);
 }
 
@@ -184,6 +188,23 @@ TEST_CASE("jit: vector programs leave the interpreter's state", "[jit]") {
     });
 }
 
+TEST_CASE("jit: x87 and MMX programs leave the interpreter's state", "[jit][x87]") {
+    for_seeds(150, [](u64 seed) {
+        Case c{.seed = seed + 50000};
+        c.weights.x87 = true;
+        compare(c, 1000);
+    });
+}
+
+TEST_CASE("jit: x87 and MMX code with faulting and memory-mapped accesses is precise", "[jit][x87]") {
+    for_seeds(100, [](u64 seed) {
+        Case c{.seed = seed + 60000};
+        c.weights = {.vectors = seed % 2 == 0, .branches = seed % 3 == 0, .faults = true, .x87 = true};
+        c.hole = true;
+        compare(c, 600);
+    });
+}
+
 TEST_CASE("jit: programs that write over themselves leave the interpreter's state", "[jit]") {
     for_seeds(200, [](u64 seed) {
         Case c{.seed = seed + 40000};
@@ -241,6 +262,7 @@ TEST_CASE("jit: results do not depend on slices, cache and TLB size", "[jit]") {
         for_seeds(12, [&](u64 seed) {
             Case c{.seed = seed + 30000};
             c.weights.faults = true;
+            c.weights.x87 = seed % 3 == 0;
             variant.apply(c);
             compare(c, 1200);
         });

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -26,10 +27,15 @@ inline constexpr u64 kCodeAlias = 0x800000;  ///< the code pages once more
 
 class NoPlatform final : public cpu::Platform {
   public:
-    u32 port_read(cpu::Vp&, u16, unsigned) override { return 0xffffffff; }
+    u32 port_read(cpu::Vp&, u16, unsigned) override {
+        if (on_port_read) on_port_read();
+        return 0xffffffff;
+    }
     void port_write(cpu::Vp&, u16, unsigned, u32) override {}
     int acknowledge_external(cpu::Vp&) override { return -1; }
     void shutdown(cpu::Vp&) override {}
+
+    std::function<void()> on_port_read;
 };
 
 struct JitMachine {

@@ -18,6 +18,7 @@ class ProgramGenerator {
         bool branches = true;
         bool faults = false;          ///< also addresses that fault
         bool self_modifying = false;  ///< also addresses in the code, through either mapping
+        bool x87 = false;             ///< half of all instructions are x87 and MMX
     };
 
     ProgramGenerator(u64 seed, const cpu::CpuModel& model, Weights weights)
@@ -52,6 +53,7 @@ class ProgramGenerator {
         for (u64& r : m.s().gpr) r = value();
         for (auto& lane : m.s().ymm)
             for (u8& b : lane) b = static_cast<u8>(random_());
+        if (weights_.x87) initial_x87(m);
         for (const unsigned p : kPointers) m.s().gpr[p] = pointer();
         m.s().gpr[cpu::RSP] = kStackTop - 0x4000;
         m.s().rflags = 2 | (random_() & 0x8d5);
@@ -131,6 +133,11 @@ class ProgramGenerator {
             case Op::LDMXCSR:
             case Op::VLDMXCSR:
                 return false;
+            case Op::FLDCW:  // elsewhere than where the control words are
+                return insn.disp >= static_cast<s64>(kData + kControlOffset) || below(8) == 0;
+            case Op::FLDENV:
+            case Op::FRSTOR:
+                return below(8) == 0;
             default:
                 break;
         }
@@ -147,7 +154,70 @@ class ProgramGenerator {
         return !weights_.vectors ? !r.has(attr::Sse | attr::Avx | attr::X87 | attr::Mmx) : true;
     }
 
+    /// Registers with numbers of all kinds, and control words that mask everything where FLDCW mostly finds its.
+    void initial_x87(JitMachine& m) {
+        cpu::X87State& x = m.s().x87;
+        x.fcw = static_cast<u16>(0x7f | below(16) << 8);
+        x.fsw = static_cast<u16>(random_() & 0x7f3f & ~0x80u);
+        x.ftw = below(3) == 0 ? static_cast<u8>(random_()) : 0xff;
+        for (auto& st : x.st) {
+            const u64 exponents[] = {0, 1, 0x3fff, 0x3fff + below(70), 0x7ffe, 0x7fff, below(0x8000)};
+            const u64 significand = below(10) == 0 ? value() : value() | u64{1} << 63;
+            const u16 top = static_cast<u16>(exponents[below(std::size(exponents))] | (random_() & 0x8000));
+            std::memcpy(st, &significand, sizeof significand);
+            std::memcpy(st + 8, &top, sizeof top);
+        }
+        for (u64 k = 0; k < kControlWords; ++k)
+            m.memory.write<u16>(Spa(kDataPhysical + kControlOffset + 2 * k), static_cast<u16>(random_() | 0x3f));
+    }
+
+    static constexpr u64 kControlOffset = 0x3e00, kControlWords = 64, kFxOffset = 0x2000;
+
+    void absolute(std::vector<u8>& b, unsigned reg, u64 address) {
+        b.push_back(static_cast<u8>(reg << 3 | 4));
+        b.push_back(0x25);
+        put32(b, static_cast<u32>(address));
+    }
+    std::vector<u8> x87_candidate() {
+        static constexpr u8 kMmx[] = {0x2a, 0x2c, 0x2d, 0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a,
+                                      0x6b, 0x6e, 0x6f, 0x70, 0x71, 0x72, 0x73, 0x74, 0x75, 0x76, 0x7e, 0x7f, 0xc4, 0xc5,
+                                      0xd1, 0xd4, 0xd5, 0xd7, 0xda, 0xdb, 0xe1, 0xe4, 0xe7, 0xeb, 0xef, 0xf4, 0xf6, 0xfb};
+        static constexpr u8 kControl[][2] = {{0xdb, 0xe3}, {0xdb, 0xe2}, {0xdb, 0xe3}, {0x9b, 0x90}, {0x0f, 0x77},
+                                             {0xdf, 0xe0}, {0xd9, 0xf7}, {0xd9, 0xf6}, {0xd9, 0xd0}, {0xdb, 0xe4}};
+        std::vector<u8> b;
+        switch (below(12)) {
+            case 0:
+            case 1: {
+                const auto& pair = kControl[below(std::size(kControl))];
+                b.assign(pair, pair + 2);
+                break;
+            }
+            case 2:
+                b.push_back(0xd9);
+                absolute(b, 5, kData + kControlOffset + 2 * below(kControlWords));
+                break;
+            case 3:  // FXSAVE, FXRSTOR
+                b.assign({0x0f, 0xae});
+                absolute(b, static_cast<unsigned>(below(2)), kData + kFxOffset + 0x400 * below(3));
+                break;
+            case 4:
+            case 5:
+            case 6:
+                if (below(4) == 0) b.push_back(static_cast<u8>(0x40 | below(16)));
+                b.push_back(0x0f);
+                b.push_back(kMmx[below(sizeof kMmx)]);
+                operands(b);
+                break;
+            default:
+                b.push_back(static_cast<u8>(0xd8 + below(8)));
+                operands(b);
+                break;
+        }
+        return b;
+    }
+
     std::vector<u8> candidate() {
+        if (weights_.x87 && below(2) == 0) return x87_candidate();
         std::vector<u8> b;
         if (below(12) == 0) b.push_back(0x66);
         if (below(40) == 0) b.push_back(0x65);
