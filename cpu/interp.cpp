@@ -167,6 +167,13 @@ bool non_waiting(Op op) {
     }
 }
 
+/// MMX instructions that leave the x87 unit alone: the memory forms of two conversions. "For operands xmm, m64: the
+/// instruction does not cause a transition to MMX technology and does not take x87 FPU exceptions" (SDM 2A "CVTPI2PD"); Zen
+/// does the same for CVTPI2PS, of which the manual does not say so.
+bool without_x87(const Insn& i) {
+    return (i.op == Op::CVTPI2PD || i.op == Op::CVTPI2PS) && i.memory_operand() != nullptr;
+}
+
 /// An unmasked x87 exception meets a waiting instruction. SDM 1 "Native Mode", "MS-DOS Compatibility Sub-mode".
 Exec numeric_error(Interp& in) {
     VpState& s = in.s;
@@ -203,7 +210,7 @@ Exec check_units(Interp& in, const Insn& i, const Row& r) {
     }
     if (ts) return in.vp.raise(kDeviceNotAvailable);
 pending:
-    if (!r.has(attr::X87 | attr::Mmx)) return Exec::Next;
+    if (!r.has(attr::X87 | attr::Mmx) || without_x87(i)) return Exec::Next;
     if (ops::x87_exception_pending(s.x87)) return non_waiting(i.op) ? Exec::Next : numeric_error(in);
     if (s.ferr != 0) [[unlikely]] {
         in.s.ferr = 0;

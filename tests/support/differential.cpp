@@ -3,10 +3,10 @@
 #include <cpuid.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "cpu/isa/isa.h"
-#include "cpu/segments.h"
 #include "tests/support/isa_coverage.h"
 
 namespace vg::test {
@@ -42,20 +42,28 @@ bool differs_by_processor(Op op, int host, int ours) {
         // Zen pushes the return address before it checks that the target is canonical.
         case Op::CALL: return (host == kPageFault || host == kStackFault) && ours == kGeneralProtection;
         // "Memory faults on bytes with a mask of zero are implementation-dependent."
-        case Op::MASKMOVQ: case Op::MASKMOVDQU: case Op::VMASKMOVDQU: return host == kPageFault && ours < 0;
+        case Op::MASKMOVQ: case Op::MASKMOVDQU: case Op::VMASKMOVDQU:
+            return (host == kPageFault || host == kGeneralProtection) && ours < 0;
         default: return false;
     }
 }
 
-/// A host that is itself a guest may be unable to run user code with a stack pointer that is not canonical: the return to
-/// it faults before the instruction is reached.
-bool stack_refused(const Case& c, int host, int ours) {
-    return host == kGeneralProtection && ours != host && !canonical(c.state.gpr[RSP]);
+/// Which of its bytes is the one that faults is the processor's choice for masked stores, and within a page for what is
+/// accessed in pieces.
+u64 compared_address_bits(const Insn& i) {
+    constexpr unsigned kLargest = 32;
+    const Operand* const m = i.memory_operand();
+    switch (i.op) {
+        case Op::MASKMOVQ: case Op::MASKMOVDQU: case Op::VMASKMOVDQU: return 0;
+        case Op::FLDENV: case Op::FRSTOR: return ~kPageMask;
+        default: return m != nullptr && (m->size == 0 || m->size > kLargest) ? ~kPageMask : ~u64{0};
+    }
 }
 
 /// These may fault with the x87 already switched to MMX on the host; ours leave nothing behind.
 bool ignores_x87(const Row& r, int vector) {
-    return (vector == kSimdError && r.has(attr::Mmx)) || (vector == kPageFault && r.op == Op::MASKMOVQ);
+    const bool access = vector == kPageFault || vector == kGeneralProtection;
+    return (vector == kSimdError && r.has(attr::Mmx)) || (access && r.op == Op::MASKMOVQ);
 }
 
 /// Precision beside an unmasked underflow or overflow is approximate (host_execute.cpp).
@@ -66,6 +74,8 @@ bool range_reported(u32 mxcsr) { return (mxcsr & ~(mxcsr >> 7) & 0x18) != 0; }
 bool in_stages(Op op) { return op == Op::DPPS || op == Op::DPPD || op == Op::VDPPS || op == Op::VDPPD; }
 
 constexpr u64 kComparedFlags = flag::Status | flag::DF;
+/// Write, user, fetch. Not whether the page was present: the host may not have got round to that.
+constexpr u64 kComparedErrorBits = 0x16;
 
 /// Names what differs, one line each.
 struct Report {
@@ -100,6 +110,7 @@ std::string describe(const UserState& s) {
     for (unsigned n = 0; n < 16; ++n) text += fmt::format("  r{} {:#x}{}", n, s.gpr[n], n % 4 == 3 ? "\n" : "");
     text += fmt::format("  rip {:#x} rflags {:#x} mxcsr {:#x} fcw {:#x} fsw {:#x} ftw {:#x}\n", s.rip, s.rflags, s.mxcsr,
                         s.x87.fcw, s.x87.fsw, s.x87.ftw);
+    if (s.own_bases) text += fmt::format("  fs {:#x} gs {:#x}\n", s.fs_base, s.gs_base);
     for (unsigned n = 0; n < 16; ++n) text += fmt::format("  ymm{} {}\n", n, hex(s.ymm[n], 32));
     for (unsigned n = 0; n < 8; ++n) text += fmt::format("  st{} {}\n", n, hex(s.x87.st[n], 10));
     return text;
@@ -117,7 +128,14 @@ Differential::Differential(const MakeEngine& make)
 void Differential::map_pages() {
     machine_.enter_long_mode(3);
     machine_.map_user(NativeRunner::kCode, 1, false);
-    machine_.map_user(NativeRunner::kData, NativeRunner::kDataSize / kPageSize);
+    for (u64 n = 0; n < std::size(NativeRunner::kPages); ++n) {
+        const NativeRunner::Page page = NativeRunner::kPages[n];
+        if (page == NativeRunner::Page::None) continue;
+        machine_.map_user(NativeRunner::kData + n * kPageSize, 1, page == NativeRunner::Page::Writable, false);
+    }
+    // INT3 ends a sequence: user code may use its gate.
+    constexpr u64 kGate = TestVp::kIdt + 3 * 16 + 5;
+    machine_.memory.write<u8>(Spa(kGate), 0xee);
     machine_.memory.write(Spa(NativeRunner::kCode), native_.code(), kPageSize);
 }
 
@@ -129,6 +147,8 @@ void Differential::load_vp(const UserState& s) {
     std::memcpy(v.ymm, s.ymm, sizeof v.ymm);
     v.mxcsr = s.mxcsr;
     v.x87 = s.x87;
+    v.segment(Seg::FS).base = s.own_bases ? s.fs_base : 0;
+    v.segment(Seg::GS).base = s.own_bases ? s.gs_base : 0;
 }
 
 void Differential::store_vp(UserState& s) {
@@ -141,21 +161,14 @@ void Differential::store_vp(UserState& s) {
     s.x87 = v.x87;
 }
 
-Differential::EngineOutcome Differential::run_engine(const Case& c) {
-    Vp& vp = *machine_.vp;
-    VpState& v = vp.state();
-    const bool was_faulted = vp.cpl() != 3;
-    if (was_faulted) machine_.enter_long_mode(3);
-    load_vp(c.state);
-    machine_.memory.write(Spa(c.state.rip), c.insn.bytes, c.insn.length);
-    constexpr unsigned kMaxIterations = 10000;  // of a repeated string instruction
-    for (unsigned n = 0; n < kMaxIterations; ++n) {
-        machine_.clock.advance(1);
-        vp.begin_slice(machine_.clock.now(), machine_.clock.now() + 1);
-        (void)engine_.run(vp);
-        if (v.rip != c.state.rip || vp.cpl() != 3 || c.insn.rep == Rep::None) break;
-        if (!row(c.insn.row).has(attr::String) || v.gpr[RCX] == 0) break;
-    }
+void Differential::start_engine(const UserState& state, std::span<const u8> bytes) {
+    if (machine_.vp->cpl() != 3) machine_.return_to_user();
+    load_vp(state);
+    machine_.memory.write(Spa(NativeRunner::kData), pristine_, sizeof pristine_);
+    machine_.memory.write(Spa(state.rip), bytes.data(), bytes.size());
+}
+
+Differential::EngineOutcome Differential::finish_engine(const UserState& start, std::size_t bytes) {
     EngineOutcome out;
     out.vector = machine_.faulted();
     store_vp(out.state);
@@ -164,50 +177,84 @@ Differential::EngineOutcome Differential::run_engine(const Case& c) {
         out.state.rip = frame.rip;
         out.state.rflags = frame.rflags;
         out.state.gpr[RSP] = frame.rsp;
+        out.error_code = frame.error;
+        if (out.vector == kPageFault) out.address = machine_.vp->state().cr2;
     }
-    u8 fill[kMaxInsnLength];
-    std::memset(fill, 0xcc, sizeof fill);
-    machine_.memory.write(Spa(c.state.rip), fill, c.insn.length);
+    const std::vector<u8> fill(bytes, 0xcc);
+    machine_.memory.write(Spa(start.rip), fill.data(), fill.size());
     return out;
+}
+
+Differential::EngineOutcome Differential::run_engine(const Case& c) {
+    Vp& vp = *machine_.vp;
+    const VpState& v = vp.state();
+    start_engine(c.state, {c.insn.bytes, c.insn.length});
+    constexpr unsigned kMaxIterations = 10000;  // of a repeated string instruction
+    for (unsigned n = 0; n < kMaxIterations; ++n) {
+        machine_.clock.advance(1);
+        vp.begin_slice(machine_.clock.now(), machine_.clock.now() + 1);
+        (void)engine_.run(vp);
+        ++statistics_.instructions;
+        if (v.rip != c.state.rip || vp.cpl() != 3 || c.insn.rep == Rep::None) break;
+        if (!row(c.insn.row).has(attr::String) || v.gpr[RCX] == 0) break;
+    }
+    return finish_engine(c.state, c.insn.length);
+}
+
+NativeOutcome Differential::run_host(const UserState& start, std::span<const u8> bytes) {
+    u8* const at = native_.code() + (start.rip - NativeRunner::kCode);
+    std::memcpy(at, bytes.data(), bytes.size());
+    const NativeOutcome host = native_.run(start);
+    std::memset(at, 0xcc, bytes.size());
+    return host;
+}
+
+void Differential::count(const NativeOutcome& host) {
+    ++statistics_.cases;
+    if (host.vector < 0) ++statistics_.completed;
+    else ++statistics_.faults[host.vector & 31];
+}
+
+std::string Differential::differences(const UserState& start, NativeOutcome host, EngineOutcome ours, const Insn* insn) {
+    if (insn != nullptr && host.vector == kSimdError) {
+        if (in_stages(insn->op)) ours.state.mxcsr = host.state.mxcsr;
+        if (range_reported(host.state.mxcsr)) {
+            host.state.mxcsr &= ~kPrecision;
+            ours.state.mxcsr &= ~kPrecision;
+        }
+    }
+    Report report;
+    if (host.vector != ours.vector) report.text += fmt::format("  vector   host {} ours {}\n", host.vector, ours.vector);
+    if (host.vector == kPageFault && ours.vector == kPageFault) {
+        report.value("error", 0, host.error_code & kComparedErrorBits, ours.error_code & kComparedErrorBits);
+        const u64 mask = insn != nullptr ? compared_address_bits(*insn) : ~u64{0};
+        report.value("cr2", 0, host.address & mask, ours.address & mask);
+    }
+    u64 flags = kComparedFlags;
+    const Row* const r = insn != nullptr ? &row(insn->row) : nullptr;
+    if (!all_flags_ && host.vector < 0 && r != nullptr) flags &= ~u64{r->flags_undefined};
+    compare(report, start, host.state, ours.state, flags, r == nullptr || !ignores_x87(*r, host.vector));
+    const u8* const memory = machine_.memory.ram(Spa(NativeRunner::kData));
+    const u8* const data = native_.data();
+    // The host's ENTER may fault with frames already pushed; ours leaves nothing behind.
+    const bool partial = insn != nullptr && insn->op == Op::ENTER && host.vector >= 0;
+    if (!partial && std::memcmp(memory, data, NativeRunner::kDataSize) != 0)
+        for (u64 n = 0; n < NativeRunner::kDataSize; n += 8)
+            report.bytes(fmt::format("+{:#x}", n), pristine_ + n, data + n, memory + n, 8);
+    return report.text;
 }
 
 std::string Differential::check(const Case& c) {
     std::memcpy(pristine_, native_.data(), sizeof pristine_);
-    machine_.memory.write(Spa(NativeRunner::kData), pristine_, sizeof pristine_);
-    u8* const at = native_.code() + (c.state.rip - NativeRunner::kCode);
-    std::memcpy(at, c.insn.bytes, c.insn.length);
-    NativeOutcome host = native_.run(c.state);
-    std::memset(at, 0xcc, c.insn.length);
+    NativeOutcome host = run_host(c.state, {c.insn.bytes, c.insn.length});
     // A branch that left the code page completed; the fetch behind it did not.
     if (host.vector == kPageFault && host.address == host.state.rip && host.state.rip != c.state.rip) host.vector = -1;
-    EngineOutcome ours = run_engine(c);
-
-    ++statistics_.cases;
-    if (host.vector < 0) ++statistics_.completed;
-    else ++statistics_.faults[host.vector & 31];
-
-    if (differs_by_processor(c.insn.op, host.vector, ours.vector) || stack_refused(c, host.vector, ours.vector)) {
-        std::memcpy(native_.data(), pristine_, sizeof pristine_);
-        return {};
-    }
-    if (host.vector == kSimdError && range_reported(host.state.mxcsr)) {
-        host.state.mxcsr &= ~kPrecision;
-        ours.state.mxcsr &= ~kPrecision;
-    }
-    if (host.vector == kSimdError && in_stages(c.insn.op)) ours.state.mxcsr = host.state.mxcsr;
-    Report report;
-    if (host.vector != ours.vector) report.text += fmt::format("  vector   host {} ours {}\n", host.vector, ours.vector);
-    u64 flags = kComparedFlags;
-    if (!all_flags_ && host.vector < 0) flags &= ~u64{row(c.insn.row).flags_undefined};
-    compare(report, c.state, host.state, ours.state, flags, !ignores_x87(row(c.insn.row), host.vector));
-    const u8* const memory = machine_.memory.ram(Spa(NativeRunner::kData));
-    // The host's ENTER may fault with frames already pushed; ours leaves nothing behind.
-    const bool partial = c.insn.op == Op::ENTER && host.vector >= 0;
-    for (u64 n = 0; n < NativeRunner::kDataSize && !partial; n += 8)
-        if (std::memcmp(memory + n, native_.data() + n, 8) != 0)
-            report.bytes(fmt::format("+{:#x}", n), pristine_ + n, native_.data() + n, memory + n, 8);
+    const EngineOutcome ours = run_engine(c);
+    count(host);
+    std::string text;
+    if (!differs_by_processor(c.insn.op, host.vector, ours.vector)) text = differences(c.state, host, ours, &c.insn);
     std::memcpy(native_.data(), pristine_, sizeof pristine_);
-    if (report.text.empty()) {
+    if (text.empty()) {
         if (host.vector < 0) exercised(c.insn.row, Exercise::Host);
         return {};
     }
@@ -216,7 +263,50 @@ std::string Differential::check(const Case& c) {
         operands = fmt::format(" memory {} bytes at {:#x}", m->size, machine_.vp->interp().effective_address(c.insn));
     return fmt::format("{} [{}]{} rcx {:#x} fcw {:#x} mxcsr {:#x} host vector {}\n{}", op_name(c.insn.op),
                        hex(c.insn.bytes, c.insn.length), operands, c.state.gpr[RCX], c.state.x87.fcw, c.state.mxcsr,
-                       host.vector, report.text);
+                       host.vector, text);
+}
+
+std::string Differential::check(const Sequence& sequence, u64 slice, unsigned runs) {
+    constexpr u64 kMaxInstructions = 20'000;
+    constexpr int kBreakpoint = 3;
+    Vp& vp = *machine_.vp;
+    std::memcpy(pristine_, native_.data(), sizeof pristine_);
+    NativeOutcome host;
+    std::string text;
+    for (unsigned run = 0; run < runs && text.empty(); ++run) {
+        start_engine(sequence.state, sequence.bytes);
+        const u64 start = machine_.clock.now();
+        while (machine_.faulted() < 0 && machine_.clock.now() - start < kMaxInstructions) {
+            vp.begin_slice(machine_.clock.now(), machine_.clock.now() + std::min(slice, kMaxInstructions));
+            (void)engine_.run(vp);
+            machine_.clock.advance(vp.now() - machine_.clock.now());
+        }
+        statistics_.instructions += machine_.clock.now() - start;
+        const bool ended = machine_.faulted() >= 0;
+        EngineOutcome ours = finish_engine(sequence.state, sequence.bytes.size());
+        if (!ended) {
+            ++statistics_.endless;
+            return {};
+        }
+        if (ours.vector == kBreakpoint) {
+            ours.vector = -1;
+            --ours.state.rip;
+        }
+        if (run == 0) {
+            host = run_host(sequence.state, sequence.bytes);
+            count(host);
+        }
+        text = differences(sequence.state, host, ours, host.vector < 0 ? nullptr : sequence.find(host.state.rip));
+        if (!text.empty() && run != 0) text = fmt::format("  in run {}\n{}", run, text);
+    }
+    std::memcpy(native_.data(), pristine_, sizeof pristine_);
+    if (text.empty()) return {};
+    std::string listing;
+    for (const Sequence::At& at : sequence.insns)
+        listing += fmt::format("  {:#x}{} {} [{}]\n", sequence.state.rip + at.offset,
+                               sequence.state.rip + at.offset == host.state.rip ? " *" : "", op_name(at.insn.op),
+                               hex(at.insn.bytes, at.insn.length));
+    return fmt::format("{}, slice {}, host vector {}\n{}{}", sequence.what, slice, host.vector, listing, text);
 }
 
 std::string Differential::run(u64 seed, u64 count, const char* only) {
@@ -232,6 +322,26 @@ std::string Differential::run(u64 seed, u64 count, const char* only) {
         std::string again = check(c);
         if (again.empty()) again = "  agrees\n";
         return fmt::format("seed {} case {}: {}state before:\n{}once more:\n{}", seed, n, report, describe(c.state), again);
+    }
+    return {};
+}
+
+std::string Differential::run_sequences(u64 seed, u64 count) {
+    CaseGenerator parts(machine_.model, seed);
+    SequenceGenerator generator(parts, all_flags_);
+    const u64 first = statistics_.cases;
+    for (u64 n = 0; statistics_.cases - first < count; ++n) {
+        if (n % 8 == 0) parts.fill(native_.data(), NativeRunner::kDataSize);
+        const u64 slice = parts.random().chance(25) ? 1 + parts.random().below(12) : ~u64{0};
+        const unsigned runs = parts.random().chance(20) ? 2 : 1;
+        for (const Sequence& sequence : generator.next()) {
+            std::string report = check(sequence, slice, runs);
+            if (report.empty()) continue;
+            std::string again = check(sequence, slice, runs);
+            if (again.empty()) again = "  agrees\n";
+            return fmt::format("seed {} sequence {}: {}state before:\n{}once more:\n{}", seed, n, report,
+                               describe(sequence.state), again);
+        }
     }
     return {};
 }

@@ -1,7 +1,9 @@
 #include "tests/support/native_runner.h"
 
+#include <asm/prctl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -28,6 +30,7 @@ struct Session {
     struct sigaction old_actions[5];
     stack_t old_stack;
     u8* stack = nullptr;
+    u64 host_fs = 0, host_gs = 0;
 };
 
 Session* session;
@@ -83,7 +86,13 @@ void store(const ucontext_t& context, UserState& state) {
     }
 }
 
-/// First signal: from host code to the test; second: back.
+/// arch_prctl without the C library, which may want the segment bases that it changes.
+inline void change_base(unsigned long what, u64 value) {
+    long result = SYS_arch_prctl;
+    asm volatile("syscall" : "+a"(result) : "D"(what), "S"(value) : "rcx", "r11", "memory");
+}
+
+/// First signal: from host code to the test; second: back. Signals do not save segment bases, and nothing here uses them.
 void handle(int, siginfo_t*, void* argument) {
     ucontext_t& context = *static_cast<ucontext_t*>(argument);
     Session& s = *session;
@@ -94,7 +103,14 @@ void handle(int, siginfo_t*, void* argument) {
         s.host_fpu_size = fpu_size(fpu);
         std::memcpy(s.host_fpu, fpu, s.host_fpu_size);
         load(context, *s.input);
+        if (!s.input->own_bases) return;
+        change_base(ARCH_SET_GS, s.input->gs_base);
+        change_base(ARCH_SET_FS, s.input->fs_base);
         return;
+    }
+    if (s.input->own_bases) {
+        change_base(ARCH_SET_FS, s.host_fs);
+        change_base(ARCH_SET_GS, s.host_gs);
     }
     store(context, s.outcome.state);
     const auto& registers = context.uc_mcontext.gregs;
@@ -108,9 +124,32 @@ void handle(int, siginfo_t*, void* argument) {
     std::memcpy(fpu, s.host_fpu, s.host_fpu_size);
 }
 
-void map_at(u64 address, u64 size, int protection, int flags, int fd) {
-    void* p = mmap(reinterpret_cast<void*>(address), size, protection, flags | MAP_FIXED_NOREPLACE, fd, 0);
-    VG_ASSERT(p == reinterpret_cast<void*>(address));
+void* map(void* at, u64 size, int protection, int flags, int fd, u64 offset = 0) {
+    void* p = mmap(at, size, protection, flags | MAP_SHARED | MAP_POPULATE, fd, static_cast<off_t>(offset));
+    VG_ASSERT(p != MAP_FAILED && (at == nullptr || p == at));
+    return p;
+}
+
+/// Memory in two views: one as user code sees it, at a fixed address, and the writable one that is returned.
+u8* two_views(u64 address, u64 size, const std::vector<int>& protections) {
+    const int fd = memfd_create("native-runner", MFD_CLOEXEC);
+    VG_ASSERT(fd >= 0 && ftruncate(fd, static_cast<off_t>(size)) == 0);
+    u8* const writable = static_cast<u8*>(map(nullptr, size, PROT_READ | PROT_WRITE, 0, fd));
+    for (std::size_t page = 0; page < protections.size(); ++page) {
+        void* const at = reinterpret_cast<void*>(address + page * kPageSize);
+        map(at, kPageSize, protections[page], MAP_FIXED_NOREPLACE, fd, page * kPageSize);
+    }
+    close(fd);
+    return writable;
+}
+
+int protection_of(NativeRunner::Page page) {
+    switch (page) {
+        case NativeRunner::Page::None: return PROT_NONE;
+        case NativeRunner::Page::ReadOnly: return PROT_READ;
+        case NativeRunner::Page::Writable: return PROT_READ | PROT_WRITE;
+    }
+    return PROT_NONE;
 }
 
 }  // namespace
@@ -118,14 +157,12 @@ void map_at(u64 address, u64 size, int protection, int flags, int fd) {
 NativeRunner::NativeRunner() {
     VG_ASSERT(session == nullptr);
     session = new Session;
-    const int fd = memfd_create("native-runner", MFD_CLOEXEC);
-    VG_ASSERT(fd >= 0 && ftruncate(fd, kPageSize) == 0);
-    map_at(kCode, kPageSize, PROT_READ | PROT_EXEC, MAP_SHARED, fd);
-    void* writable = mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    VG_ASSERT(writable != MAP_FAILED);
-    close(fd);
-    code_ = static_cast<u8*>(writable);
-    map_at(kData, kDataSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    syscall(SYS_arch_prctl, ARCH_GET_FS, &session->host_fs);
+    syscall(SYS_arch_prctl, ARCH_GET_GS, &session->host_gs);
+    code_ = two_views(kCode, kPageSize, {PROT_READ | PROT_EXEC});
+    std::vector<int> protections;
+    for (const Page page : kPages) protections.push_back(protection_of(page));
+    data_ = two_views(kData, kDataSize, protections);
     std::memset(code(), 0xcc, kPageSize);
     session->stack = new u8[kStackSize];
     stack_t stack{};
@@ -144,7 +181,8 @@ NativeRunner::~NativeRunner() {
     sigaltstack(&session->old_stack, nullptr);
     munmap(code_, kPageSize);
     munmap(reinterpret_cast<void*>(kCode), kPageSize);
-    munmap(data(), kDataSize);
+    munmap(data_, kDataSize);
+    munmap(reinterpret_cast<void*>(kData), kDataSize);
     delete[] session->stack;
     delete session;
     session = nullptr;

@@ -1,6 +1,7 @@
 // Executes one instruction on the host processor with a complete user-mode state, and survives whatever it does.
 #pragma once
 
+#include <iterator>
 #include <vector>
 
 #include "base/types.h"
@@ -16,6 +17,8 @@ struct UserState {
     u8 ymm[16][32] = {};
     u32 mxcsr = 0x1f80;
     cpu::X87State x87{};
+    u64 fs_base = 0, gs_base = 0;  ///< used where own_bases is set, canonical and below 2^47
+    bool own_bases = false;        ///< the code is run with these bases; else with the host program's
 };
 
 struct NativeOutcome {
@@ -30,7 +33,10 @@ struct NativeOutcome {
 class NativeRunner {
   public:
     static constexpr u64 kCode = 0x10000000, kData = 0x10010000;
-    static constexpr u64 kDataSize = 2 * kPageSize;
+    /// What user code may do with each page of the data: every border between kinds is there. None is executable.
+    enum class Page : u8 { None, ReadOnly, Writable };
+    static constexpr Page kPages[] = {Page::Writable, Page::Writable, Page::ReadOnly, Page::None, Page::Writable};
+    static constexpr u64 kDataSize = std::size(kPages) * kPageSize;
 
     NativeRunner();
     ~NativeRunner();
@@ -39,14 +45,15 @@ class NativeRunner {
 
     /// Writable view of the code page (which itself is not writable): everything but what the test puts there is INT3.
     [[nodiscard]] u8* code() { return code_; }
-    [[nodiscard]] u8* data() { return reinterpret_cast<u8*>(kData); }
+    /// View of all the data, whatever user code may do with it.
+    [[nodiscard]] u8* data() { return data_; }
 
     /// Starts at state.rip, with what code() and data() hold, and stops at the first INT3 or exception. RIP of a
     /// completed instruction is that of the INT3. Of RFLAGS, only status flags and DF are taken.
     [[nodiscard]] NativeOutcome run(const UserState& state);
 
   private:
-    u8* code_;
+    u8 *code_, *data_;
 };
 
 }  // namespace vg::test

@@ -81,7 +81,8 @@ class Builder {
 
     void legacy_prefixes() {
         const Row& r = encoding.row;
-        if (random.chance(4) || (encoding.where & where::A32) != 0) bytes.push_back(0x67);
+        if (random.chance(6) || (encoding.where & where::A32) != 0) bytes.push_back(0x67);
+        segment();
         if (vex_map()) return;
         const bool o16 = (encoding.where & where::O16) != 0;
         unsigned prefix = 0;
@@ -96,6 +97,14 @@ class Builder {
         if (o16 || prefix == 1 || (r.has(attr::String) && random.chance(20))) bytes.push_back(0x66);
         if (prefix >= 2) bytes.push_back(prefix == 2 ? 0xf3 : 0xf2);
         if (r.has(attr::Lockable) && random.chance(20)) bytes.push_back(0xf0);
+    }
+
+    /// FS and GS count; the others change nothing in 64-bit mode, behind FS or GS too.
+    void segment() {
+        static constexpr u8 kCounting[] = {0x64, 0x65}, kOthers[] = {0x26, 0x2e, 0x36, 0x3e};
+        if (random.chance(8)) bytes.push_back(kCounting[random.below(std::size(kCounting))]);
+        // Before a conditional jump they are hints, before an indirect one 3E is NOTRACK: nothing either.
+        if (random.chance(4)) bytes.push_back(kOthers[random.below(std::size(kOthers))]);
     }
 
     void rex_and_escapes() {
@@ -139,7 +148,13 @@ class Builder {
     std::vector<u8> bytes;
 };
 
+bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
+
 bool is_float_like(u64 choice) { return choice < 50; }
+
+u64 segment_base(const UserState& s, const Insn& i) {
+    return i.seg == Seg::FS ? s.fs_base : i.seg == Seg::GS ? s.gs_base : 0;
+}
 
 }  // namespace
 
@@ -224,24 +239,61 @@ void CaseGenerator::random_state(UserState& s) {
     if (random_.chance(60)) s.mxcsr |= static_cast<u32>(random_.next()) & 0xe07f;
     if (random_.chance(12)) s.mxcsr = static_cast<u32>(random_.next()) & 0xffff;
     random_x87(s);
-    s.gpr[RSP] = NativeRunner::kData + 0x1000 + (random_.next() & 0x7f8);
+    s.gpr[RSP] = random_.chance(85) ? NativeRunner::kData + 0x1000 + (random_.next() & 0x7f8) : random_target(8);
+    if (!canonical(s.gpr[RSP])) s.gpr[RSP] = NativeRunner::kData;
 }
 
-/// An address for `size` bytes of data: aligned as often as not, sometimes across the two pages, rarely outside.
-u64 CaseGenerator::random_target(unsigned size) {
-    const u64 end = NativeRunner::kDataSize - std::max(size, 1u);
-    u64 offset = random_.below(end + 1);
+u64 CaseGenerator::bad_target(unsigned size) {
     const u64 choice = random_.below(100);
+    // Not canonical, with any segment base of a user program: Zen gives #GP for an offset that is not, whatever the sum.
+    if (choice < 10) return (random_.chance(50) ? 0x800000000000 : 0xff7f000000000000) + random_.below(kPageSize);
+    constexpr u64 kFirstBad = 2;  // page: read-only; then none, and behind all of them
+    if (choice < 60) return NativeRunner::kData + kFirstBad * kPageSize + random_.below(2 * kPageSize);
+    const u64 border = kFirstBad + random_.below(std::size(NativeRunner::kPages) - kFirstBad + 1);
+    return NativeRunner::kData + border * kPageSize - random_.below(size + 1);
+}
+
+u64 CaseGenerator::random_target(unsigned size) {
+    constexpr u64 kGood = 2 * kPageSize;  // of the data, at its start
+    const u64 choice = random_.below(100);
+    u64 offset = random_.below(kGood - std::max(size, 1u) + 1);
     if (choice < 45) offset &= ~u64{63};
-    else if (choice < 55) offset = kPageSize - random_.below(size + 1);
-    else if (choice < 57) offset = NativeRunner::kDataSize - random_.below(size + 1);
+    else if (choice < 57) offset = kPageSize - random_.below(size + 1);
+    else if (choice < 62) offset = NativeRunner::kDataSize - kPageSize + random_.below(kPageSize - size + 1);
+    else if (choice < 74) return bad_target(size);
     return NativeRunner::kData + offset;
 }
 
-bool CaseGenerator::encode(u16 row_index, u64 rip, Insn& out) {
-    (void)rip;
+bool CaseGenerator::encode(u16 row_index, Insn& out) {
     const std::vector<u8> bytes = Builder(random_, encodings()[row_index]).build();
     return decode(bytes, CodeMode::Bits64, out) == DecodeStatus::Ok && out.row == row_index;
+}
+
+/// Segment bases for an instruction that names FS or GS: anything a user program may have, or, where only the low half of
+/// an address can be chosen, something below the data.
+void CaseGenerator::random_segment_bases(UserState& s, const Insn& i) {
+    if (i.seg != Seg::FS && i.seg != Seg::GS) return;
+    s.own_bases = true;
+    constexpr unsigned kUserBits = 46;
+    const bool near = i.addr_size == 4 || random_.chance(40);
+    for (u64* base : {&s.fs_base, &s.gs_base})
+        *base = near ? random_.below(NativeRunner::kData) : random_.next() & low_mask(kUserBits);
+}
+
+/// The elements of a gather, around the middle of the data or, to fault, around its end.
+bool CaseGenerator::aim_vector_index(Case& c) {
+    const Insn& i = c.insn;
+    UserState& s = c.state;
+    if (i.base == kNoReg || i.base == kRipBase) return false;
+    const u64 middle = NativeRunner::kData + (random_.chance(80) ? 0x1000 : 0x1f00);
+    s.gpr[i.base] = middle - static_cast<u64>(i.disp) - segment_base(s, i);
+    if (i.addr_size == 4) s.gpr[i.base] = static_cast<u32>(s.gpr[i.base]);
+    const bool wide = i.op == Op::VGATHERQPS || i.op == Op::VGATHERQPD || i.op == Op::VPGATHERQD || i.op == Op::VPGATHERQQ;
+    for (unsigned n = 0; n < 32; n += wide ? 8 : 4) {
+        const s64 index = (static_cast<s64>(random_.below(0x1e00)) - 0xf00) / i.scale;
+        std::memcpy(s.ymm[i.index] + n, &index, wide ? 8 : 4);
+    }
+    return true;
 }
 
 /// Makes the memory operand lie in the data area, through a register or the displacement.
@@ -249,24 +301,14 @@ bool CaseGenerator::aim(Case& c, std::vector<u8>& bytes) {
     const Insn& i = c.insn;
     const Operand* m = i.memory_operand();
     if (m == nullptr) return true;
-    if (i.seg == Seg::FS || i.seg == Seg::GS) return false;
     UserState& s = c.state;
-    const u64 target = random_target(m->size);
-    if (row(i.row).has(attr::Vsib)) {
-        if (i.base == kNoReg || i.base == kRipBase) return false;
-        s.gpr[i.base] = NativeRunner::kData + 0x1000 - static_cast<u64>(i.disp);
-        if (i.addr_size == 4) s.gpr[i.base] = static_cast<u32>(s.gpr[i.base]);
-        const bool wide = i.op == Op::VGATHERQPS || i.op == Op::VGATHERQPD || i.op == Op::VPGATHERQD || i.op == Op::VPGATHERQQ;
-        for (unsigned n = 0; n < 32; n += wide ? 8 : 4) {
-            const s64 index = (static_cast<s64>(random_.below(0x1e00)) - 0xf00) / i.scale;
-            std::memcpy(s.ymm[i.index] + n, &index, wide ? 8 : 4);
-        }
-        return true;
-    }
+    if (row(i.row).has(attr::Vsib)) return aim_vector_index(c);
+    const u64 target = random_target(m->size) - segment_base(s, i);
     if (i.base == kRipBase || (i.base == kNoReg && i.index == kNoReg)) {
         if (i.disp_size < 4) return i.disp_size != 0;
         u64 disp = target;
         if (i.base == kRipBase) disp -= s.rip + i.length;
+        if (i.disp_size == 4 && static_cast<u64>(static_cast<s64>(static_cast<s32>(disp))) != disp) return false;
         std::memcpy(bytes.data() + i.disp_offset, &disp, i.disp_size);
         return true;
     }
@@ -288,18 +330,18 @@ bool CaseGenerator::aim(Case& c, std::vector<u8>& bytes) {
 void CaseGenerator::aim_implicit(Case& c) {
     UserState& s = c.state;
     const Insn& i = c.insn;
-    const auto into = [&](Gpr reg) { s.gpr[reg] = random_target(8); };
+    const auto into = [&](Gpr reg, bool segment) { s.gpr[reg] = random_target(8) - (segment ? segment_base(s, i) : 0); };
     if (row(i.row).has(attr::String)) {
-        into(RSI);
-        into(RDI);
+        into(RSI, true);
+        into(RDI, false);
         if (random_.chance(20)) s.gpr[RDI] = s.gpr[RSI] + random_.below(16);
         s.gpr[RCX] = random_.chance(10) ? random_value() & 0xfff : random_.below(40);
         if (random_.chance(50)) s.rflags &= ~flag::DF;
         return;
     }
     switch (i.op) {
-        case Op::XLAT: into(RBX); break;
-        case Op::MASKMOVQ: case Op::MASKMOVDQU: case Op::VMASKMOVDQU: into(RDI); break;
+        case Op::XLAT: into(RBX, true); break;
+        case Op::MASKMOVQ: case Op::MASKMOVDQU: case Op::VMASKMOVDQU: into(RDI, true); break;
         case Op::ENTER: case Op::LEAVE: s.gpr[RBP] = random_target(8); break;
         default: break;
     }
@@ -345,9 +387,10 @@ Case CaseGenerator::next(const u8* data) {
         Case c;
         const u64 rip = NativeRunner::kCode + 0x400 + random_.below(0x800);
         const u16 row_index = rows_[random_.below(rows_.size())];
-        if (!encode(row_index, rip, c.insn)) continue;
+        if (!encode(row_index, c.insn)) continue;
         random_state(c.state);
         c.state.rip = rip;
+        random_segment_bases(c.state, c.insn);
         aim_implicit(c);
         std::vector<u8> bytes(c.insn.bytes, c.insn.bytes + c.insn.length);
         if (!aim(c, bytes)) continue;
@@ -359,6 +402,8 @@ Case CaseGenerator::next(const u8* data) {
         if (decode(bytes, CodeMode::Bits64, c.insn) != DecodeStatus::Ok) continue;
         if (first.kind == OperandKind::Rel && c.insn.imm + c.insn.length < c.insn.length) continue;  // into itself
         prepare_operands(c, data);
+        // Not every host can return to a user program whose stack pointer is not canonical.
+        if (!canonical(c.state.gpr[RSP])) continue;
         return c;
     }
 }

@@ -28,16 +28,27 @@ class CaseGenerator {
     void fill(u8* data, std::size_t size);
     [[nodiscard]] const std::vector<u16>& rows() const { return rows_; }
 
-  private:
-    bool encode(u16 row, u64 rip, cpu::Insn& out);
+    // ---- parts of a case, for those who make longer ones
+    [[nodiscard]] Random& random() { return random_; }
+    /// An instruction of the row, its operands anywhere; false: the bytes became another one.
+    bool encode(u16 row, cpu::Insn& out);
+    /// Registers of all kinds. The stack pointer mostly points to stack.
     void random_state(UserState& s);
+    [[nodiscard]] u64 random_value();
+    /// Where an access of `size` bytes goes: aligned as often as not, often across two pages of the data, which may be of
+    /// different kinds, sometimes where there is nothing or nothing may be written, rarely to no canonical address.
+    [[nodiscard]] u64 random_target(unsigned size);
+    /// An address at which an access of `size` bytes is likely to fault.
+    [[nodiscard]] u64 bad_target(unsigned size);
+
+  private:
     void random_x87(UserState& s);
     void random_element(u8* at, unsigned size);
     bool aim(Case& c, std::vector<u8>& bytes);
     void aim_implicit(Case& c);
     void prepare_operands(Case& c, const u8* data);
-    [[nodiscard]] u64 random_value();
-    [[nodiscard]] u64 random_target(unsigned size);
+    void random_segment_bases(UserState& s, const cpu::Insn& i);
+    bool aim_vector_index(Case& c);
 
     Random random_;
     std::vector<u16> rows_;

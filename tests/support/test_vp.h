@@ -92,7 +92,7 @@ class TestVp {
     }
 
     /// Opens 4 KiB pages, one to one, to user mode; the rest of their 2 MiB becomes not present.
-    void map_user(u64 address, u64 pages, bool writable = true) {
+    void map_user(u64 address, u64 pages, bool writable = true, bool executable = true) {
         const u64 directory = kTables + 0x2000 + (address >> 30) * 0x1000;
         const u64 slot = directory + (address >> 21 & 511) * 8;
         u64 table = memory.read<u64>(Spa(slot));
@@ -103,9 +103,19 @@ class TestVp {
         }
         for (u64 n = 0; n < pages; ++n) {
             const u64 page = address + n * kPageSize;
-            memory.write<u64>(Spa((table & ~kPageMask) + (page >> 12 & 511) * 8), page | (writable ? 7u : 5u));
+            memory.write<u64>(Spa((table & ~kPageMask) + (page >> 12 & 511) * 8), page | (writable ? 7u : 5u) | u64{!executable} << 63);
         }
         vp->tlb().flush_all();
+    }
+
+    /// After a fault from user mode in 64-bit mode: back there, with what enter_long_mode(3) gives the segments.
+    void return_to_user() {
+        cpu::VpState& s = vp->state();
+        set_segment(cpu::Seg::CS, kUserCs, 0, 0xa0fb);
+        set_segment(cpu::Seg::SS, kUserSs, 0, 0xc0f3);
+        s.cpl = 3;
+        s.activity = cpu::Activity::Active;
+        vp->update_context();
     }
 
     void set_segment(cpu::Seg seg, u16 selector, u64 base, u16 attributes, u32 limit = 0xffffffff) {
