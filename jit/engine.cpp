@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/assert.h"
 #include "cpu/decode.h"
 #include "cpu/spec/bits.h"
 #include "jit/x87_unit.h"
@@ -16,7 +17,9 @@ using cpu::VpState;
 
 namespace {
 
-constexpr u32 kMinimumArena = 128u << 10;
+/// A smaller arena has room only for shorter blocks.
+constexpr u32 kSmallArena = 128u << 10;
+constexpr unsigned kSmallArenaLimit = 16;
 
 constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
 
@@ -31,7 +34,8 @@ Result<std::unique_ptr<JitEngine>> JitEngine::create(mmu::PhysicalMemory& memory
         return fail(Error::Code::Host,
                     "translated code needs a processor with AVX2, BMI1 and BMI2. Run with --engine step");
     Options checked = options;
-    if (checked.code_bytes < kMinimumArena) checked.code_bytes = kMinimumArena;
+    checked.code_bytes = std::max(checked.code_bytes, Options::kLeastCodeBytes);
+    if (checked.code_bytes < kSmallArena) checked.block_limit = std::min(checked.block_limit, kSmallArenaLimit);
     if (checked.block_limit < 1) checked.block_limit = 1;
     if (const char* e = getenv("VGPROF")) checked.profile_runs = static_cast<u32>(atoi(e));
     // A part of a slice holds any block.
@@ -71,6 +75,11 @@ JitEngine::Known& JitEngine::known(Vp& vp) {
     current_->model = model;
     vp.tlb().clear_jump_caches();  // of an earlier engine
     return *current_;
+}
+
+JitEngine::Footprint JitEngine::footprint() const {
+    const u64 code = Thunks::kSize + (arena_.hot.used - arena_.hot.begin) + (arena_.cold.used - arena_.cold.begin);
+    return {blocks_.block_count(), blocks_.insn_count(), blocks_.site_count(), blocks_.recipe_count(), code};
 }
 
 void JitEngine::forget(Vp& vp) {
@@ -190,7 +199,8 @@ Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip, bool& global) {
 }
 
 bool JitEngine::full() const {
-    return arena_.hot.room() < Translator::kMaxCode || arena_.cold.room() < Translator::kMaxCode ||
+    const u32 most = Translator::most_code(options_.block_limit);
+    return arena_.hot.room() < most || arena_.cold.room() < most ||
            blocks_.block_count() >= kMaxBlocks || blocks_.insn_count() >= kMaxInsns ||
            blocks_.site_count() >= kMaxSites || blocks_.recipe_count() >= kMaxRecipes;
 }
@@ -210,6 +220,7 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
     const Translator::Limits limits{options_.block_limit, options_.profile_runs};
     Block* block = translator_.translate(spa, page, key, vp.model(), limits, rest, groups, tuning);
     if (block == nullptr) return nullptr;
+    VG_ASSERT(arena_.hot.used <= arena_.hot.end && arena_.cold.used <= arena_.cold.end);
     memo_count_ = std::max(memo_count_, memos_.used());
     vp.tlb().reserve_memos(memo_count_);
     if (memory_.ram(spa) != nullptr) memory_.mark_code(spa, block->size);

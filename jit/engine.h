@@ -23,8 +23,9 @@
 namespace vg::jit {
 
 struct Options {
-    u32 code_bytes = 128u << 20;  ///< size of the code arena; at least 128 KiB
-    unsigned block_limit = 32;    ///< instructions per block, 1..64
+    static constexpr u32 kLeastCodeBytes = 64u << 10;
+    u32 code_bytes = 128u << 20;  ///< size of the code arena, at least kLeastCodeBytes
+    unsigned block_limit = 32;    ///< instructions per block, 1..64; in an arena of less than 128 KiB at most 16
     bool link_blocks = true;      ///< patch direct jumps and fill jump caches (off: every block ends in the dispatcher)
     bool native = true;           ///< emit natively (off: every instruction is a helper call)
     u32 sample_every = 100'000;   ///< instructions between looks at where time is spent, 256 at least; 0: never
@@ -50,6 +51,14 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     /// A VP that has run here is about to be destroyed: forget it.
     void forget(cpu::Vp& vp);
     [[nodiscard]] const Stats& stats() const { return stats_; }
+    /// What the cache holds now. Whoever exceeds kLimits by more than one block has found a mistake.
+    struct Footprint {
+        std::size_t blocks = 0, insns = 0, sites = 0, recipes = 0;
+        u64 code_bytes = 0;
+    };
+    [[nodiscard]] Footprint footprint() const;
+    /// Beyond these the cache is emptied even if the arena has room: a guest of tiny blocks must not grow the process.
+    static constexpr Footprint kLimits{kMaxBlocks, kMaxInsns, kMaxSites, kMaxRecipes, u64{1} << 30};
     /// Executable bytes of the translation of the code at `spa` in the VP's present mode; empty if there is none. For
     /// tests and tools.
     [[nodiscard]] std::span<const u8> code_of(const cpu::Vp& vp, Spa spa);

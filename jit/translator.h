@@ -35,8 +35,8 @@ class Translator {
     Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks, MemoSlots& memos, Counters& counters,
                const std::vector<TranslationWatcher*>& watchers, Stats& stats);
 
-    /// Room that one block may take at most.
-    static constexpr u32 kMaxCode = 32768;
+    /// Room that one block of `max_count` instructions may take at most, in each part of the arena.
+    static constexpr u32 most_code(unsigned max_count) { return 2048 + 480 * max_count; }
     /// Conditional jumps that a block may go on behind.
     static constexpr unsigned kMaxSideExits = 6;
 

@@ -428,7 +428,7 @@ void Tlb::clear_jump_caches() {
 }
 
 void Tlb::set_stress_entries(u32 entries) {
-    impl_->stress = std::clamp<u32>(entries, 1, kTlbEntries);
+    impl_->stress = std::min(entries, kTlbEntries);
     flush_all();
 }
 

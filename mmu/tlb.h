@@ -107,7 +107,7 @@ class Tlb final : public TlbObserver {
     /// The jump cache of every bank is emptied (code was invalidated or moved).
     void clear_jump_caches();
 
-    /// For tests: only this many inline entries are ever filled (1..kTlbEntries); exactness must not depend on it.
+    /// For tests: only this many inline entries are ever filled (0..kTlbEntries); exactness must not depend on it.
     void set_stress_entries(u32 entries);
     /// Grows whenever an earlier answer may have become stale: flushes, dropped entries, another bank.
     [[nodiscard]] u64 changes() const { return changes_; }
