@@ -81,6 +81,11 @@ class Vp {
         state_->deadline = slice_end_ = until;
         state_->budget = static_cast<s64>(until - from);
     }
+    /// What is left of the slice is given back: afterwards nothing tells how the time was divided into slices.
+    void end_slice() {
+        state_->deadline = slice_end_ = now();
+        state_->budget = 0;
+    }
     /// Makes the running slice end no later than `when` (called when a timer is armed during the slice).
     void shorten_slice(VTime when);
     /// The rest of the slice is run in parts, the first of at most `instructions`; shorten_slice means the whole.

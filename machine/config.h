@@ -54,6 +54,7 @@ struct MachineSection {
     std::string clock = "2026-01-01T00:00:00Z";
     std::string scheduler = "deterministic";
     std::string pace = "auto";
+    std::string stress;
     Place at;
 
     template <class V>
@@ -65,6 +66,7 @@ struct MachineSection {
         v.choice("scheduler", scheduler, {"deterministic", "parallel"}, "how virtual processors share the host");
         v.choice("pace", pace, {"auto", "on", "off"},
                  "wait for the wall clock when guest time is ahead of it (auto: only for an interactive console)");
+        v("stress", stress, "for tests: ways of running that must change no result, e.g. \"tlb=1,budget=1,flush=7\"");
     }
 };
 

@@ -9,6 +9,7 @@
 
 #include "cpu/model.h"
 #include "machine/config.h"
+#include "machine/stress.h"
 
 namespace vg::machine {
 
@@ -161,6 +162,9 @@ Result<void> check_config(const Config& config) {
     }
     if (auto clock = parse_clock(config.machine.clock); !clock) {
         return bad(config.machine.at.text("clock"), "clock: " + clock.error().text);
+    }
+    if (auto stress = parse_stress(config.machine.stress); !stress) {
+        return bad(config.machine.at.text("stress"), stress.error().text);
     }
     if (auto ok = check_model(config.machine.at, config.machine.cpu); !ok) return ok;
     if (!config.children.empty() && !config.hypervisor) {

@@ -12,6 +12,7 @@
 #include "jit/engine.h"
 #include "machine/child_machine.h"
 #include "machine/pc_machine.h"
+#include "machine/stress.h"
 
 namespace vg::machine {
 
@@ -48,8 +49,10 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, MachineOp
 }
 
 Result<void> Machine::build() {
+    const auto stress = parse_stress(config_.machine.stress);
+    if (!stress) return Unexpected{stress.error()};
     if (options_.engine == MachineOptions::EngineKind::Jit) {
-        jit::Options jit_options;
+        jit::Options jit_options = stress->translator;
         jit_options.watchers = options_.watchers;
         auto engine = jit::JitEngine::create(memory_, jit_options);
         if (!engine) return Unexpected{engine.error()};
@@ -58,7 +61,10 @@ Result<void> Machine::build() {
         engine_ = std::make_unique<cpu::StepEngine>();
     }
     scheduler_ = std::make_unique<Scheduler>(events_, clock_, *engine_);
-    return config_.hypervisor ? build_children() : build_pc();
+    scheduler_->set_longest_slice(stress->budget);
+    if (auto ok = config_.hypervisor ? build_children() : build_pc(); !ok) return ok;
+    for (cpu::Vp* const vp : scheduler_->processors()) vp->tlb().set_stress_entries(stress->tlb_entries);
+    return {};
 }
 
 void Machine::end(Outcome::Kind kind, const std::string& who, std::string why, u32 raw) {

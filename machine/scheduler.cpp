@@ -32,6 +32,12 @@ void Scheduler::retire(const cpu::Vp& vp) {
     if (running_ == &vp) running_->request_stop();
 }
 
+std::vector<cpu::Vp*> Scheduler::processors() const {
+    std::vector<cpu::Vp*> all;
+    for (const Processor& processor : processors_) all.push_back(processor.vp);
+    return all;
+}
+
 /// Runs every runnable VP from `from` to the round's end. Returns the virtual time reached.
 VTime Scheduler::run_round(VTime from, VTime until) {
     round_end_ = until;
@@ -41,11 +47,12 @@ VTime Scheduler::run_round(VTime from, VTime until) {
         if (!processor.runnable()) continue;
         VTime at = from;
         while (at < round_end_ && processor.runnable() && !stopping_) {
-            vp->begin_slice(at, round_end_);
+            vp->begin_slice(at, at + std::min(round_end_ - at, longest_slice_));
             running_ = vp;
             clock_.set_running(vp);
             const cpu::Stop stop = engine_.run(*vp);
             running_ = nullptr;
+            vp->end_slice();
             const VTime now = vp->now();
             clock_.set_running(nullptr);
             instructions_ += now - at;

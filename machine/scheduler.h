@@ -45,6 +45,11 @@ class Scheduler {
     void add(cpu::Vp& vp) { processors_.push_back({&vp}); }
     /// The VP executes nothing more, whatever wakes it; its own slice ends at the next instruction boundary.
     void retire(const cpu::Vp& vp);
+    /// For tests: an engine executes no more than so many instructions at a time (0: as many as there are to execute).
+    /// Rounds stay what they are, so nothing else changes.
+    void set_longest_slice(VTime instructions) { longest_slice_ = instructions != 0 ? instructions : kNever; }
+    /// All VPs, in the order of their rounds.
+    [[nodiscard]] std::vector<cpu::Vp*> processors() const;
     /// Runs until virtual time `limit` (exactly) or an earlier pause.
     Pause run_until(VTime limit);
     /// Makes run_until return at the next instruction boundary. From the machine's thread only.
@@ -68,6 +73,7 @@ class Scheduler {
     std::vector<Processor> processors_;
     cpu::Vp* running_ = nullptr;
     VTime round_end_ = 0;
+    VTime longest_slice_ = kNever;
     bool stopping_ = false;
     u64 instructions_ = 0;
 };
