@@ -37,7 +37,6 @@ Result<std::unique_ptr<JitEngine>> JitEngine::create(mmu::PhysicalMemory& memory
     checked.code_bytes = std::max(checked.code_bytes, Options::kLeastCodeBytes);
     if (checked.code_bytes < kSmallArena) checked.block_limit = std::min(checked.block_limit, kSmallArenaLimit);
     if (checked.block_limit < 1) checked.block_limit = 1;
-    if (const char* e = getenv("VGPROF")) checked.profile_runs = static_cast<u32>(atoi(e));
     // A part of a slice holds any block.
     if (checked.sample_every != 0) checked.sample_every = std::max(checked.sample_every, 4 * BlockPlan::kMaxInsns);
     checked.profile_runs = std::clamp<u32>(checked.profile_runs, 1, kNeverAgain);
