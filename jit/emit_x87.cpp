@@ -36,9 +36,7 @@ bool Translator::emit_fldcw() {
     a_.alu_imm(4, value, kMasks, false);
     a_.alu_imm(7, value, kMasks, false);
     flags_.hardware = false;
-    const u32 number = new_site();
-    blocks_.site(number).check_key = true;
-    cold_thunk(a_.jcc_later(kNe), thunks_.execute, number);
+    cold_thunk(a_.jcc_later(kNe), thunks_.execute, new_site());
     a_.modrm({.opcode = 0xd9}, 5, kWord);
     return true;
 }

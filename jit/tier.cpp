@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "jit/engine.h"
+#include "jit/x87_unit.h"
 
 namespace vg::jit {
 
@@ -50,6 +51,7 @@ u64 JitEngine::promote(Context& c, u32 number) {
     const Site& site = blocks_.site(number);
     Block& old = *site.block;
     VpState& s = *c.state;
+    unload_x87(s);  // either translation begins by loading it
     const u64 as_before = reinterpret_cast<u64>(arena_.executable(site.access));
     *old.counters = kNeverAgain;
     if (!old.valid || memory_.ram(old.spa) == nullptr) return as_before;
@@ -71,12 +73,14 @@ u64 JitEngine::memo_misses(Context& c, u32 number) {
     const Site& site = blocks_.site(number);
     Block& block = *site.block;
     *site.counter = kNeverAgain;
+    unload_x87(*c.state);
     if (block.valid && memory_.ram(block.spa) != nullptr) {
         ++stats_.profiled_again;
         const u32 patience = std::min(2 * block.tuning.patience, kMaxPatience);
         (void)retranslate(*c.vp, block, {.tier = Tier::Profiled, .no_memo = block.tuning.no_memo, .patience = patience},
                           c.state->jit[1]);
     }
+    if (block.uses_x87) load_x87(*c.state);
     return reinterpret_cast<u64>(arena_.executable(site.access));
 }
 

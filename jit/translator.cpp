@@ -279,7 +279,10 @@ void Translator::emit_instruction(unsigned index) {
     if (ended_) return;
     // The interpreter leaves neither the value for a recipe nor the group's address: behind it the block is over.
     if (saves_value() || (plan.group >= 0 && plan.leader)) return;
-    for (u32 k = site; k < blocks_.site_count(); ++k) blocks_.site(k).next = a_.offset();
+    for (u32 k = site; k < blocks_.site_count(); ++k) {
+        blocks_.site(k).next = a_.offset();
+        if (plan.how.uses_x87) blocks_.site(k).check_key = true;  // FLDCW, if the interpreter executes it
+    }
 }
 
 bool Translator::emit_native() {

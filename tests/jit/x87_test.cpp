@@ -204,3 +204,14 @@ TEST_CASE("x87: instructions with all exceptions masked are translated, control 
     CHECK(engine->run(*m.vp) == cpu::Stop::Halt);
     CHECK(engine->stats().helpers == 1);  // HLT
 }
+
+TEST_CASE("x87: a control word that unmasks an exception is noticed across pages, too", "[jit][x87]") {
+    Run run(GENERATE(false, true));
+    run.s().gpr[cpu::RBX] = kData + 0x1000 - 1;
+    run.memory.write<u16>(Spa(kDataPhysical + 0x1000 - 1), kZeroDivideUnmasked);
+    const auto bytes = code({FNINIT, FLD1, FLDZ, FDIVP, FLDCW_RBX, {0xdd, 0xd8}});
+    CHECK(run.run(bytes) == cpu::Stop::Halt);
+    CHECK(run.faulted() == kNumericError);
+    CHECK(run.fault_offset() == bytes.size() - 3);
+    check_host_unit();
+}
