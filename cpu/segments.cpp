@@ -213,7 +213,7 @@ bool read_inner_stack(Vp& vp, unsigned cpl, unsigned ist, InnerStack& out) {
 
 void set_cpl(Vp& vp, unsigned cpl) {
     vp.state().cpl = static_cast<u8>(cpl);
-    vp.update_context();
+    vp.update_privilege();
 }
 
 }  // namespace vg::cpu

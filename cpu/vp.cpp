@@ -236,15 +236,19 @@ mmu::PagingMode Vp::paging_mode() const {
     return mode;
 }
 
-void Vp::update_context() {
+mmu::Privilege Vp::privilege() const {
     const VpState& s = *state_;
-    const mmu::Privilege privilege = s.cpl == 3 ? mmu::Privilege::User
-                                     : (s.rflags & flag::AC) != 0 && (s.cr4 & cr4::SMAP) != 0
-                                         ? mmu::Privilege::SupervisorAc
-                                         : mmu::Privilege::Supervisor;
-    const mmu::SlatMode slat = levels_.empty() ? mmu::SlatMode{} : levels_.back().controls.slat;
-    tlb_->set_context(paging_mode(), slat, privilege);
+    if (s.cpl == 3) return mmu::Privilege::User;
+    const bool smap_off = (s.rflags & flag::AC) != 0 && (s.cr4 & cr4::SMAP) != 0;
+    return smap_off ? mmu::Privilege::SupervisorAc : mmu::Privilege::Supervisor;
 }
+
+void Vp::update_context() {
+    const mmu::SlatMode slat = levels_.empty() ? mmu::SlatMode{} : levels_.back().controls.slat;
+    tlb_->set_context(paging_mode(), slat, privilege());
+}
+
+void Vp::update_privilege() { tlb_->set_privilege(privilege()); }
 
 void Vp::update_apic_page() {
     const bool mapped = apic_->enabled() && !apic_->x2apic();

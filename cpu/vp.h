@@ -102,6 +102,8 @@ class Vp {
     [[nodiscard]] CodeMode code_mode() const;
     /// Re-derives paging mode, privilege and bank from CR0/CR3/CR4/EFER/CPL/AC/levels. Call after changing any.
     void update_context();
+    /// The same, when nothing but CPL and AC changed: the common case, and a quick one.
+    void update_privilege();
     /// Tells the TLB where the xAPIC page is, if there is one. Call after changing IA32_APIC_BASE.
     void update_apic_page();
     [[nodiscard]] mmu::PagingMode paging_mode() const;
@@ -134,6 +136,8 @@ class Vp {
     /// breakpoint is due, or a shadow must end). When it is still true after take_event returned Next, an event waits
     /// behind a shadow: execute one instruction and ask again.
     [[nodiscard]] bool event_pending() const;
+    /// An interrupt or NMI is there and waits for nothing but RFLAGS.IF, a shadow or IRET (or for less).
+    [[nodiscard]] bool interrupt_waits() const;
     /// True while every instruction must be executed by itself (StepEngine): TF, RF, or an enabled breakpoint.
     [[nodiscard]] bool stepping() const {
         return (state_->rflags & (flag::TF | flag::RF)) != 0 || (state_->dr[7] & 0xff) != 0;
@@ -178,6 +182,7 @@ class Vp {
     void fields(StateVisitor& v);
 
   private:
+    [[nodiscard]] mmu::Privilege privilege() const;
     [[nodiscard]] bool breakpoint_at_rip(u64& dr6_bits) const;
     [[nodiscard]] bool external_interrupt_due() const;
     Exec start_from_sipi();

@@ -65,6 +65,11 @@ bool Vp::external_interrupt_due() const {
     return apic_->pending_vector() >= 0 || (external_line_ && apic_->lint0_accepts_extint());
 }
 
+bool Vp::interrupt_waits() const {
+    const VpState& s = *state_;
+    return (s.acknowledged | s.nmi_pending) != 0 || external_line_ || apic_->pending_vector() >= 0;
+}
+
 bool Vp::event_pending() const {
     const VpState& s = *state_;
     if (s.init_pending != 0) return true;

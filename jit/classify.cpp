@@ -88,7 +88,7 @@ constexpr Table make_two_byte() {
     // Bit strings in memory reach beyond the operand; in a register the offset is taken modulo its size.
     t[0xa3] = rm(Read, Read);
     t[0xab] = t[0xb3] = t[0xbb] = rm(Read, Both);
-    for (const unsigned o : {0xa3u, 0xabu, 0xb3u, 0xbbu}) t[o].no_memory = t[o].registers_only = true;
+    for (const unsigned o : {0xa3u, 0xabu, 0xb3u, 0xbbu}) t[o].bit_string = t[o].registers_only = true;
     t[0xa4] = t[0xac] = rm(Read, Both);
     t[0xa5] = t[0xad] = rm(Read, Both);
     t[0xa5].reads_flags_if_cl = t[0xad].reads_flags_if_cl = true;
@@ -261,6 +261,15 @@ Class classify(const Insn& i) {
     switch (i.op) {
         case cpu::Op::CLI:
             return {.emit = Emit::Cli};
+        case cpu::Op::STI:
+            return {.emit = Emit::Sti};
+        case cpu::Op::PAUSE:
+            return {.emit = Emit::Pause};
+        case cpu::Op::RDTSC:
+        case cpu::Op::RDTSCP:
+            return {.emit = Emit::ReadTime};
+        case cpu::Op::MOV_CR:
+            return {.emit = i[0].kind == cpu::OperandKind::Gpr ? Emit::ReadCr : Emit::Helper};
         case cpu::Op::CLD:
         case cpu::Op::STD:
             return {.emit = Emit::DirectionFlag};
@@ -288,9 +297,7 @@ Class classify(const Insn& i) {
     const u8 opcode = i.bytes[i.opcode_offset];
     switch (opcode_map(i)) {
         case 0: {
-            // F3 90 is PAUSE: it can exit.
-            if (opcode == 0x90 && (i.rex & 1) == 0)
-                return {.emit = i.op == cpu::Op::NOP ? Emit::Nothing : Emit::Helper};
+            if (opcode == 0x90 && (i.rex & 1) == 0) return {.emit = Emit::Nothing};
             return group(kOneByte[opcode], i, 0, opcode);
         }
         case 1: {

@@ -28,9 +28,13 @@ enum class Emit : u8 {
     CallRm,
     Divide,
     Cli,
+    Sti,
     DirectionFlag,
     Pushf,
     Swapgs,
+    Pause,
+    ReadTime,  ///< RDTSC, RDTSCP
+    ReadCr,
     String,
     VexGpr,  ///< BMI: general registers in ModRM and VEX.vvvv
     Vector,  ///< SSE, AVX and MMX
@@ -46,7 +50,7 @@ struct Class {
     Role rm = Role::None;
     u8 reg_size = 0;  ///< bytes; 0: operand size
     u8 rm_size = 0;
-    bool no_memory = false;       ///< a memory operand needs the helper
+    bool bit_string = false;      ///< a bit offset in a register reaches beyond the memory operand
     bool registers_only = false;  ///< register operands must be in host registers (memory has another meaning)
     bool reads_flags_if_cl = false;
     bool uses_vectors = false;  ///< SSE and AVX state

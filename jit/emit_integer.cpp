@@ -61,7 +61,8 @@ void Translator::copy_immediate() {
 
 bool Translator::emit_modrm(const Class& c) {
     const bool memory = memory_form();
-    if (memory ? c.no_memory : cur_->op == Op::CMPXCHG) return false;
+    if (memory && c.bit_string) return emit_bit_string();
+    if (!memory && cur_->op == Op::CMPXCHG) return false;
     // Counts above the operand size are undefined, and Zen's answer depends on the form: the interpreter has ours.
     if ((cur_->op == Op::SHLD || cur_->op == Op::SHRD) && cur_->op_size == 2) return false;
     const unsigned rm_size = c.rm_size != 0 ? c.rm_size : cur_->op_size;
@@ -87,9 +88,9 @@ bool Translator::emit_modrm(const Class& c) {
     HostMem m;
     bool in_place = false;
     if (memory) {
-        if (reg.high) return false;  // the host address needs REX
         m = check(operand_address(), rm_size, c.rm != Role::Read, rm_size == 16 ? 16 : 1);  // CMPXCHG16B: #GP(0)
         if (flags_in) restore_flags(free_scratch(m));
+        if (reg.high) return emit_with_high_byte(e, reg.host - 4, m);
         if (saves_value() && c.rm == Role::Both) return emit_with_saved_result(e, reg.host, reg.scratch, m, rm_size);
         if (saves_value()) return emit_with_saved_operand(e, reg.host, reg.scratch, reg.load, reg.store, m, rm_size);
         if (reg.scratch) reg.host = free_scratch(m);
@@ -116,6 +117,25 @@ bool Translator::emit_modrm(const Class& c) {
     copy_immediate();
     if (rm.scratch && !in_place && rm.store) store_gpr(rm_field(), rm.host);
     if (reg.scratch && reg.store) store_gpr(reg_field(), reg.host);
+    wrote_flags();
+    return true;
+}
+
+/// AH to BH beside a host address, which needs REX: the register is rotated so that the byte is its lowest.
+bool Translator::emit_with_high_byte(Encoding e, unsigned reg, HostMem m) {
+    constexpr u8 kByte = 8;
+    const u8 host = static_cast<u8>(reg);
+    if (saves_value() || cur_->op == Op::CMPXCHG) return false;  // whose AL is implied
+    if (m.base == host || m.index == host) {
+        const u8 address = m.base == kT0 || m.base == kT1 ? m.base : free_scratch(m);
+        a_.lea(address, m);
+        m = {.base = address};
+    }
+    e.force_rex = true;
+    a_.rorx(host, host, kByte);
+    a_.modrm(e, host, m);
+    copy_immediate();
+    a_.rorx(host, host, 64 - kByte);
     wrote_flags();
     return true;
 }

@@ -210,6 +210,21 @@ HostMem Translator::check(const Address& a, unsigned size, bool write, unsigned 
     return m;
 }
 
+HostMem Translator::check_here(unsigned size, bool write) {
+    flags_.hardware = false;
+    const u32 number = new_site();
+    cold_thunk(emit_tag_check(size, write), write ? thunks_.miss_write : thunks_.miss_read, number);
+    const EntryRef entry{write};
+    a_.xor_(kT0, tag_of(entry));
+    a_.add(kT0, addend_of(entry));
+    Site& site = blocks_.site(number);
+    site.size = static_cast<u8>(size);
+    site.write = write;
+    site.access = a_.offset();
+    site.sum = true;
+    return {.base = kT0};
+}
+
 /// The first access of a group checks the bytes that all of them touch, and leaves the host address of the base
 /// register in the group's slot. What fails for the whole may succeed one by one: then translated code with separate
 /// checks takes over (JitEngine::separate).

@@ -159,6 +159,7 @@ bool JitEngine::dispatch(Vp& vp, Context& c) {
     pending_link_ = 0;
     s.jit[0] = 0;
     set_flags(s, s.rflags);
+    note_interrupts(vp);
     s.jit[1] = page_rip;
     c.bank = vp.tlb().bank();
     thunks_.enter(c, arena_.executable(block->entry), vp.tlb().bank());

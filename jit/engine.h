@@ -99,6 +99,11 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
         s.jit[0] = (s.jit[0] & ~u64{0xffff}) | pack_flags(rflags);
         s.jit[3] = 0;
     }
+    /// Tells translated code, before it runs, whether STI has to look.
+    static void note_interrupts(cpu::Vp& vp) {
+        constexpr unsigned kByte = static_cast<unsigned>(kInterruptWaits - scratch_disp(0));
+        reinterpret_cast<u8*>(&vp.state().jit[0])[kByte] = vp.interrupt_waits() ? 1 : 0;
+    }
     /// The key of the blocks that a block may jump to.
     [[nodiscard]] static u32 link_key(const Block& block) { return block.key & ~ModeKey::kSeparate; }
     static void use_jump_cache(cpu::Vp& vp, ModeKey key);

@@ -39,6 +39,8 @@ inline constexpr int kFlagsSlot = scratch_disp(0);
 inline constexpr int kVectorsLoaded = scratch_disp(0) + 4;
 /// Byte: non-zero while the guest's x87 and MMX state is in the host's unit (x87_unit.h).
 inline constexpr int kX87Loaded = scratch_disp(0) + 5;
+/// Byte: non-zero if an interrupt may be waiting for STI (Vp::interrupt_waits).
+inline constexpr int kInterruptWaits = scratch_disp(0) + 6;
 /// RIP of the byte at offset 0 of the physical page that the running block lies in. Code holds offsets only, so that
 /// one translation serves every address that its page is mapped at.
 inline constexpr int kCodePage = scratch_disp(1);

@@ -96,8 +96,13 @@ void find_writes(InsnPlan& p, const Insn& i, const cpu::Row& row) {
         case Emit::Jmp:
         case Emit::JmpRm:
         case Emit::Cli:
+        case Emit::Sti:
         case Emit::DirectionFlag:
         case Emit::Swapgs:
+        case Emit::Pause:
+            return;
+        case Emit::ReadTime:
+            p.writes = static_cast<u16>(bit(cpu::RAX) | bit(cpu::RDX) | (i.op == Op::RDTSCP ? bit(cpu::RCX) : 0));
             return;
         case Emit::Push:
         case Emit::PushImm:
@@ -133,6 +138,7 @@ void find_writes(InsnPlan& p, const Insn& i, const cpu::Row& row) {
         case Emit::VexGpr:
         case Emit::Vector:
         case Emit::X87:
+        case Emit::ReadCr:
             p.writes = operand_writes(i, row);
             break;
         default:
@@ -239,6 +245,9 @@ void find_flags(InsnPlan& p, const Insn& i, const cpu::Row& row, bool last) {
         case Emit::DirectionFlag:
             p.clobbers = true;
             return;
+        case Emit::Sti:
+            p.asks = p.clobbers = true;
+            return;
         case Emit::Divide:
         case Emit::Pushf:
             p.asks = p.clobbers = p.reads_flags = p.wants_slot = true;
@@ -265,6 +274,9 @@ void find_flags(InsnPlan& p, const Insn& i, const cpu::Row& row, bool last) {
         case Emit::Jmp:
         case Emit::Lea:
         case Emit::Swapgs:
+        case Emit::Pause:
+        case Emit::ReadTime:
+        case Emit::ReadCr:
             return;
         default:
             break;
@@ -326,7 +338,7 @@ void find_access(InsnPlan& p, const Insn& i, const cpu::Row& row, s32 end_offset
             return;
     }
     const bool plain = memory_form(i) && i.addr_size == 8 && i.index == kNoReg && i.base != kNoReg &&
-                       i.seg != cpu::Seg::FS && i.seg != cpu::Seg::GS && !p.how.no_memory;
+                       i.seg != cpu::Seg::FS && i.seg != cpu::Seg::GS && !p.how.bit_string;
     if (!plain) return;
     p.access = true;
     p.base = i.base;

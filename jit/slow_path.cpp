@@ -237,6 +237,7 @@ u64 JitEngine::redispatch(Context& c) {
     }
     ++stats_.redispatches;
     set_flags(s, s.rflags);
+    note_interrupts(vp);
     s.jit[1] = s.rip & ~kPageMask;
     c.key = key;  // the code may have been entered in another mode
     c.bank = bank;
@@ -310,6 +311,7 @@ JitEngine::After JitEngine::completed(Context& c, const Site& site, const Insn&,
     if (site.next == 0 || s.budget < rest) return After::Left;
     s.budget -= rest;
     set_flags(s, s.rflags);
+    note_interrupts(*c.vp);
     return After::Continue;
 }
 

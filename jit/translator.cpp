@@ -67,7 +67,8 @@ bool host_is_zen() {
 }
 
 bool ends_block(const Insn& i) {
-    if (i.op == Op::CLI || i.op == Op::SWAPGS) return false;  // they change nothing that the code behind depends on
+    // They change nothing that the code behind depends on.
+    if (i.op == Op::CLI || i.op == Op::STI || i.op == Op::SWAPGS) return false;
     return (cpu::row(i.row).attributes & (cpu::attr::Branch | cpu::attr::System)) != 0 || may_change_key(i);
 }
 
@@ -333,6 +334,14 @@ bool Translator::emit_native() {
             return emit_divide();
         case Emit::Cli:
             return emit_cli();
+        case Emit::Sti:
+            return emit_sti();
+        case Emit::Pause:
+            return key_.has(ModeKey::kPlainTime);
+        case Emit::ReadTime:
+            return emit_read_time();
+        case Emit::ReadCr:
+            return emit_read_cr();
         case Emit::DirectionFlag:
             return emit_direction_flag();
         case Emit::Pushf:

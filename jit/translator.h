@@ -158,6 +158,8 @@ class Translator {
     /// Emits the check of an access; returns the host operand. Clobbers flags (saved before), T0 and T1; the one that
     /// the operand does not name is free.
     HostMem check(const Address& a, unsigned size, bool write, unsigned alignment = 1);
+    /// The check of an access at T0, which becomes the host address. The flags have been kept. T1 is free behind it.
+    HostMem check_here(unsigned size, bool write);
     HostMem check_in_group(const Address& a, unsigned size, bool write, unsigned alignment);
     /// Compares T0's page with its TLB entry and leaves the table offset in T1. @param span  bytes from T0 on
     u32 emit_tag_check(unsigned span, bool write);
@@ -179,6 +181,8 @@ class Translator {
     [[nodiscard]] bool emit_modrm(const Class& c);
     [[nodiscard]] bool emit_with_saved_operand(const Encoding& e, u8 reg, bool scratch, bool load, bool store,
                                                const HostMem& m, unsigned size);
+    [[nodiscard]] bool emit_bit_string();
+    [[nodiscard]] bool emit_with_high_byte(Encoding e, unsigned reg, HostMem m);
     [[nodiscard]] bool emit_plain();
     [[nodiscard]] bool emit_mov_imm();
     [[nodiscard]] bool emit_mov_abs();
@@ -191,6 +195,9 @@ class Translator {
     [[nodiscard]] bool emit_x87();
     [[nodiscard]] bool emit_fldcw();
     [[nodiscard]] bool emit_cli();
+    [[nodiscard]] bool emit_sti();
+    [[nodiscard]] bool emit_read_time();
+    [[nodiscard]] bool emit_read_cr();
     [[nodiscard]] bool emit_direction_flag();
     [[nodiscard]] bool emit_pushf();
     [[nodiscard]] bool emit_swapgs();

@@ -86,7 +86,7 @@ bool pop_frame(StackFrame& stack, unsigned size, Frame& f) {
 
 void iret_done(Interp& in, u64 flags, u64 mask) {
     in.s.rflags = (in.s.rflags & ~mask) | (flags & mask) | flag::Always1;
-    in.vp.update_context();
+    in.vp.update_privilege();
 }
 
 Exec iret_real(Interp& in, const Insn& i) {

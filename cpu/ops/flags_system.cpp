@@ -40,7 +40,7 @@ Exec load_flags(Interp& in, const Insn& i, u64 value, u64 mask) {
     const u64 before = in.s.rflags;
     in.s.rflags = (before & ~mask) | (value & mask) | flag::Always1;
     const u64 changed = before ^ in.s.rflags;
-    if ((changed & flag::AC) != 0) in.vp.update_context();
+    if ((changed & flag::AC) != 0) in.vp.update_privilege();
     return (changed & ~(flag::Status | flag::DF)) != 0 ? resync(in, i) : Exec::Next;
 }
 

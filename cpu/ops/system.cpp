@@ -107,7 +107,7 @@ Exec write_base(Interp& in, const Insn& i, Seg seg) {
 Exec set_ac(Interp& in, const Insn& i, bool on) {
     if (in.vp.cpl() != 0) return undefined(in);
     in.s.rflags = on ? in.s.rflags | flag::AC : in.s.rflags & ~flag::AC;
-    in.vp.update_context();
+    in.vp.update_privilege();
     return resync(in, i);
 }
 
