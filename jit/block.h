@@ -47,6 +47,7 @@ struct Site {
     bool rip_in_stash = false;  ///< leaving: RIP is the value in the stash, not rip_offset
     bool guard = false;         ///< edge check that the page behind is still Block::rest_page
     bool group = false;         ///< memory check for several accesses of the block
+    bool separate = false;      ///< link: to a translation without groups (ModeKey::kSeparate)
     bool check_key = false;     ///< the instruction may change what the mode key is made of
 };
 

@@ -101,9 +101,8 @@ Translator::EntryRef Translator::emit_check(const Address& first, unsigned span,
     flags_.hardware = false;
     Site& site = blocks_.site(number);
     const EntryRef entry{write, take_memo(write, site)};
-    const u32 miss = write ? thunks_.miss_write : thunks_.miss_read;
     if (entry.memo == kNoMemo) {
-        cold_thunk(emit_tag_check(span, write), miss, number);
+        miss(emit_tag_check(span, write), number, flags_);
         return entry;
     }
     a_.xor_(kT0, tag_of(entry));
@@ -111,12 +110,33 @@ Translator::EntryRef Translator::emit_check(const Address& first, unsigned span,
     cold_.push_back({.kind = Cold::Kind::MemoMiss,
                      .index = static_cast<u8>(index_),
                      .from = a_.jcc_later(kA),
-                     .thunk = miss,
                      .site = number,
                      .back = start,
                      .target = span,
-                     .flags = {}});
+                     .flags = flags_});
     return entry;
+}
+
+void Translator::miss(u32 from, u32 number, const FlagState& flags) {
+    const Site& site = blocks_.site(number);
+    if (!site.group) return cold_thunk(from, site.write ? thunks_.miss_write : thunks_.miss_read, number);
+    cold_.push_back({.kind = Cold::Kind::GroupMiss, .index = site.index, .from = from, .site = number, .flags = flags});
+}
+
+/// The check of a group failed: T0 = address ^ tag, T1 = the entry's offset. If that is because the bytes lie in two
+/// pages, which they do for as long as a stack frame lies across a page's end, a translation with separate checks goes
+/// on at this instruction.
+void Translator::emit_group_miss(const Cold& c) {
+    const Site site = blocks_.site(c.site);
+    a_.alu_imm(7, kT0, static_cast<s32>(kPageSize), true);
+    cold_thunk(a_.jcc_later(kAe), site.write ? thunks_.miss_write : thunks_.miss_read, c.site);
+    index_ = c.index;
+    flags_ = c.flags;
+    a_.lea(kBudget, {.base = kBudget, .disp = block_->count - c.index});
+    const EdgeFlags flags = prepare_edge();
+    a_.align_rel32(1);
+    link(a_.jmp_later(), site.rip_offset, flags);
+    blocks_.site(blocks_.site_count() - 1).separate = true;
 }
 
 /// The memo has another page: takes over what the TLB has, and tries again.
@@ -125,7 +145,7 @@ void Translator::emit_memo_miss(const Cold& c) {
     const EntryRef memo{site.write, site.memo}, table{site.write};
     index_ = c.index;
     a_.xor_(kT0, tag_of(memo));
-    cold_thunk(emit_tag_check(static_cast<unsigned>(c.target), site.write), c.thunk, c.site);
+    miss(emit_tag_check(static_cast<unsigned>(c.target), site.write), c.site, c.flags);
     a_.mov(kT0, tag_of(table));
     a_.mov(tag_of(memo), kT0);
     a_.mov(kT0, addend_of(table));

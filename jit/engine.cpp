@@ -120,6 +120,7 @@ Stop JitEngine::run_part(Vp& vp) {
         }
         if (c.leave == Leave::Resync) {
             pending_link_ = 0;
+            separate_next_ = false;
             if (__atomic_load_n(&s.request, __ATOMIC_ACQUIRE) != 0) return Stop::Request;
             const bool pending = vp.event_pending();
             if (s.activity != cpu::Activity::Active && !pending) return Stop::Halt;
@@ -139,6 +140,7 @@ Stop JitEngine::run_part(Vp& vp) {
         }
         if (!dispatch(vp, c)) {
             pending_link_ = 0;
+            separate_next_ = false;
             if (s.budget < BlockPlan::kMaxInsns && vp.in_parts()) {
                 sample(vp, c.key);
                 return Stop::Budget;
@@ -157,14 +159,16 @@ bool JitEngine::dispatch(Vp& vp, Context& c) {
     if (options_.flush_every != 0 && stats_.dispatches % options_.flush_every == 0) flush();
     u64 page_rip = 0;
     bool global = false;
-    Block* block = find_block(vp, c.key, page_rip, global);
+    const ModeKey key{c.key.value | (separate_next_ ? ModeKey::kSeparate : 0)};
+    Block* block = find_block(vp, key, page_rip, global);
     if (block == nullptr || block->count > s.budget) return false;
     if (options_.link_blocks) {
         if (pending_link_ != 0 && s.jit[1] == page_rip) link(pending_link_, *block);
-        if (const u32 entry = c.key.has(ModeKey::kFlat) ? open_entry(*block) : 0)
+        if (const u32 entry = c.key.has(ModeKey::kFlat) && !separate_next_ ? open_entry(*block) : 0)
             vp.tlb().fill_jump(s.rip, reinterpret_cast<u64>(arena_.executable(entry)), global);
     }
     pending_link_ = 0;
+    separate_next_ = false;
     s.jit[0] = 0;
     set_flags(s, s.rflags);
     note_interrupts(vp);
@@ -263,6 +267,7 @@ void JitEngine::finish_exit(Context& c) {
     s.budget += site.block->count - site.index;
     s.rflags = (s.rflags & ~kStatusFlags) | status_flags(s, site.recipe);
     pending_link_ = site.patch != 0 && site.block->valid ? c.site : 0;
+    separate_next_ = site.separate;
 }
 
 u64 JitEngine::status_flags(const VpState& s, u32 recipe) const {
@@ -272,7 +277,7 @@ u64 JitEngine::status_flags(const VpState& s, u32 recipe) const {
 
 void JitEngine::link(u32 number, Block& target) {
     Site& site = blocks_.site(number);
-    if (!site.block->valid || site.linked != nullptr || link_key(*site.block) != target.key ||
+    if (!site.block->valid || site.linked != nullptr || link_key(site) != target.key ||
         site.block->spa.page() != target.spa.page())
         return;
     u32 to = target.entry;

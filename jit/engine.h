@@ -115,6 +115,10 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     }
     /// The key of the blocks that a block may jump to.
     [[nodiscard]] static u32 link_key(const Block& block) { return block.key & ~ModeKey::kSeparate; }
+    /// The key of the block that a link leads to.
+    [[nodiscard]] static u32 link_key(const Site& site) {
+        return link_key(*site.block) | (site.separate ? ModeKey::kSeparate : 0);
+    }
     static void use_jump_cache(cpu::Vp& vp, ModeKey key);
     [[nodiscard]] u64 redispatch(Context& c);
     [[nodiscard]] u64 go_on(Context& c, const Site& site);
@@ -169,6 +173,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     u32 sample_seed_ = 1;
     u32 memo_count_ = 0;    ///< the same for memos of each kind
     u64 epoch_ = 0;         ///< counts invalidations: whoever sees it change leaves translated code
+    bool separate_next_ = false;  ///< the block that is looked up next is to have no groups
     u32 pending_link_ = 0;  ///< site whose jump leads to the block that is looked up next
     Known* current_ = nullptr;
 };

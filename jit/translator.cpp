@@ -397,6 +397,9 @@ void Translator::emit_cold() {
             case Cold::Kind::ReturnMiss:
                 emit_return_miss(c);
                 break;
+            case Cold::Kind::GroupMiss:
+                emit_group_miss(c);
+                break;
             case Cold::Kind::MemoMiss:
                 emit_memo_miss(c);
                 break;

@@ -81,7 +81,7 @@ class Translator {
     };
     /// Out-of-line code of this block: `from` jumps to it (rel32).
     struct Cold {
-        enum class Kind : u8 { Thunk, LoadUnit, SideExit, ReturnMiss, StackLimit, MemoMiss };
+        enum class Kind : u8 { Thunk, LoadUnit, SideExit, ReturnMiss, StackLimit, MemoMiss, GroupMiss };
         Kind kind = Kind::Thunk;
         u8 index = 0;  ///< instruction
         u32 from = 0;
@@ -168,6 +168,9 @@ class Translator {
     EntryRef emit_check(const Address& first, unsigned span, bool write, u32 site);
     [[nodiscard]] u32 take_memo(bool write, Site& site);
     void emit_memo_miss(const Cold& c);
+    void emit_group_miss(const Cold& c);
+    /// Where a tag check that failed for good goes.
+    void miss(u32 from, u32 site, const FlagState& flags);
     void emit_count_down(u32* counter);
     void emit_entry_counter();
     [[nodiscard]] static HostMem tag_of(const EntryRef& entry);
