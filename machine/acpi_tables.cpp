@@ -201,6 +201,29 @@ std::vector<u8> build_fadt(u64 facs, u64 dsdt, bool has_8042) {
     return table.finish();
 }
 
+/// VT-d 4.1 "DMA Remapping Reporting Structure", "DMA Remapping Hardware Unit Definition Structure".
+std::vector<u8> build_dmar(const DmarOptions& options) {
+    constexpr u8 kScopeIoApic = 3, kScopeLength = 8, kUnitLength = 16 + kScopeLength;
+    Table table("DMAR", 1);
+    table.u8_(static_cast<u8>(options.host_address_bits - 1));
+    table.u8_(static_cast<u8>((options.interrupt_remapping ? 1 : 0) | (options.x2apic ? 0 : 2)));
+    for (unsigned i = 0; i < 10; ++i) table.u8_(0);
+    table.u16_(0);  // DRHD
+    table.u16_(kUnitLength);
+    table.u8_(1);   // INCLUDE_PCI_ALL
+    table.u8_(0);   // one page of registers
+    table.u16_(0);  // segment
+    table.u64_(options.registers);
+    table.u8_(kScopeIoApic);
+    table.u8_(kScopeLength);
+    table.u16_(0);
+    table.u8_(options.ioapic_id);
+    table.u8_(static_cast<u8>(options.ioapic_rid >> 8));
+    table.u8_(static_cast<u8>(bits(options.ioapic_rid, 7, 3)));
+    table.u8_(static_cast<u8>(bits(options.ioapic_rid, 2, 0)));
+    return table.finish();
+}
+
 Result<void> check_dsdt(const AcpiOptions& options) {
     const std::vector<u8>& dsdt = options.dsdt;
     const auto bad = [&](std::string text) {
@@ -245,6 +268,7 @@ Result<std::vector<AcpiTable>> build_acpi(const AcpiOptions& options) {
     Table xsdt_table("XSDT", 1);
     xsdt_table.u64_(fadt);
     xsdt_table.u64_(madt);
+    if (options.dmar) xsdt_table.u64_(place("DMAR", build_dmar(*options.dmar)));
     const u64 xsdt = place("XSDT", xsdt_table.finish());
     if (next > board::kAcpiBase + board::kAcpiSize) {
         return fail(Error::Code::Usage, fmt::format("{}: the ACPI tables need {} bytes, {} fit; use a smaller DSDT",

@@ -1,6 +1,8 @@
-// ACPI tables of a generation-2 partition and of the bare PC: RSDP, XSDT, FADT, FACS, MADT, DSDT. ACPI 6.5 §5.2.
+// ACPI tables of a generation-2 partition and of the bare PC: RSDP, XSDT, FADT, FACS, MADT, DSDT (ACPI 6.5 §5.2), and DMAR
+// (VT-d 4.1 "BIOS Considerations").
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +17,8 @@ namespace vg::machine {
 namespace board {
 inline constexpr u64 kAcpiBase = 0xe0000, kAcpiSize = 0x20000;
 inline constexpr u64 kIoApicBase = 0xfec00000;
+inline constexpr u64 kIommuBase = 0xfed90000;
+inline constexpr u16 kIoApicRid = 0xf0f8;             ///< requester id f0:1f.0 of the IOAPIC's messages, on no bus
 inline constexpr u64 kLowGapBase = 0xf8000000;        ///< RAM stops here; MMIO up to 4 GiB
 inline constexpr u64 kLowMmioSize = 0x06c00000;       ///< what VMBus may use of the low gap: below the IOAPIC
 inline constexpr u64 kHighMmioSize = u64{1} << 32;    ///< and above the end of RAM
@@ -30,11 +34,22 @@ inline constexpr u16 kRtcPort = 0x70;
 inline constexpr u8 kRtcIrq = 8;
 }  // namespace board
 
+/// What the DMAR table says of the remapping unit: one for all PCI devices and the IOAPIC.
+struct DmarOptions {
+    u64 registers = board::kIommuBase;
+    u8 host_address_bits = 46;
+    bool interrupt_remapping = true;
+    bool x2apic = true;  ///< false asks the system not to use x2APIC
+    u8 ioapic_id = 0;    ///< as in the MADT
+    u16 ioapic_rid = board::kIoApicRid;
+};
+
 struct AcpiOptions {
     std::vector<u32> apic_ids;   ///< in VP index order
     u64 memory_top = 0;          ///< end of RAM above 4 GiB, or 4 GiB
     bool has_pic = false;        ///< a PC's chips: two 8259 besides the IOAPIC, ISA interrupt 0 on IOAPIC pin 2, an 8042
     bool vmbus = false;          ///< the VMBus device and its MMIO windows (B-11..B-13)
+    std::optional<DmarOptions> dmar;
     std::vector<u8> dsdt;        ///< replaces the built-in DSDT when not empty: a complete table
     std::string dsdt_name;       ///< for messages
 };

@@ -7,7 +7,8 @@ namespace vg::machine {
 
 cpu::InterruptMessage decode_msi(u64 address, u32 data) {
     cpu::InterruptMessage message;
-    message.destination = static_cast<u32>(bits(address, 19, 12));
+    // Bits 31:8 are there only in what a remapping unit sends (VT-d 4.1 "Fault Event Upper Address Register").
+    message.destination = static_cast<u32>(bits(address, 19, 12) | bits(address, 63, 40) << 8);
     message.logical = bit(address, 2);
     message.mode = static_cast<cpu::DeliveryMode>(bits(data, 10, 8));
     message.vector = static_cast<u8>(data);

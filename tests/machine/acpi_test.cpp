@@ -20,6 +20,7 @@ std::vector<AcpiTable> tables_for(unsigned processors) {
     for (unsigned i = 0; i < processors; ++i) options.apic_ids.push_back(i);
     options.memory_top = u64{4} << 30;
     options.vmbus = true;
+    options.dmar.emplace();
     auto built = build_acpi(options);
     REQUIRE(built);
     return *built;
@@ -87,6 +88,28 @@ TEST_CASE("acpi: iasl disassembles and compiles every table without error or war
         }
     }
     CHECK(std::system(("rm -r " + std::string(folder)).c_str()) == 0);
+}
+
+TEST_CASE("acpi: DMAR describes the remapping unit, and is there only with one", "[machine][acpi]") {
+    const auto dmar_of = [](const AcpiOptions& options) {
+        std::vector<u8> found;
+        auto built = build_acpi(options);
+        REQUIRE(built);
+        for (const AcpiTable& table : *built)
+            if (table.signature == "DMAR") found = table.content;
+        return found;
+    };
+    AcpiOptions options;
+    options.apic_ids = {0};
+    CHECK(dmar_of(options).empty());
+    options.dmar = DmarOptions{.host_address_bits = 39, .interrupt_remapping = true, .x2apic = false, .ioapic_id = 7, .ioapic_rid = 0xf0fa};
+    const std::vector<u8> content = dmar_of(options);
+    const std::vector<u8> expected = {38, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,             // width, flags
+                                      0, 0, 24, 0, 1, 0, 0, 0,                          // DRHD, all of PCI
+                                      0x00, 0x00, 0xd9, 0xfe, 0, 0, 0, 0,               // registers
+                                      3, 8, 0, 0, 7, 0xf0, 0x1f, 2};                    // IOAPIC 7 at f0:1f.2
+    REQUIRE(content.size() == 36 + expected.size());
+    CHECK(std::vector<u8>(content.begin() + 36, content.end()) == expected);
 }
 
 TEST_CASE("acpi: a DSDT of one's own is checked before anything is built", "[machine][acpi]") {

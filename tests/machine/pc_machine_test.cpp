@@ -1,6 +1,7 @@
 // The bare PC's legacy interrupt path, driven by a guest program of a few instructions.
 #include <catch2/catch.hpp>
 
+#include "machine/chipset.h"
 #include "machine/machine.h"
 #include "tests/machine/small_kernel.h"
 #include "tests/support/temp_dir.h"
@@ -140,4 +141,18 @@ TEST_CASE("pc: an ELF kernel may lie low, but not over boot information", "[mach
         config.boot->kernel = dir / "kernel";
         CHECK_FALSE(Machine::create(config, {}));
     }
+}
+
+TEST_CASE("msi: address and data become an APIC message, with a destination of 8 or 32 bits", "[machine][pc]") {
+    const cpu::InterruptMessage small = decode_msi(0xfee12004, 0xc461);
+    CHECK(small.destination == 0x12);
+    CHECK(small.logical);
+    CHECK(small.level);
+    CHECK(small.assert_level);
+    CHECK(small.mode == cpu::DeliveryMode::Nmi);
+    CHECK(small.vector == 0x61);
+    const cpu::InterruptMessage large = decode_msi(0x1234'5600'fee7'8000, 0x31);
+    CHECK(large.destination == 0x12345678);
+    CHECK_FALSE(large.logical);
+    CHECK_FALSE(large.level);
 }
