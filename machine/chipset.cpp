@@ -18,8 +18,8 @@ cpu::InterruptMessage decode_msi(u64 address, u32 data) {
 
 namespace {
 
-/// The reset register lies inside PCI's configuration address register and answers byte accesses only; wider ones are
-/// PCI's, which these boards do not have. ICH9 data sheet "RST_CNT".
+/// The reset register lies inside PCI's configuration address register and answers byte accesses only; other ones are
+/// PCI's, where there is PCI. ICH9 data sheet "RST_CNT".
 constexpr u16 kConfigAddressPort = 0xcf8;
 constexpr bool is_reset_register(u16 offset, unsigned size) {
     return kConfigAddressPort + offset == board::kResetPort && size == 1;
@@ -40,12 +40,12 @@ Chipset::Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u6
       reset_([again = std::move(handlers.reset)](bool) { again(); }),
       config_ports_(
           [this](u16 offset, unsigned size, u32& value) {
-              if (!is_reset_register(offset, size)) return devices::IoStatus::NoRegister;
-              return reset_.port_read(0, size, value);
+              if (is_reset_register(offset, size)) return reset_.port_read(0, size, value);
+              return pci_config_ != nullptr ? pci_config_->port_read(offset, size, value) : devices::IoStatus::NoRegister;
           },
           [this](u16 offset, unsigned size, u32 value) {
-              if (!is_reset_register(offset, size)) return devices::IoStatus::NoRegister;
-              return reset_.port_write(0, size, value);
+              if (is_reset_register(offset, size)) return reset_.port_write(0, size, value);
+              return pci_config_ != nullptr ? pci_config_->port_write(offset, size, value) : devices::IoStatus::NoRegister;
           }) {
     io.map("com1", board::kCom1, devices::Uart16550::kPortCount, com1_);
     io.map("cmos_rtc", board::kRtcPort, devices::CmosRtc::kPortCount, rtc_);

@@ -37,6 +37,10 @@ class Chipset final : private devices::MessageSink, private cpu::EoiListener {
     [[nodiscard]] devices::IrqLine& isa_line(u32 irq) { return isa_lines_[irq]; }
     /// Lets ISA interrupt `irq` drive `also` besides its IOAPIC pin.
     void connect(u32 irq, devices::IrqLine& also) { isa_lines_[irq].second = &also; }
+    /// Configuration address register (four ports) that shares its place with the reset register.
+    void connect_pci(devices::PortIo& config_address) { pci_config_ = &config_address; }
+    /// Where interrupt messages of devices go: the processors.
+    [[nodiscard]] devices::MessageSink& messages() { return *this; }
     [[nodiscard]] devices::Uart16550& com1() { return com1_; }
     [[nodiscard]] devices::AcpiPm& pm() { return pm_; }
     void fields(StateVisitor& v);
@@ -63,6 +67,7 @@ class Chipset final : private devices::MessageSink, private cpu::EoiListener {
     devices::CmosRtc rtc_;
     devices::AcpiPm pm_;
     devices::ResetControl reset_;
+    devices::PortIo* pci_config_ = nullptr;
     devices::PortWindow config_ports_;
 };
 

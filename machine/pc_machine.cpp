@@ -23,7 +23,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     const u64 bytes = config.machine.memory.bytes;
     auto start = parse_clock(config.machine.clock);
     if (!start) return Unexpected{start.error()};
-    const RamLayout layout(bytes);
+    const RamLayout layout(bytes, board::kPciMemoryBase);
     if (auto ok = memory_.add_ram("ram", Spa(0), layout.low); !ok) return ok;
     if (layout.high != 0) {
         if (auto ok = memory_.add_ram("ram-high", Spa(kFourGiB), layout.high); !ok) return ok;
@@ -33,6 +33,9 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
         return ok;
     }
     add_legacy_chips(events, handlers_.chipset.reset);
+    auto pci = PciBoard::create(config, {memory_, events, io_, *chipset_, layout.top()});
+    if (!pci) return Unexpected{pci.error()};
+    pci_ = std::move(*pci);
     if (auto ok = add_test_devices(config); !ok) return ok;
 
     AcpiOptions acpi;
@@ -43,6 +46,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
         vps_.back()->reset();
     }
     leave_as_firmware();
+    acpi.pci = pci_->acpi();
     acpi.has_pic = true;
     acpi.memory_top = layout.top();
     auto tables = build_acpi(acpi);
@@ -50,8 +54,9 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     for (const AcpiTable& table : *tables) {
         if (!write(table.address, table.content)) VG_UNREACHABLE();
     }
-    LoadRequest request{config.boot->kernel, config.boot->initrd, config.boot->cmdline, layout.map(),
-                        tables->front().address};
+    auto map = layout.map();
+    map.push_back({acpi.pci->ecam.base, acpi.pci->ecam.size, MemoryRange::kReserved});
+    LoadRequest request{config.boot->kernel, config.boot->initrd, config.boot->cmdline, std::move(map), tables->front().address};
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
     if (!enter(*this, *vps_.front(), *entry)) VG_UNREACHABLE();
@@ -97,6 +102,7 @@ void PcMachine::leave_as_firmware() {
     apic.mmio_write(kSpurious, kSoftwareEnable | kSpuriousVector);
     apic.mmio_write(kLint0, kExtInt);
     apic.mmio_write(kLint1, kNmi);
+    pci_->leave_as_firmware();
 }
 
 Result<void> PcMachine::add_test_devices(const Config& config) {
@@ -168,6 +174,7 @@ void PcMachine::fields(StateVisitor& v) {
         VisitScope scope(v, device->name());
         device->fields(v);
     }
+    pci_->fields(v);
     for (const auto& vp : vps_) {
         VisitScope scope(v, vp->name());
         vp->fields(v);

@@ -16,6 +16,7 @@
 #include "machine/chipset.h"
 #include "machine/config.h"
 #include "machine/guest_memory.h"
+#include "machine/pci_board.h"
 
 namespace vg::machine {
 
@@ -34,6 +35,7 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
 
     [[nodiscard]] const std::vector<std::unique_ptr<cpu::Vp>>& vps() const { return vps_; }
     [[nodiscard]] Chipset& chipset() { return *chipset_; }
+    [[nodiscard]] PciBoard& pci() { return *pci_; }
     void fields(StateVisitor& v);
 
     bool write(Gpa gpa, std::span<const u8> data) override;
@@ -79,6 +81,7 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     std::unique_ptr<devices::DebugExit> debug_exit_;
     std::unique_ptr<devices::FwCfg> fw_cfg_;
     std::unique_ptr<devices::TestDevice> test_device_;
+    std::unique_ptr<PciBoard> pci_;
     std::vector<std::unique_ptr<cpu::Vp>> vps_;
 };
 

@@ -20,6 +20,12 @@ std::vector<AcpiTable> tables_for(unsigned processors) {
     for (unsigned i = 0; i < processors; ++i) options.apic_ids.push_back(i);
     options.memory_top = u64{4} << 30;
     options.vmbus = true;
+    options.has_pic = true;
+    options.pci.emplace();
+    options.pci->ecam = {0xe0000000, 0x10000000};
+    options.pci->low_memory = {0xc0000000, 0x20000000};
+    options.pci->high_memory = {u64{4} << 30, u64{1} << 36};
+    options.pci->ports = {0xc000, 0x4000};
     auto built = build_acpi(options);
     REQUIRE(built);
     return *built;
