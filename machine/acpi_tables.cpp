@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "base/bits.h"
+#include "devices/hpet.h"
+#include "devices/i8042.h"
 #include "machine/aml.h"
 
 namespace vg::machine {
@@ -138,6 +140,20 @@ std::vector<u8> build_mcfg(const AcpiPci& pci) {
     return table.finish();
 }
 
+std::vector<u8> build_hpet() {
+    Table table("HPET", 1);
+    table.u32_(devices::Hpet::kIdentity);
+    table.u8_(0);  // generic address: memory
+    table.u8_(64);
+    table.u8_(0);
+    table.u8_(0);
+    table.u64_(devices::Hpet::kBase);
+    table.u8_(0);   // number
+    table.u16_(128);  // shortest period that loses no interrupt, in ticks
+    table.u8_(0);
+    return table.finish();
+}
+
 std::vector<u8> build_dsdt(const AcpiOptions& options) {
     Aml aml;
     aml.name_package("\\_S5", {board::kSleepTypeS5, 0, 0, 0});
@@ -164,6 +180,27 @@ std::vector<u8> build_dsdt(const AcpiOptions& options) {
                 r.interrupt(board::kRtcIrq);
             });
         });
+        if (options.has_pic) {
+            sb.device("KBD0", [](Aml& keyboard) {
+                keyboard.name_eisa("_HID", "PNP0303");
+                keyboard.resources([](Aml& r) {
+                    r.io(devices::I8042::kDataPort, 1);
+                    r.io(devices::I8042::kCommandPort, 1);
+                    r.interrupt(1);
+                });
+            });
+            sb.device("MOU0", [](Aml& mouse) {
+                mouse.name_eisa("_HID", "PNP0F13");
+                mouse.resources([](Aml& r) { r.interrupt(12); });
+            });
+        }
+        if (options.hpet) {
+            sb.device("HPET", [](Aml& hpet) {
+                hpet.name_eisa("_HID", "PNP0103");
+                hpet.name("_UID", u64{0});
+                hpet.resources([](Aml& r) { r.fixed_memory(static_cast<u32>(devices::Hpet::kBase), 0x400); });
+            });
+        }
         if (options.pci) add_pci_root(sb, *options.pci);
         if (!options.vmbus) return;
         sb.device("VMOD", [&](Aml& module) {
@@ -321,6 +358,7 @@ Result<std::vector<AcpiTable>> build_acpi(const AcpiOptions& options) {
     const u64 madt = place("APIC", build_madt(options));
     std::vector<u64> roots = {fadt, madt};
     if (options.pci) roots.push_back(place("MCFG", build_mcfg(*options.pci)));
+    if (options.hpet) roots.push_back(place("HPET", build_hpet()));
     Table xsdt_table("XSDT", 1);
     for (const u64 root : roots) xsdt_table.u64_(root);
     const u64 xsdt = place("XSDT", xsdt_table.finish());

@@ -54,6 +54,7 @@ struct AcpiOptions {
     std::vector<u32> apic_ids;   ///< in VP index order
     u64 memory_top = 0;          ///< end of RAM above 4 GiB, or 4 GiB
     bool has_pic = false;        ///< a PC's chips: two 8259 besides the IOAPIC, ISA interrupt 0 on IOAPIC pin 2, an 8042
+    bool hpet = false;           ///< high precision event timers at devices::Hpet::kBase
     bool vmbus = false;          ///< the VMBus device and its MMIO windows (B-11..B-13)
     std::optional<AcpiPci> pci;  ///< the PCI root bridge
     std::vector<u8> dsdt;        ///< replaces the built-in DSDT when not empty: a complete table

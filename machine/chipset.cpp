@@ -32,7 +32,8 @@ Chipset::Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u6
       ioapic_(*this),
       isa_lines_(pins_of(ioapic_)),
       com1_("com1", isa_line(board::kCom1Irq), std::move(handlers.console)),
-      rtc_(events, isa_line(board::kRtcIrq), static_cast<s64>(start_unix_seconds)),
+      rtc_line_(isa_line(board::kRtcIrq)),
+      rtc_(events, rtc_line_, static_cast<s64>(start_unix_seconds)),
       pm_(events, isa_line(board::kSciIrq),
           [off = std::move(handlers.power_off)](u8 type) {
               if (type == board::kSleepTypeS5) off();
@@ -58,6 +59,12 @@ Chipset::IsaLines Chipset::pins_of(devices::Ioapic& ioapic) {
     IsaLines lines;
     for (u32 irq = 0; irq < lines.size(); ++irq) lines[irq].pin = &ioapic.line(irq == 0 ? board::kTimerPin : irq);
     return lines;
+}
+
+void Chipset::cut_rtc(bool cut) {
+    if (rtc_line_.cut == cut) return;
+    rtc_line_.cut = cut;
+    rtc_line_.target.set(!cut && rtc_line_.level);
 }
 
 void Chipset::send(u64 address, u32 data) { apics_.deliver(decode_msi(address, data)); }

@@ -1,9 +1,12 @@
 #include "machine/pci_board.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/bits.h"
 #include "base/state.h"
+#include "machine/disk_image.h"
 
 namespace vg::machine {
 
@@ -13,7 +16,7 @@ using devices::PciBus, devices::PciFunction, devices::PciSlot;
 namespace pci = devices::pci;
 
 /// Device numbers on bus 0: fixed, so that a guest's names for them are too.
-constexpr u32 kHostBridgeDevice = 0;
+constexpr u32 kHostBridgeDevice = 0, kFirstNvmeDevice = 8, kAhciDevice = 31;
 
 PciBus::Windows windows_for(u64 memory_top) {
     PciBus::Windows windows;
@@ -28,10 +31,11 @@ PciBus::Windows windows_for(u64 memory_top) {
 PciBoard::HostBridge::HostBridge(const PciSlot& slot)
     : pci_(slot, {.vendor = 0x8086, .device = 0x29c0, .class_code = 0x060000, .revision = 2}) {}
 
-PciBoard::PciBoard(const Environment& environment)
+PciBoard::PciBoard(const Config& config, const Environment& environment)
     : environment_(environment),
       memory_(environment.memory),
-      upstream_(std::make_unique<devices::DirectUpstream>(memory_, environment.chipset.messages())) {
+      upstream_(std::make_unique<devices::DirectUpstream>(memory_, environment.chipset.messages())),
+      disk_sections_(config.disks) {
     std::vector<devices::IrqLine*> inputs;
     for (u32 i = 0; i < board::kPciGsiCount; ++i)
         inputs.push_back(&environment.chipset.ioapic().line(board::kPciFirstGsi + i));
@@ -43,15 +47,55 @@ PciBoard::~PciBoard() {
 }
 
 Result<std::unique_ptr<PciBoard>> PciBoard::create(const Config& config, const Environment& environment) {
-    std::unique_ptr<PciBoard> board(new PciBoard(environment));
-    if (auto ok = board->build(config); !ok) return Unexpected{ok.error()};
+    std::unique_ptr<PciBoard> board(new PciBoard(config, environment));
+    if (auto ok = board->build(); !ok) return Unexpected{ok.error()};
     return board;
 }
 
-Result<void> PciBoard::build(const Config&) {
+Result<void> PciBoard::build() {
     if (auto ok = map_windows(); !ok) return ok;
-    attach(std::make_unique<HostBridge>(bus_->slot(kHostBridgeDevice)));
+    add<HostBridge>(kHostBridgeDevice);
+    return add_disks();
+}
+
+Result<void> PciBoard::add_disks() {
+    u32 ports = 0, nvmes = 0;
+    for (const DiskSection& disk : disk_sections_) {
+        if (auto ok = check_disk_image(disk); !ok) return ok;
+        if (disk.bus == "nvme") {
+            nvmes_.push_back(&add<devices::Nvme>(kFirstNvmeDevice + nvmes, environment_.events, nvmes));
+            ++nvmes;
+        } else {
+            ++ports;
+        }
+    }
+    if (ports != 0) ahci_ = &add<devices::Ahci>(kAhciDevice, environment_.events, ports);
     return {};
+}
+
+Result<void> PciBoard::attach_disks() {
+    u32 port = 0, nvme = 0;
+    for (const DiskSection& section : disk_sections_) {
+        auto image = open_disk_image(section);
+        if (!image) return Unexpected{image.error()};
+        disks_.push_back(image->get());
+        if (section.bus == "nvme") {
+            nvmes_[nvme++]->attach(std::move(*image));
+            continue;
+        }
+        ahci_->attach(port, std::make_unique<devices::AtaDisk>(std::move(*image), fmt::format("VG{:08}", port + 1)));
+        ++port;
+    }
+    return {};
+}
+
+Result<void> PciBoard::flush_disks() {
+    Result<void> first;
+    for (devices::BlockDevice* disk : disks_) {
+        if (disk->read_only()) continue;
+        if (auto ok = disk->flush(); !ok && first) first = ok;
+    }
+    return first;
 }
 
 Result<void> PciBoard::map_windows() {
@@ -69,11 +113,6 @@ Result<void> PciBoard::map_windows() {
     if (auto ok = memory.add_mmio("pci_memory", Spa(windows.low.base), windows.low.size, bus_->low_memory()); !ok)
         return ok;
     return memory.add_mmio("pci_memory_high", Spa(windows.high.base), windows.high.size, bus_->high_memory());
-}
-
-void PciBoard::attach(std::unique_ptr<devices::Device> device) {
-    bus_->attach(*device->pci());
-    devices_.push_back(std::move(device));
 }
 
 AcpiPci PciBoard::acpi() const {

@@ -4,7 +4,9 @@
 #include <memory>
 #include <vector>
 
+#include "devices/ahci.h"
 #include "devices/core/pci_bus.h"
+#include "devices/nvme.h"
 #include "machine/acpi_tables.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
@@ -31,6 +33,9 @@ class PciBoard {
     [[nodiscard]] AcpiPci acpi() const;
     /// Gives every base address a place and enables decoding, as a PC's firmware does.
     void leave_as_firmware();
+    /// Opens the images and plugs them in. Creates missing overlays, so it comes when nothing else can fail.
+    Result<void> attach_disks();
+    Result<void> flush_disks();
     void fields(StateVisitor& v);
 
   private:
@@ -47,17 +52,29 @@ class PciBoard {
         devices::PciFunction pci_;
     };
 
-    explicit PciBoard(const Environment& environment);
-    Result<void> build(const Config& config);
+    PciBoard(const Config& config, const Environment& environment);
+    Result<void> build();
     Result<void> map_windows();
-    /// The device answers on the bus from now on.
-    void attach(std::unique_ptr<devices::Device> device);
+    Result<void> add_disks();
+    /// Builds a device on the bus.
+    template <class D, class... Args>
+    D& add(u32 number, Args&&... args) {
+        auto device = std::make_unique<D>(bus_->slot(number), std::forward<Args>(args)...);
+        D& added = *device;
+        bus_->attach(*added.pci());
+        devices_.push_back(std::move(device));
+        return added;
+    }
 
     Environment environment_;
     mmu::DirectDma memory_;
     std::unique_ptr<devices::Upstream> upstream_;
     std::unique_ptr<devices::PciBus> bus_;
     std::vector<std::unique_ptr<devices::Device>> devices_;
+    std::vector<DiskSection> disk_sections_;
+    devices::Ahci* ahci_ = nullptr;
+    std::vector<devices::Nvme*> nvmes_;
+    std::vector<devices::BlockDevice*> disks_;
 };
 
 }  // namespace vg::machine

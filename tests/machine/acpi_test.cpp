@@ -21,6 +21,7 @@ std::vector<AcpiTable> tables_for(unsigned processors) {
     options.memory_top = u64{4} << 30;
     options.vmbus = true;
     options.has_pic = true;
+    options.hpet = true;
     options.pci.emplace();
     options.pci->ecam = {0xe0000000, 0x10000000};
     options.pci->low_memory = {0xc0000000, 0x20000000};
