@@ -22,6 +22,7 @@ inline constexpr u64 kLowMmioSize = 0x06c00000;       ///< what VMBus may use of
 inline constexpr u64 kHighMmioSize = u64{1} << 32;    ///< and above the end of RAM
 // The bare PC: RAM up to 3 GiB, then PCI's memory, then its configuration space; chips from the IOAPIC's address on.
 inline constexpr u64 kPciMemoryBase = 0xc0000000, kPciMemorySize = 0x20000000;
+inline constexpr u64 kDisplayMemoryBase = 0xdf000000;  ///< the end of PCI's memory is the display's, where there is one
 inline constexpr u64 kEcamBase = 0xe0000000;
 inline constexpr u32 kPciBuses = 256;
 inline constexpr u64 kPciHighMemoryAlign = u64{1} << 32, kPciHighMemorySize = u64{1} << 36;  ///< behind the end of RAM

@@ -206,9 +206,10 @@ Result<void> check_config(const Config& config) {
     if (!config.hypervisor && !config.boot) {
         return bad(file, "nothing to boot; add [hypervisor] and [[child]], or [boot] for a bare PC");
     }
-    if (config.hypervisor && (config.devices.isa_debug_exit != 0 || config.devices.testdev)) {
-        return bad(config.devices.at.text(config.devices.testdev ? "testdev" : "isa_debug_exit"),
-                   "test devices are those of a bare PC; partitions have none: remove them, or use [boot]");
+    if (config.hypervisor && (config.devices.isa_debug_exit != 0 || config.devices.testdev || config.devices.display)) {
+        const char* key = config.devices.testdev ? "testdev" : config.devices.display ? "display" : "isa_debug_exit";
+        return bad(config.devices.at.text(key), "test devices and the display are those of a bare PC; partitions have none: remove them, or "
+                                                "use [boot]");
     }
     if (config.hypervisor && !config.disks.empty()) {
         return bad(config.disks.front().at.text(), "disks of the machine itself are those of a bare PC; partitions have "

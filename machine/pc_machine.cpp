@@ -58,7 +58,8 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     }
     auto map = layout.map();
     map.push_back({acpi.pci->ecam.base, acpi.pci->ecam.size, MemoryRange::kReserved});
-    LoadRequest request{config.boot->kernel, config.boot->initrd, config.boot->cmdline, std::move(map), tables->front().address};
+    LoadRequest request{config.boot->kernel, config.boot->initrd, config.boot->cmdline, std::move(map), tables->front().address,
+                        pci_->frame_buffer()};
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
     if (!enter(*this, *vps_.front(), *entry)) VG_UNREACHABLE();

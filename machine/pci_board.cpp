@@ -16,7 +16,8 @@ using devices::PciBus, devices::PciFunction, devices::PciSlot;
 namespace pci = devices::pci;
 
 /// Device numbers on bus 0: fixed, so that a guest's names for them are too.
-constexpr u32 kHostBridgeDevice = 0, kFirstNvmeDevice = 8, kAhciDevice = 31;
+constexpr u32 kHostBridgeDevice = 0, kDisplayDevice = 2, kFirstNvmeDevice = 8, kAhciDevice = 31;
+constexpr u16 kFirmwareWidth = 1024, kFirmwareHeight = 768;
 
 PciBus::Windows windows_for(u64 memory_top) {
     PciBus::Windows windows;
@@ -35,7 +36,8 @@ PciBoard::PciBoard(const Config& config, const Environment& environment)
     : environment_(environment),
       memory_(environment.memory),
       upstream_(std::make_unique<devices::DirectUpstream>(memory_, environment.chipset.messages())),
-      disk_sections_(config.disks) {
+      disk_sections_(config.disks),
+      has_display_(config.devices.display) {
     std::vector<devices::IrqLine*> inputs;
     for (u32 i = 0; i < board::kPciGsiCount; ++i)
         inputs.push_back(&environment.chipset.ioapic().line(board::kPciFirstGsi + i));
@@ -55,6 +57,7 @@ Result<std::unique_ptr<PciBoard>> PciBoard::create(const Config& config, const E
 Result<void> PciBoard::build() {
     if (auto ok = map_windows(); !ok) return ok;
     add<HostBridge>(kHostBridgeDevice);
+    if (has_display_) display_ = &add<devices::Display>(kDisplayDevice, memory_, Iova(board::kDisplayMemoryBase));
     return add_disks();
 }
 
@@ -151,8 +154,18 @@ void PciBoard::leave_as_firmware() {
         }
         function->config_write(pci::kCommand, 2, pci::kIoSpace | pci::kMemorySpace);
     }
-    VG_ASSERT(memory <= bus_->windows().low.base + bus_->windows().low.size &&
-              ports <= bus_->windows().ports.base + bus_->windows().ports.size);
+    VG_ASSERT(memory <= board::kDisplayMemoryBase && ports <= bus_->windows().ports.base + bus_->windows().ports.size);
+    if (display_ == nullptr) return;
+    constexpr u32 kMemoryBar = pci::kBar0 + devices::Display::kMemoryBar * 4;
+    display_->pci()->config_write(kMemoryBar, 4, static_cast<u32>(board::kDisplayMemoryBase));
+    display_->set_mode(kFirmwareWidth, kFirmwareHeight);
+}
+
+std::optional<FrameBuffer> PciBoard::frame_buffer() const {
+    if (display_ == nullptr) return std::nullopt;
+    const devices::Display::Mode mode = display_->mode();
+    return FrameBuffer{board::kDisplayMemoryBase, devices::Display::kMemoryBytes, static_cast<u16>(mode.width),
+                       static_cast<u16>(mode.height), static_cast<u16>(mode.stride_bytes)};
 }
 
 void PciBoard::fields(StateVisitor& v) {

@@ -6,10 +6,12 @@
 
 #include "devices/ahci.h"
 #include "devices/core/pci_bus.h"
+#include "devices/display.h"
 #include "devices/nvme.h"
 #include "machine/acpi_tables.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
+#include "machine/loader.h"
 #include "mmu/dma.h"
 #include "mmu/physical_memory.h"
 
@@ -31,8 +33,13 @@ class PciBoard {
     [[nodiscard]] devices::PciBus& bus() { return *bus_; }
     /// What the ACPI tables say about this board.
     [[nodiscard]] AcpiPci acpi() const;
-    /// Gives every base address a place and enables decoding, as a PC's firmware does.
+    /// Gives every base address a place and enables decoding, and shows a first picture's mode, as a PC's firmware
+    /// does.
     void leave_as_firmware();
+    /// The frame buffer that leave_as_firmware() has set up, if there is a display.
+    [[nodiscard]] std::optional<FrameBuffer> frame_buffer() const;
+    /// Null without a display.
+    [[nodiscard]] devices::Display* display() { return display_; }
     /// Opens the images and plugs them in. Creates missing overlays, so it comes when nothing else can fail.
     Result<void> attach_disks();
     Result<void> flush_disks();
@@ -72,6 +79,8 @@ class PciBoard {
     std::unique_ptr<devices::PciBus> bus_;
     std::vector<std::unique_ptr<devices::Device>> devices_;
     std::vector<DiskSection> disk_sections_;
+    bool has_display_;
+    devices::Display* display_ = nullptr;
     devices::Ahci* ahci_ = nullptr;
     std::vector<devices::Nvme*> nvmes_;
     std::vector<devices::BlockDevice*> disks_;

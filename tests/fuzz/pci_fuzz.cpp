@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/bits.h"
 #include "devices/ahci.h"
+#include "devices/display.h"
 #include "devices/hpet.h"
 #include "devices/nvme.h"
 #include "tests/fuzz/input_bytes.h"
@@ -31,8 +32,9 @@ struct Board {
         nvme.attach(std::make_unique<test::MemoryDisk>(kDiskBytes));
         bus.attach(*ahci.pci());
         bus.attach(*nvme.pci());
+        bus.attach(*display.pci());
     }
-    [[nodiscard]] std::array<Device*, 4> all() { return {&bus, &ahci, &nvme, &hpet}; }
+    [[nodiscard]] std::array<Device*, 5> all() { return {&bus, &ahci, &nvme, &display, &hpet}; }
     void fields(StateVisitor& v) {
         for (Device* device : all()) {
             VisitScope scope(v, device->name());
@@ -56,6 +58,7 @@ struct Board {
     PciBus bus{upstream, {{kLow, kWindow}, {u64{1} << 32, 1 << 20}, {0xc000, 0x1000}}, {&none, &none}};
     Ahci ahci{bus.slot(1), events, 2};
     Nvme nvme{bus.slot(2), events, 0};
+    Display display{bus.slot(3), dma, Iova(0)};
     Hpet hpet{events, {none, none, {}, nullptr}};
 };
 
@@ -67,13 +70,14 @@ class Bench {
         board_ = make();
         place(1, pci::kBar0 + 5 * 4, 0);
         place(2, pci::kBar0, 0x8000);
+        place(3, pci::kBar0 + 2 * 4, 0x4000);
     }
 
     void act(InputBytes& input) {
         const u8 action = input.take<u8>();
         switch (action % 8) {
             case 0: {
-                const u64 offset = (u64{1} + (action >> 7)) << 15 | (input.take<u8>() * 4u);
+                const u64 offset = (u64{1} + input.take<u8>() % 3) << 15 | (input.take<u8>() * 4u);
                 access(board_->bus.ecam(), action, offset, input);
                 break;
             }
