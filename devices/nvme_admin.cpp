@@ -126,7 +126,7 @@ std::vector<u8> Nvme::controller_data() const {
 
 std::vector<u8> Nvme::namespace_data() const {
     std::vector<u8> d(4096);
-    for (const u64 at : {0, 8, 16}) put<u64>(d, at, blocks());  // size, capacity, use
+    for (const u64 at : {u64{0}, u64{8}, u64{16}}) put<u64>(d, at, blocks());  // size, capacity, use
     put<u64>(d, 120, __builtin_bswap64(eui64()));
     put<u32>(d, 128, 9 << 16);  // format 0: 512 bytes
     return d;

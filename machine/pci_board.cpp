@@ -12,7 +12,7 @@ namespace vg::machine {
 
 namespace {
 
-using devices::PciBus, devices::PciFunction, devices::PciSlot;
+using devices::PciBus, devices::PciSlot;
 namespace pci = devices::pci;
 
 /// Device numbers on bus 0: fixed, so that a guest's names for them are too.
@@ -41,7 +41,7 @@ PciBoard::PciBoard(const Config& config, const Environment& environment)
     std::vector<devices::IrqLine*> inputs;
     for (u32 i = 0; i < board::kPciGsiCount; ++i)
         inputs.push_back(&environment.chipset.ioapic().line(board::kPciFirstGsi + i));
-    bus_ = std::make_unique<PciBus>(*upstream_, windows_for(environment.memory_top), std::move(inputs));
+    bus_ = std::make_unique<PciBus>(*upstream_, windows_for(environment.memory_top), inputs);
 }
 
 PciBoard::~PciBoard() {

@@ -9,7 +9,7 @@ namespace vg::devices {
 
 using namespace pci;
 
-PciBus::PciBus(Upstream& upstream, const Windows& windows, std::vector<IrqLine*> inputs)
+PciBus::PciBus(Upstream& upstream, const Windows& windows, const std::vector<IrqLine*>& inputs)
     : upstream_(upstream),
       windows_(windows),
       address_port_(

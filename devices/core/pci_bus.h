@@ -32,7 +32,7 @@ class PciBus final : public Device {
 
     /// @param upstream  what functions reach memory and interrupt controllers by
     /// @param inputs    interrupt controller inputs that the pins share, level-triggered; at least one
-    PciBus(Upstream& upstream, const Windows& windows, std::vector<IrqLine*> inputs);
+    PciBus(Upstream& upstream, const Windows& windows, const std::vector<IrqLine*>& inputs);
     ~PciBus() override;
 
     /// The place for a new function, to build its device with. Each once.
