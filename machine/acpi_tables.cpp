@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "base/bits.h"
+#include "devices/hpet.h"
+#include "devices/i8042.h"
 #include "machine/aml.h"
 
 namespace vg::machine {
@@ -62,6 +64,96 @@ class Table {
     std::vector<u8> bytes_;
 };
 
+/// _OSC of a PCI root bridge: grants native control of what it asks for. PCI Firmware 3.2 §4.5.1.
+void add_osc(Aml& root) {
+    // 33DB4D5B-1FF7-401C-9657-7441C03DD766 as ToUUID lays it out
+    const std::vector<u8> uuid = {0x5b, 0x4d, 0xdb, 0x33, 0xf7, 0x1f, 0x1c, 0x40, 0x96, 0x57, 0x74, 0x41, 0xc0, 0x3d, 0xd7, 0x66};
+    constexpr u64 kGranted = 0x1d;  // hot plug, power management events, error reporting, the express capability
+    constexpr u64 kUnknownUuid = 1 << 2, kUnknownRevision = 1 << 3, kMasked = 1 << 4;
+    const auto argument = [](u32 index) { return [index](Aml& a) { a.argument(index); }; };
+    const auto number = [](u64 value) { return [value](Aml& a) { a.number(value); }; };
+    const auto named = [](std::string_view name) { return [name](Aml& a) { a.named(name); }; };
+    const Aml::Content local = [](Aml& a) { a.local(0); };
+    const Aml::Content nowhere = [](Aml& a) { a.number(0); };  // NullName: no target
+    root.method("_OSC", 4, [&](Aml& m) {
+        m.dword_field(argument(3), 0, "CDW1");
+        m.if_then([&](Aml& p) { p.equal(argument(0), [&](Aml& u) { u.buffer(uuid); }); },
+                  [&](Aml& t) {
+                      t.dword_field(argument(3), 4, "CDW2");
+                      t.dword_field(argument(3), 8, "CDW3");
+                      t.store([&](Aml& v) { v.bit_and(named("CDW3"), number(kGranted), nowhere); }, local);
+                      t.if_then([&](Aml& p) { p.not_equal(argument(1), number(1)); },
+                                [&](Aml& u) { u.bit_or(named("CDW1"), number(kUnknownRevision), named("CDW1")); });
+                      t.if_then([&](Aml& p) { p.not_equal(named("CDW3"), local); },
+                                [&](Aml& u) { u.bit_or(named("CDW1"), number(kMasked), named("CDW1")); });
+                      t.store(local, named("CDW3"));
+                  });
+        m.otherwise([&](Aml& e) { e.bit_or(named("CDW1"), number(kUnknownUuid), named("CDW1")); });
+        m.give_back(argument(3));
+    });
+}
+
+void add_pci_root(Aml& sb, const AcpiPci& pci) {
+    sb.device("PCI0", [&](Aml& root) {
+        root.name_eisa("_HID", "PNP0A08");
+        root.name_eisa("_CID", "PNP0A03");
+        root.name("_UID", u64{0});
+        root.name("_BBN", u64{0});
+        root.name("_SEG", u64{0});
+        root.resources([&](Aml& r) {
+            r.word_bus(0, static_cast<u16>(pci.ecam.size >> 20));
+            r.io(0xcf8, 8);
+            r.word_io(static_cast<u16>(pci.ports.base), static_cast<u16>(pci.ports.size));
+            r.dword_memory(static_cast<u32>(pci.low_memory.base), static_cast<u32>(pci.low_memory.size));
+            if (pci.high_memory.size != 0) r.qword_memory(pci.high_memory.base, pci.high_memory.size);
+        });
+        root.name_package("_PRT", 32 * 4, [&](Aml& table) {
+            for (u32 device = 0; device < 32; ++device) {
+                for (u32 pin = 0; pin < 4; ++pin) {
+                    table.package(4, [&](Aml& row) {
+                        row.number(device << 16 | 0xffff);
+                        row.number(pin);
+                        row.number(0);
+                        row.number(pci.gsi[device][pin]);
+                    });
+                }
+            }
+        });
+        add_osc(root);
+    });
+    // Linux uses the enhanced configuration space only if some device reserves it.
+    sb.device("MCRS", [&](Aml& board) {
+        board.name_eisa("_HID", "PNP0C02");
+        board.name("_UID", u64{0});
+        board.resources([&](Aml& r) { r.fixed_memory(static_cast<u32>(pci.ecam.base), static_cast<u32>(pci.ecam.size)); });
+    });
+}
+
+std::vector<u8> build_mcfg(const AcpiPci& pci) {
+    Table table("MCFG", 1);
+    table.u64_(0);
+    table.u64_(pci.ecam.base);
+    table.u16_(0);  // segment
+    table.u8_(0);
+    table.u8_(static_cast<u8>((pci.ecam.size >> 20) - 1));
+    table.u32_(0);
+    return table.finish();
+}
+
+std::vector<u8> build_hpet() {
+    Table table("HPET", 1);
+    table.u32_(devices::Hpet::kIdentity);
+    table.u8_(0);  // generic address: memory
+    table.u8_(64);
+    table.u8_(0);
+    table.u8_(0);
+    table.u64_(devices::Hpet::kBase);
+    table.u8_(0);   // number
+    table.u16_(128);  // shortest period that loses no interrupt, in ticks
+    table.u8_(0);
+    return table.finish();
+}
+
 std::vector<u8> build_dsdt(const AcpiOptions& options) {
     Aml aml;
     aml.name_package("\\_S5", {board::kSleepTypeS5, 0, 0, 0});
@@ -88,6 +180,28 @@ std::vector<u8> build_dsdt(const AcpiOptions& options) {
                 r.interrupt(board::kRtcIrq);
             });
         });
+        if (options.has_pic) {
+            sb.device("KBD0", [](Aml& keyboard) {
+                keyboard.name_eisa("_HID", "PNP0303");
+                keyboard.resources([](Aml& r) {
+                    r.io(devices::I8042::kDataPort, 1);
+                    r.io(devices::I8042::kCommandPort, 1);
+                    r.interrupt(1);
+                });
+            });
+            sb.device("MOU0", [](Aml& mouse) {
+                mouse.name_eisa("_HID", "PNP0F13");
+                mouse.resources([](Aml& r) { r.interrupt(12); });
+            });
+        }
+        if (options.hpet) {
+            sb.device("HPET", [](Aml& hpet) {
+                hpet.name_eisa("_HID", "PNP0103");
+                hpet.name("_UID", u64{0});
+                hpet.resources([](Aml& r) { r.fixed_memory(static_cast<u32>(devices::Hpet::kBase), 0x400); });
+            });
+        }
+        if (options.pci) add_pci_root(sb, *options.pci);
         if (!options.vmbus) return;
         sb.device("VMOD", [&](Aml& module) {
             module.name("_HID", "ACPI0004");
@@ -265,10 +379,12 @@ Result<std::vector<AcpiTable>> build_acpi(const AcpiOptions& options) {
     const u64 dsdt = place("DSDT", options.dsdt.empty() ? build_dsdt(options) : options.dsdt);
     const u64 fadt = place("FACP", build_fadt(facs, dsdt, options.has_pic));
     const u64 madt = place("APIC", build_madt(options));
+    std::vector<u64> roots = {fadt, madt};
+    if (options.pci) roots.push_back(place("MCFG", build_mcfg(*options.pci)));
+    if (options.hpet) roots.push_back(place("HPET", build_hpet()));
+    if (options.dmar) roots.push_back(place("DMAR", build_dmar(*options.dmar)));
     Table xsdt_table("XSDT", 1);
-    xsdt_table.u64_(fadt);
-    xsdt_table.u64_(madt);
-    if (options.dmar) xsdt_table.u64_(place("DMAR", build_dmar(*options.dmar)));
+    for (const u64 root : roots) xsdt_table.u64_(root);
     const u64 xsdt = place("XSDT", xsdt_table.finish());
     if (next > board::kAcpiBase + board::kAcpiSize) {
         return fail(Error::Code::Usage, fmt::format("{}: the ACPI tables need {} bytes, {} fit; use a smaller DSDT",

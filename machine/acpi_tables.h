@@ -2,6 +2,7 @@
 // (VT-d 4.1 "BIOS Considerations").
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +23,15 @@ inline constexpr u16 kIoApicRid = 0xf0f8;             ///< requester id f0:1f.0 
 inline constexpr u64 kLowGapBase = 0xf8000000;        ///< RAM stops here; MMIO up to 4 GiB
 inline constexpr u64 kLowMmioSize = 0x06c00000;       ///< what VMBus may use of the low gap: below the IOAPIC
 inline constexpr u64 kHighMmioSize = u64{1} << 32;    ///< and above the end of RAM
+// The bare PC: RAM up to 3 GiB, then PCI's memory, then its configuration space; chips from the IOAPIC's address on.
+inline constexpr u64 kPciMemoryBase = 0xc0000000, kPciMemorySize = 0x20000000;
+inline constexpr u64 kDisplayMemoryBase = 0xdf000000;  ///< the end of PCI's memory is the display's, where there is one
+inline constexpr u64 kEcamBase = 0xe0000000;
+inline constexpr u32 kPciBuses = 256;
+inline constexpr u64 kPciHighMemoryAlign = u64{1} << 32, kPciHighMemorySize = u64{1} << 36;  ///< behind the end of RAM
+inline constexpr u16 kPciPortBase = 0xc000;
+inline constexpr u32 kPciPortCount = 0x3000;
+inline constexpr u32 kPciFirstGsi = 16, kPciGsiCount = 8;  ///< IOAPIC pins of PCI interrupts
 inline constexpr u16 kPmBase = 0x400;                 ///< ACPI fixed hardware: PM1a event, control, timer
 inline constexpr u16 kResetPort = devices::ResetControl::kPort;  ///< FADT reset register
 inline constexpr u8 kResetValue = devices::ResetControl::kSystemReset;
@@ -44,12 +54,24 @@ struct DmarOptions {
     u16 ioapic_rid = board::kIoApicRid;
 };
 
+/// What the tables say about the PCI root. Ranges are base and size; `high_memory.size` may be 0.
+struct AcpiPci {
+    struct Range {
+        u64 base = 0, size = 0;
+    };
+    Range ecam, low_memory, high_memory, ports;
+    /// Interrupt of each device's pin (0 is INTA), level-triggered and active low.
+    std::array<std::array<u32, 4>, 32> gsi{};
+};
+
 struct AcpiOptions {
     std::vector<u32> apic_ids;   ///< in VP index order
     u64 memory_top = 0;          ///< end of RAM above 4 GiB, or 4 GiB
     bool has_pic = false;        ///< a PC's chips: two 8259 besides the IOAPIC, ISA interrupt 0 on IOAPIC pin 2, an 8042
+    bool hpet = false;           ///< high precision event timers at devices::Hpet::kBase
     bool vmbus = false;          ///< the VMBus device and its MMIO windows (B-11..B-13)
     std::optional<DmarOptions> dmar;
+    std::optional<AcpiPci> pci;  ///< the PCI root bridge
     std::vector<u8> dsdt;        ///< replaces the built-in DSDT when not empty: a complete table
     std::string dsdt_name;       ///< for messages
 };

@@ -8,7 +8,8 @@ namespace {
 
 constexpr u8 kNameOp = 0x08, kBytePrefix = 0x0a, kWordPrefix = 0x0b, kDWordPrefix = 0x0c, kStringPrefix = 0x0d,
              kQWordPrefix = 0x0e, kScopeOp = 0x10, kBufferOp = 0x11, kPackageOp = 0x12, kMethodOp = 0x14, kExtOp = 0x5b,
-             kDeviceOp = 0x82;
+             kDeviceOp = 0x82, kStoreOp = 0x70, kAndOp = 0x7b, kOrOp = 0x7d, kCreateDWordFieldOp = 0x8a, kNotOp = 0x92,
+             kEqualOp = 0x93, kIfOp = 0xa0, kElseOp = 0xa1, kReturnOp = 0xa4;
 
 }  // namespace
 
@@ -100,13 +101,15 @@ void Aml::name_eisa(std::string_view name, std::string_view id) {
 }
 
 void Aml::name_package(std::string_view name, const std::vector<u64>& values) {
-    raw(kNameOp);
-    name_string(name);
-    raw(kPackageOp);
-    with_length([&](Aml& inner) {
-        inner.raw(static_cast<u8>(values.size()));
+    name_package(name, static_cast<u32>(values.size()), [&](Aml& inner) {
         for (const u64 value : values) inner.integer(value);
     });
+}
+
+void Aml::name_package(std::string_view name, u32 count, const Content& content) {
+    raw(kNameOp);
+    name_string(name);
+    package(count, content);
 }
 
 void Aml::empty_method(std::string_view name) {
@@ -117,6 +120,90 @@ void Aml::empty_method(std::string_view name) {
     });
 }
 
+void Aml::method(std::string_view name, u32 arguments, const Content& content) {
+    VG_ASSERT(arguments <= 7);
+    raw(kMethodOp);
+    with_length([&](Aml& inner) {
+        inner.name_string(name);
+        constexpr u32 kSerialized = 8;
+        inner.raw(static_cast<u8>(arguments | kSerialized));
+        content(inner);
+    });
+}
+
+void Aml::if_then(const Content& predicate, const Content& content) {
+    raw(kIfOp);
+    with_length([&](Aml& inner) {
+        predicate(inner);
+        content(inner);
+    });
+}
+
+void Aml::otherwise(const Content& content) {
+    raw(kElseOp);
+    with_length(content);
+}
+
+void Aml::store(const Content& value, const Content& target) {
+    raw(kStoreOp);
+    value(*this);
+    target(*this);
+}
+
+void Aml::give_back(const Content& value) {
+    raw(kReturnOp);
+    value(*this);
+}
+
+void Aml::dword_field(const Content& source, u64 byte_index, std::string_view name) {
+    raw(kCreateDWordFieldOp);
+    source(*this);
+    integer(byte_index);
+    name_string(name);
+}
+
+void Aml::buffer(const std::vector<u8>& content) {
+    raw(kBufferOp);
+    with_length([&](Aml& inner) {
+        inner.integer(content.size());
+        inner.bytes_.insert(inner.bytes_.end(), content.begin(), content.end());
+    });
+}
+
+void Aml::package(u32 count, const Content& content) {
+    VG_ASSERT(count <= 0xff);
+    raw(kPackageOp);
+    with_length([&](Aml& inner) {
+        inner.raw(static_cast<u8>(count));
+        content(inner);
+    });
+}
+
+void Aml::equal(const Content& a, const Content& b) {
+    raw(kEqualOp);
+    a(*this);
+    b(*this);
+}
+
+void Aml::not_equal(const Content& a, const Content& b) {
+    raw(kNotOp);
+    equal(a, b);
+}
+
+void Aml::bit_and(const Content& a, const Content& b, const Content& target) {
+    raw(kAndOp);
+    a(*this);
+    b(*this);
+    target(*this);
+}
+
+void Aml::bit_or(const Content& a, const Content& b, const Content& target) {
+    raw(kOrOp);
+    a(*this);
+    b(*this);
+    target(*this);
+}
+
 void Aml::resources(const Content& content) {
     Aml inner;
     content(inner);
@@ -124,11 +211,7 @@ void Aml::resources(const Content& content) {
     inner.raw(u8{0});
     raw(kNameOp);
     name_string("_CRS");
-    raw(kBufferOp);
-    with_length([&](Aml& buffer) {
-        buffer.integer(inner.bytes_.size());
-        buffer.bytes_.insert(buffer.bytes_.end(), inner.bytes_.begin(), inner.bytes_.end());
-    });
+    buffer(inner.bytes_);
 }
 
 void Aml::io(u16 base, u8 count) {
@@ -158,6 +241,53 @@ void Aml::qword_memory(u64 base, u64 size) {
     raw(base);
     raw(base + size - 1);
     raw(u64{0});
+    raw(size);
+}
+
+void Aml::dword_memory(u32 base, u32 size) {
+    raw(u8{0x87});
+    raw(u16{23});
+    raw(u8{0});     // memory range
+    raw(u8{0x0c});  // producer, minimum and maximum fixed
+    raw(u8{1});     // read-write, not cacheable
+    raw(u32{0});
+    raw(base);
+    raw(base + (size - 1));
+    raw(u32{0});
+    raw(size);
+}
+
+void Aml::fixed_memory(u32 base, u32 size) {
+    raw(u8{0x86});
+    raw(u16{9});
+    raw(u8{1});  // read-write
+    raw(base);
+    raw(size);
+}
+
+void Aml::word_bus(u16 first, u16 count) {
+    raw(u8{0x88});
+    raw(u16{13});
+    raw(u8{2});     // bus numbers
+    raw(u8{0x0c});  // producer, minimum and maximum fixed
+    raw(u8{0});
+    raw(u16{0});
+    raw(first);
+    raw(static_cast<u16>(first + count - 1));
+    raw(u16{0});
+    raw(count);
+}
+
+void Aml::word_io(u16 base, u16 size) {
+    raw(u8{0x88});
+    raw(u16{13});
+    raw(u8{1});     // I/O range
+    raw(u8{0x0c});  // producer, minimum and maximum fixed
+    raw(u8{3});     // all of it
+    raw(u16{0});
+    raw(base);
+    raw(static_cast<u16>(base + size - 1));
+    raw(u16{0});
     raw(size);
 }
 

@@ -6,6 +6,7 @@
 #include "devices/storage/block_device.h"
 #include "hv/vp.h"
 #include "machine/acpi_tables.h"
+#include "machine/disk_image.h"
 #include "machine/layout.h"
 #include "machine/loader.h"
 
@@ -18,20 +19,6 @@ hv::Guid controller_instance(u32 number) {
     hv::Guid guid = {0x76, 0x65, 0x72, 0x64, 0x69, 0x67, 0x72, 0x49, 0x80, 0x73, 0x63, 0x73, 0x69, 0x00, 0x00, 0x00};
     guid[15] = static_cast<u8>(number);
     return guid;
-}
-
-devices::ImageOptions image_options(const DiskSection& disk) {
-    devices::ImageOptions options;
-    options.path = disk.image;
-    options.overlay = disk.overlay;
-    options.format = disk.format == "raw"   ? devices::ImageFormat::Raw
-                     : disk.format == "vhd" ? devices::ImageFormat::Vhd
-                                            : devices::ImageFormat::Auto;
-    options.mode = disk.write == "direct"    ? devices::WriteMode::Direct
-                   : disk.write == "none"    ? devices::WriteMode::ReadOnly
-                   : disk.overlay.empty()    ? devices::WriteMode::Throwaway
-                                             : devices::WriteMode::Overlay;
-    return options;
 }
 
 }  // namespace
@@ -88,7 +75,7 @@ Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handler
 
 Result<void> ChildMachine::check_disks() const {
     for (const DiskSection& disk : section_.disks) {
-        if (auto ok = devices::check_image(image_options(disk)); !ok) return Unexpected{ok.error().in(disk.at.text())};
+        if (auto ok = check_disk_image(disk); !ok) return ok;
     }
     return {};
 }
@@ -105,8 +92,8 @@ Result<void> ChildMachine::attach_disks() {
                                                                    controller_instance(number),
                                                                    static_cast<u16>(section_.processors - 1)));
         }
-        auto device = devices::open_image(image_options(disk));
-        if (!device) return Unexpected{device.error().in(disk.at.text())};
+        auto device = open_disk_image(disk);
+        if (!device) return Unexpected{device.error()};
         disks_.push_back(device->get());
         auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target), static_cast<u8>((*units)[i]),
                                                              std::move(*device));

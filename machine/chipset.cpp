@@ -19,8 +19,8 @@ cpu::InterruptMessage decode_msi(u64 address, u32 data) {
 
 namespace {
 
-/// The reset register lies inside PCI's configuration address register and answers byte accesses only; wider ones are
-/// PCI's, which these boards do not have. ICH9 data sheet "RST_CNT".
+/// The reset register lies inside PCI's configuration address register and answers byte accesses only; other ones are
+/// PCI's, where there is PCI. ICH9 data sheet "RST_CNT".
 constexpr u16 kConfigAddressPort = 0xcf8;
 constexpr bool is_reset_register(u16 offset, unsigned size) {
     return kConfigAddressPort + offset == board::kResetPort && size == 1;
@@ -33,7 +33,8 @@ Chipset::Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u6
       ioapic_(*this),
       isa_lines_(pins_of(ioapic_)),
       com1_("com1", isa_line(board::kCom1Irq), std::move(handlers.console)),
-      rtc_(events, isa_line(board::kRtcIrq), static_cast<s64>(start_unix_seconds)),
+      rtc_line_(isa_line(board::kRtcIrq)),
+      rtc_(events, rtc_line_, static_cast<s64>(start_unix_seconds)),
       pm_(events, isa_line(board::kSciIrq),
           [off = std::move(handlers.power_off)](u8 type) {
               if (type == board::kSleepTypeS5) off();
@@ -41,12 +42,12 @@ Chipset::Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u6
       reset_([again = std::move(handlers.reset)](bool) { again(); }),
       config_ports_(
           [this](u16 offset, unsigned size, u32& value) {
-              if (!is_reset_register(offset, size)) return devices::IoStatus::NoRegister;
-              return reset_.port_read(0, size, value);
+              if (is_reset_register(offset, size)) return reset_.port_read(0, size, value);
+              return pci_config_ != nullptr ? pci_config_->port_read(offset, size, value) : devices::IoStatus::NoRegister;
           },
           [this](u16 offset, unsigned size, u32 value) {
-              if (!is_reset_register(offset, size)) return devices::IoStatus::NoRegister;
-              return reset_.port_write(0, size, value);
+              if (is_reset_register(offset, size)) return reset_.port_write(0, size, value);
+              return pci_config_ != nullptr ? pci_config_->port_write(offset, size, value) : devices::IoStatus::NoRegister;
           }) {
     io.map("com1", board::kCom1, devices::Uart16550::kPortCount, com1_);
     io.map("cmos_rtc", board::kRtcPort, devices::CmosRtc::kPortCount, rtc_);
@@ -59,6 +60,12 @@ Chipset::IsaLines Chipset::pins_of(devices::Ioapic& ioapic) {
     IsaLines lines;
     for (u32 irq = 0; irq < lines.size(); ++irq) lines[irq].pin = &ioapic.line(irq == 0 ? board::kTimerPin : irq);
     return lines;
+}
+
+void Chipset::cut_rtc(bool cut) {
+    if (rtc_line_.cut == cut) return;
+    rtc_line_.cut = cut;
+    rtc_line_.target.set(!cut && rtc_line_.level);
 }
 
 void Chipset::send(u64 address, u32 data) { apics_.deliver(decode_msi(address, data)); }

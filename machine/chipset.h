@@ -37,6 +37,12 @@ class Chipset final : private devices::MessageSink, private cpu::EoiListener {
     [[nodiscard]] devices::IrqLine& isa_line(u32 irq) { return isa_lines_[irq]; }
     /// Lets ISA interrupt `irq` drive `also` besides its IOAPIC pin.
     void connect(u32 irq, devices::IrqLine& also) { isa_lines_[irq].second = &also; }
+    /// Configuration address register (four ports) that shares its place with the reset register.
+    void connect_pci(devices::PortIo& config_address) { pci_config_ = &config_address; }
+    /// Where interrupt messages of devices go: the processors.
+    [[nodiscard]] devices::MessageSink& messages() { return *this; }
+    /// Cuts the CMOS clock off from its interrupt, while something else has taken it over.
+    void cut_rtc(bool cut);
     [[nodiscard]] devices::Uart16550& com1() { return com1_; }
     [[nodiscard]] devices::AcpiPm& pm() { return pm_; }
     void fields(StateVisitor& v);
@@ -51,6 +57,16 @@ class Chipset final : private devices::MessageSink, private cpu::EoiListener {
         }
     };
     using IsaLines = std::array<IsaLine, 16>;
+    /// A line that can be cut.
+    struct SwitchedLine final : devices::IrqLine {
+        explicit SwitchedLine(devices::IrqLine& to) : target(to) {}
+        void set(bool new_level) override {
+            level = new_level;
+            if (!cut) target.set(level);
+        }
+        devices::IrqLine& target;
+        bool level = false, cut = false;
+    };
     static IsaLines pins_of(devices::Ioapic& ioapic);
 
     void send(u64 address, u32 data) override;
@@ -60,9 +76,11 @@ class Chipset final : private devices::MessageSink, private cpu::EoiListener {
     devices::Ioapic ioapic_;
     IsaLines isa_lines_;
     devices::Uart16550 com1_;
+    SwitchedLine rtc_line_;
     devices::CmosRtc rtc_;
     devices::AcpiPm pm_;
     devices::ResetControl reset_;
+    devices::PortIo* pci_config_ = nullptr;
     devices::PortWindow config_ports_;
 };
 

@@ -152,13 +152,14 @@ struct ChildSection {
 
 struct DevicesSection {
     u32 isa_debug_exit = 0;
-    bool testdev = false, fw_cfg = true;
+    bool testdev = false, fw_cfg = true, display = false;
     Place at;
 
     template <class V>
     void keys(V& v) {
         v("isa_debug_exit", isa_debug_exit, "first of the exit device's four I/O ports; 0: absent", 0, 0xfffc);
         v("testdev", testdev, "test device of kvm-unit-tests");
+        v("display", display, "linear frame buffer display on PCI (bare PC)");
         v("fw_cfg", fw_cfg, "firmware configuration interface at port 0x510 (bare PC)");
     }
 };

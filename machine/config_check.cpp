@@ -52,6 +52,17 @@ Result<void> check_disk(const DiskSection& disk, bool child) {
         return bad(disk.at.text("bus"), fmt::format("bus \"{}\" is not available in a generation 2 partition; use bus = \"vmbus\"",
                                                     disk.bus));
     }
+    if (!child && disk.bus != "ahci" && disk.bus != "nvme") {
+        return bad(disk.at.text("bus"), fmt::format("bus \"{}\" is not available for disks of the machine itself; use bus = \"ahci\" or "
+                                                    "\"nvme\"",
+                                                    disk.bus));
+    }
+    for (const char* key : {"controller", "target", "lun"}) {
+        if (!child && disk.at.keys.count(key) != 0) {
+            return bad(disk.at.text(key), fmt::format("{} is for bus = \"vmbus\": disks of the machine itself are numbered in their "
+                                                      "order; leave it out", key));
+        }
+    }
     if (disk.write != "overlay" && !disk.overlay.empty()) {
         return bad(disk.at.text("overlay"), fmt::format("overlay = \"{}\" has no effect with write = \"{}\"; leave one of them out",
                                                         disk.overlay, disk.write));
@@ -63,8 +74,8 @@ Result<void> check_disk(const DiskSection& disk, bool child) {
 /// Files that are written have one writer, in the whole machine.
 Result<void> check_writers(const Config& config) {
     std::map<std::string, std::string> writer;  // file, where it was named first
-    for (const ChildSection& child : config.children) {
-        for (const DiskSection& disk : child.disks) {
+    const auto check = [&](const std::vector<DiskSection>& disks) -> Result<void> {
+        for (const DiskSection& disk : disks) {
             const std::string& file = disk.write == "direct" ? disk.image : disk.overlay;
             if (file.empty()) continue;
             const std::string where = disk.at.text(disk.write == "direct" ? "image" : "overlay");
@@ -74,6 +85,11 @@ Result<void> check_writers(const Config& config) {
                                               first->second));
             }
         }
+        return {};
+    };
+    if (auto ok = check(config.disks); !ok) return ok;
+    for (const ChildSection& child : config.children) {
+        if (auto ok = check(child.disks); !ok) return ok;
     }
     return {};
 }
@@ -129,6 +145,16 @@ Result<void> check_pc(const Config& config) {
         return bad(config.machine.at.text("memory"), fmt::format("memory = \"{}\" must be from 16 MiB to 1 TiB in steps of 4 KiB",
                                                                  to_string(config.machine.memory)));
     }
+    constexpr u32 kAhciPorts = 32, kNvmes = 16;
+    std::map<std::string, u32> disks_on;
+    for (const DiskSection& disk : config.disks) {
+        if (auto ok = check_disk(disk, false); !ok) return ok;
+        const u32 most = disk.bus == "nvme" ? kNvmes : kAhciPorts;
+        if (++disks_on[disk.bus] > most) {
+            return bad(disk.at.text("bus"), fmt::format("there is room for {} disks with bus = \"{}\"; use another", most, disk.bus));
+        }
+    }
+    if (auto ok = check_writers(config); !ok) return ok;
     if (auto ok = check_file(boot.at.text("kernel"), "kernel", boot.kernel, kKernelRemedy); !ok) return ok;
     return check_file(boot.at.text("initrd"), "initrd", boot.initrd, kInitrdRemedy);
 }
@@ -184,12 +210,14 @@ Result<void> check_config(const Config& config) {
     if (!config.hypervisor && !config.boot) {
         return bad(file, "nothing to boot; add [hypervisor] and [[child]], or [boot] for a bare PC");
     }
-    if (config.hypervisor && (config.devices.isa_debug_exit != 0 || config.devices.testdev)) {
-        return bad(config.devices.at.text(config.devices.testdev ? "testdev" : "isa_debug_exit"),
-                   "test devices are those of a bare PC; partitions have none: remove them, or use [boot]");
+    if (config.hypervisor && (config.devices.isa_debug_exit != 0 || config.devices.testdev || config.devices.display)) {
+        const char* key = config.devices.testdev ? "testdev" : config.devices.display ? "display" : "isa_debug_exit";
+        return bad(config.devices.at.text(key), "test devices and the display are those of a bare PC; partitions have none: remove them, or "
+                                                "use [boot]");
     }
-    if (!config.disks.empty()) {
-        return bad(config.disks.front().at.text(), "disks of the machine itself are not available yet; use [[child.disk]]");
+    if (config.hypervisor && !config.disks.empty()) {
+        return bad(config.disks.front().at.text(), "disks of the machine itself are those of a bare PC; partitions have "
+                                                   "[[child.disk]]");
     }
     if (!config.nics.empty()) {
         return bad(config.nics.front().at.text(), "network adapters are not available yet; remove [[nic]]");

@@ -15,8 +15,9 @@ inline constexpr u64 kFourGiB = u64{1} << 32;
 /// RAM below the low MMIO gap and the rest above 4 GiB.
 struct RamLayout {
     u64 low = 0, high = 0;
-    explicit RamLayout(u64 bytes)
-        : low(std::min(bytes, board::kLowGapBase)), high(bytes > board::kLowGapBase ? bytes - board::kLowGapBase : 0) {}
+    /// @param gap where RAM below 4 GiB ends: board::kLowGapBase in a partition, board::kPciMemoryBase in the bare PC
+    explicit RamLayout(u64 bytes, u64 gap = board::kLowGapBase)
+        : low(std::min(bytes, gap)), high(bytes > gap ? bytes - gap : 0) {}
     /// First address behind all RAM, at least 4 GiB.
     [[nodiscard]] u64 top() const { return kFourGiB + high; }
     /// What a kernel is told: E820 with the legacy hole and the ACPI tables' place.

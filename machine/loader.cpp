@@ -94,6 +94,22 @@ std::vector<u8> rng_seed() {
     return data;
 }
 
+/// Tells Linux of the frame buffer, as a boot loader does after it has set a VESA mode.
+void put_screen_info(std::span<u8> zero_page, const FrameBuffer& screen) {
+    using namespace boot;
+    put<u8>(zero_page, kScreenVideoType, kVideoTypeLinear);
+    put<u16>(zero_page, kScreenWidth, screen.width);
+    put<u16>(zero_page, kScreenHeight, screen.height);
+    put<u16>(zero_page, kScreenDepth, 32);
+    put<u32>(zero_page, kScreenBase, static_cast<u32>(screen.base));
+    put<u32>(zero_page, kScreenSize64K, static_cast<u32>(screen.size_bytes >> 16));
+    put<u16>(zero_page, kScreenStride, screen.stride_bytes);
+    constexpr u8 kColours[] = {8, 16, 8, 8, 8, 0, 8, 24};  // size and position of red, green, blue, reserved
+    for (u32 i = 0; i < sizeof kColours; ++i) put<u8>(zero_page, kScreenColours + i, kColours[i]);
+    put<u16>(zero_page, kScreenPages, 1);
+    put<u16>(zero_page, kScreenAttributes, kScreenColourLinear);
+}
+
 Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image) {
     using namespace boot;
     const u16 version = get<u16>(image, kVersion);
@@ -138,6 +154,7 @@ Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request,
     put<u32>(zero, kRamdiskSize, static_cast<u32>(initrd->size));
     put<u32>(zero, kCmdLinePtr, static_cast<u32>(kCommandLine));
     put<u64>(zero, kZeroRsdp, request.rsdp.value);
+    if (request.frame_buffer) put_screen_info(zero, *request.frame_buffer);
     u8 entries = 0;
     for (const MemoryRange& range : request.memory_map) {
         if (entries == kE820Max) break;

@@ -1,6 +1,7 @@
 // Kernels: bzImage (Linux/x86 boot protocol), ELF with a PVH note, multiboot.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,10 +15,17 @@ class Vp;
 
 namespace vg::machine {
 
+/// A linear frame buffer that firmware has set up: 32 bits per pixel, blue in the lowest byte.
+struct FrameBuffer {
+    u64 base = 0, size_bytes = 0;
+    u16 width = 0, height = 0, stride_bytes = 0;
+};
+
 struct LoadRequest {
     std::string kernel, initrd, cmdline;
     std::vector<MemoryRange> memory_map;
     Gpa rsdp;  ///< ACPI root pointer, 0 if none
+    std::optional<FrameBuffer> frame_buffer{};
 };
 
 /// How the first processor starts.

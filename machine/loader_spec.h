@@ -26,6 +26,12 @@ inline constexpr u32 kSetupData = 0x250;    ///< first of a list of setup_data
 inline constexpr u32 kPrefAddress = 0x258;
 inline constexpr u32 kInitSize = 0x260;
 inline constexpr u32 kHeaderEnd = 0x290;
+/// struct screen_info, at the start of boot_params: what of it describes a linear frame buffer.
+inline constexpr u32 kScreenVideoType = 0x0f, kScreenWidth = 0x12, kScreenHeight = 0x14, kScreenDepth = 0x16, kScreenBase = 0x18,
+                     kScreenSize64K = 0x1c, kScreenStride = 0x24, kScreenColours = 0x26, kScreenPages = 0x32,
+                     kScreenAttributes = 0x34;
+inline constexpr u8 kVideoTypeLinear = 0x23;        ///< VIDEO_TYPE_VLFB
+inline constexpr u16 kScreenColourLinear = 0x009b;  ///< VBE mode attributes: supported, colour, graphics, linear
 inline constexpr u32 kZeroRsdp = 0x070;
 inline constexpr u32 kZeroE820Entries = 0x1e8;
 inline constexpr u32 kZeroE820Table = 0x2d0;

@@ -158,6 +158,7 @@ std::size_t Machine::console_input(const std::string& partition, std::string_vie
 
 Result<void> Machine::flush_disks() {
     Result<void> first;
+    if (pc_ != nullptr) first = pc_->pci().flush_disks();
     for (const auto& child : children_) {
         if (auto ok = child->flush_disks(); !ok && first) first = ok;
     }

@@ -23,7 +23,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     const u64 bytes = config.machine.memory.bytes;
     auto start = parse_clock(config.machine.clock);
     if (!start) return Unexpected{start.error()};
-    const RamLayout layout(bytes);
+    const RamLayout layout(bytes, board::kPciMemoryBase);
     if (auto ok = memory_.add_ram("ram", Spa(0), layout.low); !ok) return ok;
     if (layout.high != 0) {
         if (auto ok = memory_.add_ram("ram-high", Spa(kFourGiB), layout.high); !ok) return ok;
@@ -33,6 +33,10 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
         return ok;
     }
     add_legacy_chips(events, handlers_.chipset.reset);
+    if (auto ok = add_hpet(events); !ok) return ok;
+    auto pci = PciBoard::create(config, {memory_, events, io_, *chipset_, layout.top()});
+    if (!pci) return Unexpected{pci.error()};
+    pci_ = std::move(*pci);
     if (auto ok = add_test_devices(config); !ok) return ok;
 
     AcpiOptions acpi;
@@ -43,19 +47,23 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
         vps_.back()->reset();
     }
     leave_as_firmware();
+    acpi.pci = pci_->acpi();
     acpi.has_pic = true;
+    acpi.hpet = true;
     acpi.memory_top = layout.top();
     auto tables = build_acpi(acpi);
     if (!tables) return Unexpected{tables.error()};
     for (const AcpiTable& table : *tables) {
         if (!write(table.address, table.content)) VG_UNREACHABLE();
     }
-    LoadRequest request{config.boot->kernel, config.boot->initrd, config.boot->cmdline, layout.map(),
-                        tables->front().address};
+    auto map = layout.map();
+    map.push_back({acpi.pci->ecam.base, acpi.pci->ecam.size, MemoryRange::kReserved});
+    LoadRequest request{config.boot->kernel, config.boot->initrd, config.boot->cmdline, std::move(map), tables->front().address,
+                        pci_->frame_buffer()};
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
     if (!enter(*this, *vps_.front(), *entry)) VG_UNREACHABLE();
-    return {};
+    return pci_->attach_disks();
 }
 
 void PcMachine::add_legacy_chips(EventQueue& events, const std::function<void()>& reset) {
@@ -68,10 +76,12 @@ void PcMachine::add_legacy_chips(EventQueue& events, const std::function<void()>
     for (u32 irq = 0; irq < 16; ++irq) {
         if (irq != kCascade) chipset_->connect(irq, pic_->line(irq));
     }
-    pit_ = std::make_unique<Pit8254>(events, chipset_->isa_line(0));
+    timer_line_.target = &chipset_->isa_line(0);
+    pit_ = std::make_unique<Pit8254>(events, timer_line_);
     io_.map("pit", Pit8254::kPort, Pit8254::kPortCount, *pit_);
     io_.map("speaker", Pit8254::kSpeakerPort, 1, pit_->speaker_port());
-    i8042_ = std::make_unique<I8042>(chipset_->isa_line(1), chipset_->isa_line(12), I8042::Callbacks{reset, nullptr});
+    i8042_ = std::make_unique<I8042>(chipset_->isa_line(1), chipset_->isa_line(12), I8042::Callbacks{reset, nullptr},
+                                     &keyboard_, &mouse_);
     io_.map("i8042_data", I8042::kDataPort, 1, i8042_->data_port());
     io_.map("i8042_command", I8042::kCommandPort, 1, i8042_->command_port());
     system_control_ = std::make_unique<devices::SystemControlPort>(reset, nullptr);
@@ -82,14 +92,25 @@ void PcMachine::add_legacy_chips(EventQueue& events, const std::function<void()>
     io_.map("coprocessor_error", CoprocessorError::kPort, 1, *coprocessor_error_);
 }
 
-/// What a PC's firmware sets up before it hands over: the 8259s at their BIOS vectors, the boot processor's APIC as a
+Result<void> PcMachine::add_hpet(EventQueue& events) {
+    devices::Hpet::Wiring wiring{chipset_->isa_line(0), chipset_->isa_line(board::kRtcIrq), {}, [this](bool replaced) {
+                                     timer_line_.cut = replaced;
+                                     chipset_->cut_rtc(replaced);
+                                 }};
+    for (const u32 irq : {10u, 11u}) wiring.routes[irq] = &chipset_->isa_line(irq);  // nobody else's
+    hpet_ = std::make_unique<devices::Hpet>(events, std::move(wiring));
+    return memory_.add_mmio("hpet", Spa(devices::Hpet::kBase), devices::Hpet::kSize, *hpet_);
+}
+
+/// What a PC's firmware sets up before it hands over: the 8259s at their BIOS vectors, the keyboard, PCI, the boot processor's APIC as a
 /// virtual wire for them (MultiProcessor Specification 1.4 "Virtual Wire Mode").
 void PcMachine::leave_as_firmware() {
     constexpr struct {
         u16 port;
         u8 value;
     } kWords[] = {{0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01},   // vector 08H, slave on input 2, 8086 mode
-                  {0xa0, 0x11}, {0xa1, 0x70}, {0xa1, 0x02}, {0xa1, 0x01}};  // vector 70H
+                  {0xa0, 0x11}, {0xa1, 0x70}, {0xa1, 0x02}, {0xa1, 0x01},  // vector 70H
+                  {0x64, 0x60}, {0x60, 0x45}};                            // keyboard: translated, with interrupt
     for (const auto& word : kWords) io_.write(word.port, 1, word.value);
     constexpr u32 kSpurious = 0xf0, kLint0 = 0x350, kLint1 = 0x360;
     constexpr u32 kSoftwareEnable = 0x100, kSpuriousVector = 0x0f, kExtInt = 0x700, kNmi = 0x400;
@@ -97,6 +118,7 @@ void PcMachine::leave_as_firmware() {
     apic.mmio_write(kSpurious, kSoftwareEnable | kSpuriousVector);
     apic.mmio_write(kLint0, kExtInt);
     apic.mmio_write(kLint1, kNmi);
+    pci_->leave_as_firmware();
 }
 
 Result<void> PcMachine::add_test_devices(const Config& config) {
@@ -162,12 +184,13 @@ cpu::FerrAnswer PcMachine::ferr(cpu::Vp&, bool active) {
 void PcMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
     for (devices::Device* device :
-         std::initializer_list<devices::Device*>{pic_.get(), pit_.get(), i8042_.get(), system_control_.get(), &post_,
+         std::initializer_list<devices::Device*>{pic_.get(), pit_.get(), hpet_.get(), i8042_.get(), system_control_.get(), &post_,
                                                  coprocessor_error_.get(), debug_exit_.get(), fw_cfg_.get(), test_device_.get()}) {
         if (device == nullptr) continue;
         VisitScope scope(v, device->name());
         device->fields(v);
     }
+    pci_->fields(v);
     for (const auto& vp : vps_) {
         VisitScope scope(v, vp->name());
         vp->fields(v);

@@ -8,14 +8,17 @@
 #include "devices/coprocessor_error.h"
 #include "devices/debug_exit.h"
 #include "devices/fw_cfg.h"
+#include "devices/hpet.h"
 #include "devices/i8042.h"
 #include "devices/pic8259.h"
 #include "devices/pit8254.h"
+#include "devices/ps2.h"
 #include "devices/system_ports.h"
 #include "devices/test_device.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
 #include "machine/guest_memory.h"
+#include "machine/pci_board.h"
 
 namespace vg::machine {
 
@@ -34,6 +37,9 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
 
     [[nodiscard]] const std::vector<std::unique_ptr<cpu::Vp>>& vps() const { return vps_; }
     [[nodiscard]] Chipset& chipset() { return *chipset_; }
+    [[nodiscard]] PciBoard& pci() { return *pci_; }
+    [[nodiscard]] devices::Ps2Keyboard& keyboard() { return keyboard_; }
+    [[nodiscard]] devices::Ps2Mouse& mouse() { return mouse_; }
     void fields(StateVisitor& v);
 
     bool write(Gpa gpa, std::span<const u8> data) override;
@@ -46,6 +52,7 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     Result<void> add_test_devices(const Config& config);
     Result<void> add_test_device();
     void add_legacy_chips(EventQueue& events, const std::function<void()>& reset);
+    Result<void> add_hpet(EventQueue& events);
     void leave_as_firmware();
 
     u32 port_read(cpu::Vp& vp, u16 port, unsigned size) override;
@@ -71,7 +78,19 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     std::unique_ptr<Chipset> chipset_;
     IntrLine intr_{vps_};
     std::unique_ptr<devices::PicPair> pic_;
+    /// The interval timer's output, cut off while the HPET replaces it.
+    struct TimerLine final : devices::IrqLine {
+        void set(bool level) override {
+            if (!cut) target->set(level);
+        }
+        devices::IrqLine* target = nullptr;
+        bool cut = false;
+    };
+    TimerLine timer_line_;
     std::unique_ptr<devices::Pit8254> pit_;
+    std::unique_ptr<devices::Hpet> hpet_;
+    devices::Ps2Keyboard keyboard_;
+    devices::Ps2Mouse mouse_;
     std::unique_ptr<devices::I8042> i8042_;
     std::unique_ptr<devices::SystemControlPort> system_control_;
     devices::PostPort post_;
@@ -79,6 +98,7 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     std::unique_ptr<devices::DebugExit> debug_exit_;
     std::unique_ptr<devices::FwCfg> fw_cfg_;
     std::unique_ptr<devices::TestDevice> test_device_;
+    std::unique_ptr<PciBoard> pci_;
     std::vector<std::unique_ptr<cpu::Vp>> vps_;
 };
 

@@ -9,6 +9,8 @@
 
 namespace vg::devices {
 
+class PciFunction;
+
 class Device {
   public:
     virtual ~Device() = default;
@@ -19,6 +21,7 @@ class Device {
     virtual void fields(StateVisitor& v) = 0;
     virtual PortIo* port_io() { return nullptr; }
     virtual mmu::MmioHandler* mmio() { return nullptr; }
+    virtual PciFunction* pci() { return nullptr; }
 };
 
 }  // namespace vg::devices

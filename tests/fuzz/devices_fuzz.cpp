@@ -43,7 +43,8 @@ struct Board {
         }
         for (u32 pin = 16; pin < chipset.ioapic().pin_count(); ++pin) lines.push_back(&chipset.ioapic().line(pin));
         pit.emplace(events, chipset.isa_line(0));
-        keyboard.emplace(chipset.isa_line(1), chipset.isa_line(12), I8042::Callbacks{[] {}, [](bool) {}});
+        keyboard.emplace(chipset.isa_line(1), chipset.isa_line(12), I8042::Callbacks{[] {}, [](bool) {}}, &ps2_keyboard,
+                         &ps2_mouse);
         test_device.emplace(lines, [](u32) {});
         io.map("pit", Pit8254::kPort, Pit8254::kPortCount, *pit);
         io.map("speaker", Pit8254::kSpeakerPort, 1, pit->speaker_port());
@@ -87,6 +88,8 @@ struct Board {
     PicPair pic{intr};
     std::vector<IrqLine*> lines;
     std::optional<Pit8254> pit;
+    Ps2Keyboard ps2_keyboard;
+    Ps2Mouse ps2_mouse;
     std::optional<I8042> keyboard;
     PostPort post;
     SystemControlPort system_control{[] {}, [](bool) {}};
@@ -180,6 +183,8 @@ class Bench {
                 break;
             }
             case 2:
+                board_->ps2_keyboard.key(input.take<u8>(), (action & 128) != 0, (action & 64) != 0);
+                board_->ps2_mouse.move(input.take<u8>() - 128, 0, 0, action);
                 board_->chipset.pm().press_power_button();
                 break;
             case 3:

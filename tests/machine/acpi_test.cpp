@@ -21,6 +21,13 @@ std::vector<AcpiTable> tables_for(unsigned processors) {
     options.memory_top = u64{4} << 30;
     options.vmbus = true;
     options.dmar.emplace();
+    options.has_pic = true;
+    options.hpet = true;
+    options.pci.emplace();
+    options.pci->ecam = {0xe0000000, 0x10000000};
+    options.pci->low_memory = {0xc0000000, 0x20000000};
+    options.pci->high_memory = {u64{4} << 30, u64{1} << 36};
+    options.pci->ports = {0xc000, 0x4000};
     auto built = build_acpi(options);
     REQUIRE(built);
     return *built;

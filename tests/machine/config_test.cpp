@@ -233,6 +233,13 @@ TEST_CASE("config: what cannot be built is said before anything is built", "[mac
     CHECK(check("[hypervisor]\n" + child + disk + "lun = 1\n" + disk + "lun = 1\n").find("m.toml:9:7: controller 0 target 0 already") == 0);
     CHECK(check("[hypervisor]\n" + child + disk + "overlay = \"/o\"\n" + disk + "overlay = \"/./o\"\n").find("m.toml:9:11: ") == 0);
     CHECK(check("[hypervisor]\nroot_scheduler = true\n" + child).find("m.toml:2:18: root_scheduler") == 0);
+    CHECK(check("[hypervisor]\n" + child + "[devices]\ndisplay = true\n").find("m.toml:5:11: test devices") == 0);
+    const std::string pc = "[boot]\nkernel = \"/bin/sh\"\n[[disk]]\nimage = \"/no/d.vhd\"\n";
+    CHECK(check(pc).find("m.toml:3:1: bus \"vmbus\" is not available for disks of the machine itself") == 0);
+    CHECK(check(pc + "bus = \"ahci\"\n").find("m.toml:4:9: disk \"d.vhd\" does not exist") == 0);
+    CHECK(check(pc + "bus = \"nvme\"\n").find("m.toml:4:9: disk \"d.vhd\" does not exist") == 0);
+    CHECK(check(pc + "bus = \"ide\"\n").find("m.toml:5:7: bus \"ide\" is not available") == 0);
+    CHECK(check(pc + "bus = \"nvme\"\nlun = 1\n").find("m.toml:6:7: lun is for bus = \"vmbus\"") == 0);
     CHECK(check("[hypervisor]\n" + child + "[devices]\ntestdev = true\n").find("m.toml:5:11: test devices") == 0);
     CHECK(check("[machine]\nmemory = \"1 MiB\"\n[boot]\nkernel = \"/bin/sh\"\n").find("m.toml:2:10: memory") == 0);
     CHECK(check("[machine]\nclock = \"soon\"\n[boot]\nkernel = \"/bin/sh\"\n").find("not a time") != std::string::npos);

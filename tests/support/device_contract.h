@@ -7,6 +7,7 @@
 
 #include "base/state.h"
 #include "devices/core/device.h"
+#include "devices/core/pci.h"
 #include "tests/support/state_tape.h"
 
 namespace vg::test {
@@ -45,6 +46,19 @@ inline void sweep_mmio(mmu::MmioHandler& handler, u64 region_size) {
     }
 }
 
+/// Every configuration register with several values, as a driver that has lost its mind: nothing may crash or hang.
+inline void sweep_config(devices::PciFunction& function) {
+    for (u32 offset = 0; offset < devices::pci::kConfigSize; ++offset) {
+        for (const unsigned size : {1u, 2u, 4u}) {
+            if (offset % size != 0) continue;
+            for (const u32 value : {0xffffffffu, 0u, 0x55555555u, 0xaaaaaaaau}) {
+                function.config_write(offset, size, value);
+                (void)function.config_read(offset, size);
+            }
+        }
+    }
+}
+
 /// @param make     builds a fresh device.
 /// @param disturb  drives it, as a guest would, into a state that differs from the fresh one.
 template <class D>
@@ -71,6 +85,7 @@ void check_device_contract(const std::function<std::unique_ptr<D>()>& make, cons
 
     if (device->port_io() != nullptr) sweep_ports(*device->port_io(), port_count);
     if (device->mmio() != nullptr) sweep_mmio(*device->mmio(), mmio_size);
+    if (device->pci() != nullptr) sweep_config(*device->pci());
     device->reset();
     CHECK(state_hash(*device) == fresh_hash);
 }

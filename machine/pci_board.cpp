@@ -1,0 +1,182 @@
+#include "machine/pci_board.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/bits.h"
+#include "base/state.h"
+#include "machine/disk_image.h"
+
+namespace vg::machine {
+
+namespace {
+
+using devices::PciBus, devices::PciSlot;
+namespace pci = devices::pci;
+
+/// Device numbers on bus 0: fixed, so that a guest's names for them are too.
+constexpr u32 kHostBridgeDevice = 0, kDisplayDevice = 2, kFirstNvmeDevice = 8, kAhciDevice = 31;
+constexpr u16 kFirmwareWidth = 1024, kFirmwareHeight = 768;
+
+PciBus::Windows windows_for(u64 memory_top) {
+    PciBus::Windows windows;
+    windows.low = {board::kPciMemoryBase, board::kPciMemorySize};
+    windows.high = {align_up(memory_top, board::kPciHighMemoryAlign), board::kPciHighMemorySize};
+    windows.ports = {board::kPciPortBase, board::kPciPortCount};
+    return windows;
+}
+
+}  // namespace
+
+PciBoard::HostBridge::HostBridge(const PciSlot& slot)
+    : pci_(slot, {.vendor = 0x8086, .device = 0x29c0, .class_code = 0x060000, .revision = 2}) {}
+
+PciBoard::PciBoard(const Config& config, const Environment& environment)
+    : environment_(environment),
+      memory_(environment.memory),
+      upstream_(std::make_unique<devices::DirectUpstream>(memory_, environment.chipset.messages())),
+      disk_sections_(config.disks),
+      has_display_(config.devices.display) {
+    std::vector<devices::IrqLine*> inputs;
+    for (u32 i = 0; i < board::kPciGsiCount; ++i)
+        inputs.push_back(&environment.chipset.ioapic().line(board::kPciFirstGsi + i));
+    bus_ = std::make_unique<PciBus>(*upstream_, windows_for(environment.memory_top), inputs);
+}
+
+PciBoard::~PciBoard() {
+    bus_.reset();  // before the functions that it knows
+}
+
+Result<std::unique_ptr<PciBoard>> PciBoard::create(const Config& config, const Environment& environment) {
+    std::unique_ptr<PciBoard> board(new PciBoard(config, environment));
+    if (auto ok = board->build(); !ok) return Unexpected{ok.error()};
+    return board;
+}
+
+Result<void> PciBoard::build() {
+    if (auto ok = map_windows(); !ok) return ok;
+    add<HostBridge>(kHostBridgeDevice);
+    if (has_display_) display_ = &add<devices::Display>(kDisplayDevice, memory_, Iova(board::kDisplayMemoryBase));
+    return add_disks();
+}
+
+Result<void> PciBoard::add_disks() {
+    u32 ports = 0, nvmes = 0;
+    for (const DiskSection& disk : disk_sections_) {
+        if (auto ok = check_disk_image(disk); !ok) return ok;
+        if (disk.bus == "nvme") {
+            nvmes_.push_back(&add<devices::Nvme>(kFirstNvmeDevice + nvmes, environment_.events, nvmes));
+            ++nvmes;
+        } else {
+            ++ports;
+        }
+    }
+    if (ports != 0) ahci_ = &add<devices::Ahci>(kAhciDevice, environment_.events, ports);
+    return {};
+}
+
+Result<void> PciBoard::attach_disks() {
+    u32 port = 0, nvme = 0;
+    for (const DiskSection& section : disk_sections_) {
+        auto image = open_disk_image(section);
+        if (!image) return Unexpected{image.error()};
+        disks_.push_back(image->get());
+        if (section.bus == "nvme") {
+            nvmes_[nvme++]->attach(std::move(*image));
+            continue;
+        }
+        ahci_->attach(port, std::make_unique<devices::AtaDisk>(std::move(*image), fmt::format("VG{:08}", port + 1)));
+        ++port;
+    }
+    return {};
+}
+
+Result<void> PciBoard::flush_disks() {
+    Result<void> first;
+    for (devices::BlockDevice* disk : disks_) {
+        if (disk->read_only()) continue;
+        if (auto ok = disk->flush(); !ok && first) first = ok;
+    }
+    return first;
+}
+
+Result<void> PciBoard::map_windows() {
+    environment_.chipset.connect_pci(bus_->config_address());
+    environment_.io.map("pci_config_data", pci::kConfigDataPort, 4, bus_->config_data());
+    const PciBus::Windows& windows = bus_->windows();
+    environment_.io.map("pci_ports", static_cast<u16>(windows.ports.base), static_cast<u32>(windows.ports.size),
+                        bus_->ports());
+    mmu::PhysicalMemory& memory = environment_.memory;
+    if (auto ok = memory.add_mmio("pci_config", Spa(board::kEcamBase), board::kPciBuses * PciBus::kEcamBytesPerBus,
+                                  bus_->ecam());
+        !ok) {
+        return ok;
+    }
+    if (auto ok = memory.add_mmio("pci_memory", Spa(windows.low.base), windows.low.size, bus_->low_memory()); !ok)
+        return ok;
+    return memory.add_mmio("pci_memory_high", Spa(windows.high.base), windows.high.size, bus_->high_memory());
+}
+
+AcpiPci PciBoard::acpi() const {
+    const auto range = [](const PciBus::Range& from) { return AcpiPci::Range{from.base, from.size}; };
+    AcpiPci info;
+    info.ecam = {board::kEcamBase, board::kPciBuses * PciBus::kEcamBytesPerBus};
+    info.low_memory = range(bus_->windows().low);
+    info.high_memory = range(bus_->windows().high);
+    info.ports = range(bus_->windows().ports);
+    for (u32 device = 0; device < info.gsi.size(); ++device) {
+        for (u8 pin = 0; pin < 4; ++pin) {
+            info.gsi[device][pin] = board::kPciFirstGsi + bus_->input_of(device, static_cast<u8>(pin + 1));
+        }
+    }
+    return info;
+}
+
+void PciBoard::leave_as_firmware() {
+    u64 memory = bus_->windows().low.base, ports = bus_->windows().ports.base;
+    for (const auto& [rid, function] : bus_->functions()) {
+        for (u32 i = 0; i < pci::kBarCount; ++i) {
+            const u32 at = pci::kBar0 + i * 4;
+            function->config_write(at, 4, ~u32{0});
+            const u32 mask = function->config_read(at, 4);
+            if (mask == 0) continue;
+            const bool io = (mask & pci::kBarIo) != 0, wide = !io && (mask & pci::kBarMemory64) != 0;
+            const u64 size = (~(mask & (io ? ~u32{3} : ~u32{15})) & 0xffffffff) + u64{1};  // all are below 4 GiB here
+            u64& next = io ? ports : memory;
+            next = align_up(next, size);
+            function->config_write(at, 4, static_cast<u32>(next));
+            if (wide) function->config_write(pci::kBar0 + ++i * 4, 4, static_cast<u32>(next >> 32));
+            next += size;
+        }
+        if (const u8 pin = static_cast<u8>(function->config_read(pci::kInterruptPin, 1)); pin != 0) {
+            function->config_write(pci::kInterruptLine, 1, board::kPciFirstGsi + bus_->input_of(rid.device(), pin));
+        }
+        function->config_write(pci::kCommand, 2, pci::kIoSpace | pci::kMemorySpace);
+    }
+    VG_ASSERT(memory <= board::kDisplayMemoryBase && ports <= bus_->windows().ports.base + bus_->windows().ports.size);
+    if (display_ == nullptr) return;
+    constexpr u32 kMemoryBar = pci::kBar0 + devices::Display::kMemoryBar * 4;
+    display_->pci()->config_write(kMemoryBar, 4, static_cast<u32>(board::kDisplayMemoryBase));
+    display_->set_mode(kFirmwareWidth, kFirmwareHeight);
+}
+
+std::optional<FrameBuffer> PciBoard::frame_buffer() const {
+    if (display_ == nullptr) return std::nullopt;
+    const devices::Display::Mode mode = display_->mode();
+    return FrameBuffer{board::kDisplayMemoryBase, devices::Display::kMemoryBytes, static_cast<u16>(mode.width),
+                       static_cast<u16>(mode.height), static_cast<u16>(mode.stride_bytes)};
+}
+
+void PciBoard::fields(StateVisitor& v) {
+    {
+        VisitScope scope(v, bus_->name());
+        bus_->fields(v);
+    }
+    for (const auto& device : devices_) {
+        VisitScope scope(v, device->name());
+        device->fields(v);
+    }
+}
+
+}  // namespace vg::machine

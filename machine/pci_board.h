@@ -1,0 +1,89 @@
+// The PCI part of the bare PC's board: root, windows, the devices on it, and what firmware would have set up.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "devices/ahci.h"
+#include "devices/core/pci_bus.h"
+#include "devices/display.h"
+#include "devices/nvme.h"
+#include "machine/acpi_tables.h"
+#include "machine/chipset.h"
+#include "machine/config.h"
+#include "machine/loader.h"
+#include "mmu/dma.h"
+#include "mmu/physical_memory.h"
+
+namespace vg::machine {
+
+/// Builds the PCI devices of a configuration and owns them.
+class PciBoard {
+  public:
+    struct Environment {
+        mmu::PhysicalMemory& memory;
+        EventQueue& events;
+        devices::IoBus& io;
+        Chipset& chipset;
+        u64 memory_top;  ///< end of RAM, at least 4 GiB
+    };
+    static Result<std::unique_ptr<PciBoard>> create(const Config& config, const Environment& environment);
+    ~PciBoard();
+
+    [[nodiscard]] devices::PciBus& bus() { return *bus_; }
+    /// What the ACPI tables say about this board.
+    [[nodiscard]] AcpiPci acpi() const;
+    /// Gives every base address a place and enables decoding, and shows a first picture's mode, as a PC's firmware
+    /// does.
+    void leave_as_firmware();
+    /// The frame buffer that leave_as_firmware() has set up, if there is a display.
+    [[nodiscard]] std::optional<FrameBuffer> frame_buffer() const;
+    /// Null without a display.
+    [[nodiscard]] devices::Display* display() { return display_; }
+    /// Opens the images and plugs them in. Creates missing overlays, so it comes when nothing else can fail.
+    Result<void> attach_disks();
+    Result<void> flush_disks();
+    void fields(StateVisitor& v);
+
+  private:
+    /// The host bridge as a function: nothing but its identity.
+    class HostBridge final : public devices::Device {
+      public:
+        explicit HostBridge(const devices::PciSlot& slot);
+        [[nodiscard]] std::string_view name() const override { return "host_bridge"; }
+        void reset() override { pci_.reset(); }
+        void fields(StateVisitor& v) override { pci_.fields(v); }
+        devices::PciFunction* pci() override { return &pci_; }
+
+      private:
+        devices::PciFunction pci_;
+    };
+
+    PciBoard(const Config& config, const Environment& environment);
+    Result<void> build();
+    Result<void> map_windows();
+    Result<void> add_disks();
+    /// Builds a device on the bus.
+    template <class D, class... Args>
+    D& add(u32 number, Args&&... args) {
+        auto device = std::make_unique<D>(bus_->slot(number), std::forward<Args>(args)...);
+        D& added = *device;
+        bus_->attach(*added.pci());
+        devices_.push_back(std::move(device));
+        return added;
+    }
+
+    Environment environment_;
+    mmu::DirectDma memory_;
+    std::unique_ptr<devices::Upstream> upstream_;
+    std::unique_ptr<devices::PciBus> bus_;
+    std::vector<std::unique_ptr<devices::Device>> devices_;
+    std::vector<DiskSection> disk_sections_;
+    bool has_display_;
+    devices::Display* display_ = nullptr;
+    devices::Ahci* ahci_ = nullptr;
+    std::vector<devices::Nvme*> nvmes_;
+    std::vector<devices::BlockDevice*> disks_;
+};
+
+}  // namespace vg::machine
