@@ -47,8 +47,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     void code_written(Spa spa, u32 size) override;
 
-    /// A VP that has run here is about to be destroyed: forget it.
-    void forget(cpu::Vp& vp);
+    void forget(cpu::Vp& vp) override;
     [[nodiscard]] const Stats& stats() const { return stats_; }
     /// Executable bytes of the translation of the code at `spa` in the VP's present mode; empty if there is none. For
     /// tests and tools.
