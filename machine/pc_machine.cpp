@@ -73,7 +73,8 @@ void PcMachine::make_processors(const Config& config, EventQueue& events, Log& l
 }
 
 void PcMachine::make_root(const Config& config, hv::Hypervisor& hypervisor) {
-    root_sink_ = std::make_unique<RootSink>(*this, handlers_.chipset.reset);
+    cpu::Platform& board = *this;  // a private base
+    root_sink_ = std::make_unique<RootSink>(board, handlers_.chipset.reset);
     hv::RootConfig root{hv::root_partition_config(), {}, config.hypervisor->root_scheduler, {handlers_.chipset.power_off}};
     for (u32 i = 0; i < config.machine.processors; ++i) root.apic_ids.push_back(i);
     root_ = &hypervisor.create_root(std::move(root), *root_sink_, model_);

@@ -2,8 +2,9 @@
 #pragma once
 
 #include <functional>
+#include <utility>
 
-#include "devices/core/bus.h"
+#include "cpu/platform.h"
 #include "hv/partition.h"
 
 namespace vg::machine {

@@ -74,22 +74,18 @@ HvStatus map_device_interrupt(Vp& caller, const MapInterruptIn& in, VariableHead
     Vp* vp = target_vp(*target.node->partition, in, set);
     if (vp == nullptr) return HvStatus::InvalidVpIndex;
     const u32 apic_id = vp->processor().apic().id();
-    out.entry.source = in.entry.source;
-    // K-221: the identity. What the device or the IOAPIC sends is what the processor gets.
-    switch (static_cast<InterruptSource>(in.entry.source)) {
-        case InterruptSource::Msi:
-            if (device_id_type(in.device_id) != DeviceIdType::Pci && device_id_type(in.device_id) != DeviceIdType::Logical)
-                return HvStatus::InvalidDeviceId;
-            out.entry.low = static_cast<u32>(kMsiBase | u64{apic_id & 0xff} << 12);
-            out.entry.high = in.vector;
-            return HvStatus::Success;
-        case InterruptSource::IoApic:
-            if (device_id_type(in.device_id) != DeviceIdType::IoApic) return HvStatus::InvalidDeviceId;
-            out.entry.low = in.vector | (in.trigger == 1 ? 1u << 15 : 0);
-            out.entry.high = (apic_id & 0xff) << 24;
-            return HvStatus::Success;
+    // K-221: the identity. What the device or the IOAPIC sends is what the processor gets. Callers leave the entry of the
+    // input empty; the device says which kind it is.
+    if (device_id_type(in.device_id) == DeviceIdType::IoApic) {
+        out.entry.source = static_cast<u32>(InterruptSource::IoApic);
+        out.entry.low = in.vector | (in.trigger == 1 ? 1u << 15 : 0);
+        out.entry.high = (apic_id & 0xff) << 24;
+    } else {
+        out.entry.source = static_cast<u32>(InterruptSource::Msi);
+        out.entry.low = static_cast<u32>(kMsiBase | u64{apic_id & 0xff} << 12);
+        out.entry.high = in.vector;
     }
-    return HvStatus::InvalidParameter;
+    return HvStatus::Success;
 }
 
 HvStatus unmap_device_interrupt(Vp& caller, const UnmapInterruptIn& in) {

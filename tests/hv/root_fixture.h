@@ -196,6 +196,7 @@ struct RootFixture {
         clock.set(std::max(clock.now(), processor.now()));
         return stop;
     }
+    [[nodiscard]] bool apic_requested(u8 vector) const { return vp->processor().apic().requested(vector); }
     template <class T>
     T message() {
         return memory.read<T>(Spa(message_page + kMessagePayloadOffset));
