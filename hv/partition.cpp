@@ -166,7 +166,11 @@ Vp& Partition::create_vp(u32 index, const cpu::CpuModel& model, u32 apic_id) {
         hypervisor_.memory().write(impl_->hypercall_page.page(), code.data(), code.size());
     }
     const auto place = std::ranges::lower_bound(vps_, index, {}, [](const auto& vp) { return vp->index(); });
+    const std::optional<u64> tsc_offset =
+        vps_.empty() ? std::nullopt : std::optional(vps_.front()->processor().state().tsc_offset);
     Vp& vp = **vps_.insert(place, std::make_unique<Vp>(*this, index, model, apic_id));
+    // One that comes later has the same TSC as the others (S-93).
+    if (tsc_offset) vp.processor().state().tsc_offset = *tsc_offset;
     if (VpHost* host = hypervisor_.vp_host()) host->vp_created(vp.processor());
     return vp;
 }

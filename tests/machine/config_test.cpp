@@ -233,6 +233,7 @@ TEST_CASE("config: what cannot be built is said before anything is built", "[mac
     CHECK(check("[hypervisor]\n" + child + disk + "lun = 1\n" + disk + "lun = 1\n").find("m.toml:9:7: controller 0 target 0 already") == 0);
     CHECK(check("[hypervisor]\n" + child + disk + "overlay = \"/o\"\n" + disk + "overlay = \"/./o\"\n").find("m.toml:9:11: ") == 0);
     CHECK(check("[hypervisor]\nroot_scheduler = true\n" + child).find("m.toml:2:18: root_scheduler") == 0);
+    CHECK(check("[hypervisor]\n[boot]\nkernel = \"/bin/sh\"\n" + child).find("m.toml:4:1: a guest as parent partition creates its own") == 0);
     CHECK(check("[hypervisor]\n" + child + "[devices]\ntestdev = true\n").find("m.toml:5:11: test devices") == 0);
     CHECK(check("[machine]\nmemory = \"1 MiB\"\n[boot]\nkernel = \"/bin/sh\"\n").find("m.toml:2:10: memory") == 0);
     CHECK(check("[machine]\nclock = \"soon\"\n[boot]\nkernel = \"/bin/sh\"\n").find("not a time") != std::string::npos);
