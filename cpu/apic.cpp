@@ -186,7 +186,10 @@ void Apic::eoi() {
         clear_bit(isr_, v);
         const bool level = test_bit(tmr_, v);
         recompute();
-        if (level) bus_.broadcast_eoi(v);
+        if (level) {
+            bus_.broadcast_eoi(v);
+            vp_.platform().level_eoi(vp_, v);
+        }
     }
     vp_.platform().eoi_done(vp_);
 }

@@ -337,6 +337,14 @@ void count(Vp& caller, u16 code, const Row* row, HvStatus status) {
                                                    caller.partition().config().name, code);
 }
 
+/// A guest parent may handle what this hypervisor does not (K-136).
+bool is_parents(const ParentPolicy& policy, u16 code, const Row* row, HvStatus status) {
+    constexpr u16 kRetargetDeviceInterrupt = 0x7e;
+    if (policy.retargets && code == kRetargetDeviceInterrupt) return true;
+    if (policy.unknown_connections && status == HvStatus::InvalidConnectionId) return true;
+    return policy.hypercalls && (row == nullptr || status == HvStatus::AccessDenied);
+}
+
 }  // namespace
 
 std::string_view hypercall_name(u16 code) {
@@ -362,9 +370,7 @@ cpu::virt::Action do_hypercall(Vp& caller, cpu::virt::Exit& exit) {
         caller.defer_call(invocation.output(), exit.insn_length);
         return cpu::virt::Action::Leave;
     }
-    // A guest parent may handle what this hypervisor does not (K-136).
-    const bool foreign = row == nullptr || outcome.status == HvStatus::AccessDenied;
-    if (foreign && caller.partition().guest_parent() != nullptr && caller.partition().policy().hypercalls)
+    if (caller.partition().guest_parent() != nullptr && is_parents(caller.partition().policy(), code, row, outcome.status))
         return intercept_hypercall(caller, exit);
     count(caller, code, row, outcome.status);
     invocation.set_result(outcome);

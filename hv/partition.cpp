@@ -335,8 +335,8 @@ void policy_fields(StateVisitor& v, ParentPolicy& policy) {
     v("unknown_msr_access", policy.unknown_msr_access);
     v("exceptions", policy.exceptions);
     v("hypercalls", policy.hypercalls);
-    v("apic_eoi", policy.apic_eoi);
     v("unknown_connections", policy.unknown_connections);
+    v("retargets", policy.retargets);
     for (auto& [leaf, result] : policy.cpuid_results) {
         VisitScope row(v, fmt::format("cpuid_{:x}_{:x}", leaf.first, leaf.second));
         v("value", result.value);

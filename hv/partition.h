@@ -73,8 +73,8 @@ struct ParentPolicy {
     u32 unknown_msr_access = 0;           ///< access bits of accesses to MSRs that nobody knows
     u32 exceptions = 0;                   ///< bitmap by vector
     bool hypercalls = false;              ///< hypercalls that the hypervisor does not handle
-    bool apic_eoi = false;
-    bool unknown_connections = false;
+    bool unknown_connections = false;     ///< posts and signals to connections that are not there
+    bool retargets = false;               ///< RetargetDeviceInterrupt: children's devices are the parent's
     std::map<std::pair<u32, u32>, CpuidResult> cpuid_results;  ///< by leaf and subleaf (kAnySubleaf: all)
     static constexpr u32 kAnySubleaf = 0xffffffff;
     static constexpr std::size_t kLimit = 1024;  ///< entries of each list

@@ -275,8 +275,6 @@ void Vp::complete_deferred_call(HvStatus status, std::span<const u8> output) {
     if (processor_->code_mode() != cpu::CodeMode::Bits64) state.rip = static_cast<u32>(state.rip);
 }
 
-void Vp::set_deliverability_notifications(u64 value) { deliverability_ = value; }
-
 void Vp::set_vp_assist_msr(u64 value) {
     vp_assist_msr_ = value;
     // Zero also means "no lazy EOI": bit 0 is never set here (S-101).
@@ -309,6 +307,16 @@ void Vp::port_write(cpu::Vp&, u16 port, unsigned size, u32 value) {
 int Vp::acknowledge_external(cpu::Vp&) { return partition_.sink().acknowledge_external(*this); }
 cpu::FerrAnswer Vp::ferr(cpu::Vp&, bool active) { return partition_.sink().ferr(*this, active); }
 
+void Vp::level_eoi(cpu::Vp&, u8 vector) {
+    Partition* parent = partition_.guest_parent();
+    if (parent == nullptr) return;
+    // one for each level interrupt that the parent asserted, and no suspension.
+    const ApicEoiMessage message{index_, vector};
+    u8 bytes[sizeof message];
+    std::memcpy(bytes, &message, sizeof message);
+    parent->post_own_message(0, kInterceptSint, static_cast<u32>(MessageType::ApicEoi), bytes, partition_.id());
+}
+
 void Vp::event_arrived(cpu::Vp&) {
     if (control_ == nullptr) return;
     if (dispatching_ != nullptr) VpControl::interrupt_caller(*this);
@@ -330,7 +338,6 @@ void Vp::fields(StateVisitor& v) {
     v("deferred", deferred_.active);
     v("deferred_output", deferred_.output);
     v("deferred_length", deferred_.insn_length);
-    v("deliverability", deliverability_);
     v("root_signals", root_signals_, Fmt::Dec);
     group("control", *control_);
     group("assist_page", assist_page_);

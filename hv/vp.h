@@ -39,8 +39,6 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
     void set_dispatching(Vp* vp) { dispatching_ = vp; }
     [[nodiscard]] Vp* dispatching() const { return dispatching_; }
 
-    [[nodiscard]] u64 deliverability_notifications() const { return deliverability_; }
-    void set_deliverability_notifications(u64 value);
     [[nodiscard]] u64 root_signals() const { return root_signals_; }
     void count_root_signal() { ++root_signals_; }
 
@@ -67,6 +65,7 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
     void shutdown(cpu::Vp& vp) override;
     void init_done(cpu::Vp& vp) override;
     void eoi_done(cpu::Vp& vp) override;
+    void level_eoi(cpu::Vp& vp, u8 vector) override;
     void event_arrived(cpu::Vp& vp) override;
     cpu::FerrAnswer ferr(cpu::Vp& vp, bool active) override;
 
@@ -88,7 +87,7 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
         u8 insn_length = 0;
     } deferred_;
     Vp* dispatching_ = nullptr;  ///< the child's VP that runs instead of this one
-    u64 deliverability_ = 0, root_signals_ = 0;
+    u64 root_signals_ = 0;  ///< scheduler messages about this VP (R-64)
     std::array<u64, 32> exit_counts_{};
     u64 vp_assist_msr_ = 0;
     RateLimit hole_log_;

@@ -184,7 +184,7 @@ bool get_control(Vp& vp, u32 name, RegisterValue& out) {
         case reg::kPendingEvent1:
         case reg::kPendingEvent2:
         case reg::kPendingEvent3: return true;
-        case reg::kDeliverabilityNotifications: out.low = vp.deliverability_notifications(); return true;
+        case reg::kDeliverabilityNotifications: return true;
         case reg::kPendingDebugException: out.low = s.debug_pending != 0 ? s.pending_dr6 : 0; return true;
         case reg::kVpIndex: out.low = vp.index(); return true;
         case reg::kVpRootSignalCount: out.low = vp.root_signals(); return true;
@@ -222,7 +222,9 @@ HvStatus set_control(Vp& vp, u32 name, u64 value) {
         case reg::kPendingEvent1:
         case reg::kPendingEvent2:
         case reg::kPendingEvent3: return value == 0 ? HvStatus::Success : HvStatus::InvalidRegisterValue;
-        case reg::kDeliverabilityNotifications: vp.set_deliverability_notifications(value); return HvStatus::Success;
+        case reg::kDeliverabilityNotifications:
+            // No message would come (S-58, S-63): better to say so.
+            return value == 0 ? HvStatus::Success : HvStatus::FeatureUnavailable;
         case reg::kPendingDebugException:
             s.pending_dr6 = value & (cpu::dr6::BS | 0xf);
             s.debug_pending = s.pending_dr6 != 0 ? 1 : 0;

@@ -32,12 +32,13 @@ HvStatus install(ParentPolicy& policy, const InstallInterceptIn& in) {
             policy.exceptions = (policy.exceptions & ~(u32{1} << key)) | (in.access != 0 ? u32{1} << key : 0);
             return HvStatus::Success;
         case InterceptType::Hypercall: policy.hypercalls = in.access != 0; return HvStatus::Success;
-        case InterceptType::ApicEoi: policy.apic_eoi = in.access != 0; return HvStatus::Success;
+        case InterceptType::ApicEoi: return HvStatus::Success;  // sent for level interrupts anyway
         case InterceptType::UnknownSynicConnection:
             policy.unknown_connections = in.access != 0;
             return HvStatus::Success;
         case InterceptType::RetargetUnknownDevice:
-            return HvStatus::Success;  // RetargetDeviceInterrupt is not implemented: with `hypercalls` it is intercepted
+            policy.retargets = in.access != 0;
+            return HvStatus::Success;
         case InterceptType::GlobalCpuid:
         case InterceptType::ApicSmi:
         case InterceptType::InitSipi:

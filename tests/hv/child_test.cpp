@@ -260,6 +260,86 @@ TEST_CASE("child: interrupts are asserted, also into a halted VP (K-220)", "[hv]
     CHECK(f.message<IoPortIntercept>().port == 0x80);
 }
 
+TEST_CASE("child: the end of a level interrupt is told, that of an edge interrupt is not (R-67)", "[hv][child]") {
+    RootFixture f;
+    const u64 simp = f.enable_synic();
+    Slot slot{f, simp};
+    const u64 id = f.make_child();
+    cpu::Apic& apic = f.child_vp(id).processor().apic();
+    apic.mmio_write(0xf0, 0x1ff);
+    AssertInterruptIn in{};
+    in.partition_id = id;
+    in.vector = 0x51;
+    for (const bool level : {false, true}) {
+        in.control = level ? interrupt_control::kLevel : 0;
+        REQUIRE(f.call(0x94, in) == HvStatus::Success);
+        CHECK(apic.acknowledge() == 0x51);
+        apic.eoi();
+        CHECK(slot.payload<ApicEoiMessage>().vector == (level ? 0x51 : 0));
+        const MessageHeader header = slot.take();
+        CHECK(header.type == (level ? static_cast<u32>(MessageType::ApicEoi) : 0));
+        CHECK(header.origin == (level ? id : 0));
+    }
+    CHECK_FALSE(f.child_vp(id).control().intercept_suspend());
+}
+
+TEST_CASE("child: a hypercall that nobody knows is the parent's if it asked (K-136, S-76)", "[hv][child]") {
+    RootFixture f;
+    f.enable_synic();
+    const u64 id = f.make_child();
+    Vp& vp = f.child_vp(id);
+    Fixture::enter_long_mode(vp);
+    f.set(id, 0, reg::kGuestOsId, Fixture::kOsId);
+    cpu::virt::Exit exit;
+    exit.reason = cpu::virt::ExitReason::Hypercall;
+    exit.insn_length = 3;
+    vp.processor().state().gpr[cpu::RCX] = 0x7e;
+    CHECK(vp.on_exit(vp.processor(), exit) == cpu::virt::Action::Skip);
+    CHECK((vp.processor().state().gpr[cpu::RAX] & 0xffff) == 2);
+    const InstallInterceptIn in{id, intercept_access::kExecute, static_cast<u32>(InterceptType::Hypercall), 0};
+    CHECK(f.call(0x4d, in) == HvStatus::Success);
+    CHECK(vp.on_exit(vp.processor(), exit) == cpu::virt::Action::Leave);
+    CHECK(f.message_type() == MessageType::HypercallIntercept);
+    CHECK(f.message<HypercallIntercept>().rcx == 0x7e);
+    CHECK((f.message<HypercallIntercept>().header.length_and_cr8 & 0xf) == 3);
+    InstallInterceptIn bad{id, 8, 8, 0};
+    CHECK(f.call(0x4d, bad) == HvStatus::InvalidParameter);
+    bad = {id, 1, 0x99, 0};
+    CHECK(f.call(0x4d, bad) == HvStatus::InvalidParameter);
+}
+
+TEST_CASE("child: addresses are translated as the VP would (K-139)", "[hv][child]") {
+    RootFixture f;
+    const u64 id = f.make_child();
+    TranslateIn in{};
+    in.partition_id = id;
+    in.control = translate_flag::kRead;
+    in.gva_page = 3;
+    CHECK(f.call(0x52, in) == HvStatus::Success);
+    CHECK(f.output<TranslateOut>().code == 0);
+    CHECK(f.output<TranslateOut>().gpa_page == 3);
+    in.gva_page = 0x40;  // no memory there
+    CHECK(f.call(0x52, in) == HvStatus::Success);
+    CHECK(f.output<TranslateOut>().code == static_cast<u32>(TranslateResult::GpaUnmapped));
+    // 32-bit paging: page 5 is read-only at GPA page 7, page 6 not there
+    f.memory.write<u32>(Spa(RootFixture::kChildRam + 0x8000), 0x9003);
+    f.memory.write<u32>(Spa(RootFixture::kChildRam + 0x9000 + 4 * 5), 0x7001);
+    f.set(id, 0, reg::kCr3, 0x8000);
+    f.set(id, 0, reg::kCr0, cpu::cr0::PE | cpu::cr0::PG | cpu::cr0::WP | cpu::cr0::ET);
+    in.gva_page = 5;
+    CHECK(f.call(0x52, in) == HvStatus::Success);
+    CHECK(f.output<TranslateOut>().gpa_page == 7);
+    in.control = translate_flag::kWrite;
+    CHECK(f.call(0x52, in) == HvStatus::Success);
+    CHECK(f.output<TranslateOut>().code == static_cast<u32>(TranslateResult::Privilege));
+    in.control |= translate_flag::kPrivilegeExempt;
+    CHECK(f.call(0x52, in) == HvStatus::Success);
+    CHECK(f.output<TranslateOut>().code == 0);
+    in.gva_page = 6;
+    CHECK(f.call(0x52, in) == HvStatus::Success);
+    CHECK(f.output<TranslateOut>().code == static_cast<u32>(TranslateResult::NotPresent));
+}
+
 TEST_CASE("child: an event that the parent injects is delivered first (K-194)", "[hv][child]") {
     RootFixture f;
     f.enable_synic();
