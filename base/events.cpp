@@ -6,8 +6,20 @@
 namespace vg {
 
 EventQueue::TimerId EventQueue::add(std::string name, Handler handler) {
+    if (!removed_.empty()) {
+        const TimerId timer = removed_.back();
+        removed_.pop_back();
+        timers_[timer] = {std::move(name), std::move(handler), kNever, 0};
+        return timer;
+    }
     timers_.push_back({std::move(name), std::move(handler), kNever, 0});
     return static_cast<TimerId>(timers_.size() - 1);
+}
+
+void EventQueue::remove(TimerId timer) {
+    cancel(timer);
+    timers_[timer] = {};
+    removed_.push_back(timer);
 }
 
 void EventQueue::arm(TimerId timer, VTime when) {
@@ -40,6 +52,7 @@ void EventQueue::run_due(VTime now) {
 void EventQueue::fields(StateVisitor& v) {
     v("next_sequence", next_sequence_);
     for (Timer& t : timers_) {
+        if (!t.handler) continue;
         VisitScope scope(v, t.name);
         v("due", t.due);
         v("sequence", t.sequence);

@@ -1,6 +1,7 @@
 // The event queue: everything that happens later happens through it, ordered by (virtual time, sequence).
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <set>
 #include <string>
@@ -26,6 +27,8 @@ class EventQueue {
 
     /// Registers a timer, not armed. `name` is unique and stable: it names the timer in saved state.
     TimerId add(std::string name, Handler handler);
+    /// The owner goes away: the timer never fires again, and its id may be given out anew. Not from its own handler.
+    void remove(TimerId timer);
     /// Makes an armed or unarmed timer fire at `when` (a time in the past fires at the next chance).
     void arm(TimerId timer, VTime when);
     void cancel(TimerId timer);
@@ -65,7 +68,8 @@ class EventQueue {
     };
 
     const Clock& clock_;
-    std::vector<Timer> timers_;
+    std::deque<Timer> timers_;  // references hold while a handler adds timers; without a handler: removed
+    std::vector<TimerId> removed_;
     std::set<Entry> queue_;
     u64 next_sequence_ = 0;
     std::function<void(VTime)> observer_;

@@ -88,6 +88,11 @@ Apic::Apic(Vp& vp, ApicBus& bus, EventQueue& events, u32 id) : vp_(vp), bus_(bus
     clear_registers();
 }
 
+Apic::~Apic() {
+    events_.remove(timer_);
+    bus_.detach(*this);
+}
+
 void Apic::clear_registers() {
     tpr_ = ldr_ = esr_ = esr_pending_ = initial_count_ = divide_ = 0;
     dfr_ = 0xffffffff;
@@ -139,7 +144,9 @@ int Apic::deliverable() const {
 void Apic::recompute() {
     const bool news = deliverable() > pending_;
     pending_ = deliverable();
-    if (news) vp_.shorten_slice(vp_.now() + 1);
+    if (!news) return;
+    vp_.shorten_slice(vp_.now() + 1);
+    vp_.platform().event_arrived(vp_);
 }
 
 // ---- priorities --------------------------------------------------------------------------------------------------
@@ -179,7 +186,10 @@ void Apic::eoi() {
         clear_bit(isr_, v);
         const bool level = test_bit(tmr_, v);
         recompute();
-        if (level) bus_.broadcast_eoi(v);
+        if (level) {
+            bus_.broadcast_eoi(v);
+            vp_.platform().level_eoi(vp_, v);
+        }
     }
     vp_.platform().eoi_done(vp_);
 }
@@ -478,6 +488,56 @@ bool Apic::msr_write(u32 reg, u64 value) {
     if (reg == kSelfIpi) send_ipi(value | u64{1} << 18);
     else write_register(reg, static_cast<u32>(value));
     return true;
+}
+
+ApicImage Apic::image() const {
+    ApicImage out;
+    out.id = read_register(kId);
+    out.version = kVersionValue;
+    out.ldr = logical_id();
+    out.dfr = dfr_;
+    out.svr = svr_;
+    out.isr = isr_;
+    out.tmr = tmr_;
+    out.irr = irr_;
+    out.esr = esr_;
+    out.icr = icr_;
+    out.lvt = lvt_;
+    out.initial_count = initial_count_;
+    out.current_count = current_count();
+    out.divide = divide_;
+    return out;
+}
+
+void Apic::load(const ApicImage& image) {
+    constexpr u32 kIllegalVectors = 0xffff;  // 0 to 15 are never requested
+    ldr_ = image.ldr & 0xff000000;
+    dfr_ = image.dfr | 0x0fffffff;
+    svr_ = image.svr & 0x1ff;
+    isr_ = image.isr;
+    tmr_ = image.tmr;
+    irr_ = image.irr;
+    isr_[0] &= ~kIllegalVectors;
+    irr_[0] &= ~kIllegalVectors;
+    esr_ = image.esr & 0xff;
+    icr_ = image.icr & 0xffffffff'000ccfff;
+    for (unsigned i = 1; i < lvt_.size(); ++i) {
+        lvt_[i] = image.lvt[i] & kLvtWritable[i];
+        if (!software_enabled()) lvt_[i] |= kLvtMasked;
+    }
+    divide_ = image.divide & 0xb;
+    initial_count_ = image.initial_count;
+    events_.cancel(timer_);
+    if (timer_mode() == kModeDeadline) {
+        counting_ = false;
+        arm_deadline();
+    } else {
+        const u32 left = std::min(image.current_count, initial_count_);
+        counting_ = left != 0;
+        count_start_ = events_.now() - u64{initial_count_ - left} * divisor();
+        if (counting_) arm_counter();
+    }
+    recompute();
 }
 
 void Apic::fields(StateVisitor& v) {

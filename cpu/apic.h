@@ -40,6 +40,7 @@ class EoiListener {
 class ApicBus {
   public:
     void attach(Apic& apic) { apics_.push_back(&apic); }
+    void detach(Apic& apic) { std::erase(apics_, &apic); }
     void add_eoi_listener(EoiListener& listener) { listeners_.push_back(&listener); }
     /// Delivers to every matching APIC (lowest priority: to the one with the lowest PPR, then the lowest id, of those that
     /// software has not switched off).
@@ -60,10 +61,23 @@ class ApicBus {
     std::vector<EoiListener*> listeners_;
 };
 
+/// The registers of a local APIC as a page of it shows them, TPR aside: for whoever saves or prepares a VP.
+struct ApicImage {
+    u32 id = 0, version = 0, ldr = 0, dfr = 0, svr = 0;
+    std::array<u32, 8> isr{}, tmr{}, irr{};
+    u32 esr = 0;
+    u64 icr = 0;
+    std::array<u32, 7> lvt{};  ///< CMCI, timer, thermal, perfmon, LINT0, LINT1, error
+    u32 initial_count = 0, current_count = 0, divide = 0;
+};
+
 /// One VP's local APIC. Its timer input clock is virtual time (1 GHz) after the divider.
 class Apic {
   public:
     Apic(Vp& vp, ApicBus& bus, EventQueue& events, u32 id);
+    ~Apic();
+    Apic(const Apic&) = delete;
+    Apic& operator=(const Apic&) = delete;
 
     void reset();  ///< power-on
     void init();   ///< INIT: as reset, the id stays
@@ -111,6 +125,10 @@ class Apic {
     [[nodiscard]] u8 ppr() const;
     [[nodiscard]] bool in_service(u8 vector) const;
     [[nodiscard]] bool requested(u8 vector) const;
+    [[nodiscard]] ApicImage image() const;
+    /// Takes over an image: what cannot be written stays (id, version), no IPI is sent, the timer goes on from its
+    /// current count.
+    void load(const ApicImage& image);
 
     void fields(StateVisitor& v);
 

@@ -15,6 +15,8 @@ class Engine {
     virtual Stop run(Vp& vp) = 0;
     /// Executes exactly one instruction (or delivers one event).
     virtual Stop step(Vp& vp) = 0;
+    /// The VP is about to be destroyed. Not from within run() or step() of that VP.
+    virtual void forget(Vp&) {}
 };
 
 }  // namespace vg::cpu

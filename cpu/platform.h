@@ -30,6 +30,10 @@ class Platform {
     virtual FerrAnswer ferr(Vp&, bool) { return FerrAnswer::Exception; }
     /// The VP has carried out an INIT: what belongs to it outside the processor resets too.
     virtual void init_done(Vp&) {}
+    /// A level-triggered interrupt of the VP is over.
+    virtual void level_eoi(Vp&, u8) {}
+    /// An interrupt became deliverable, or an NMI, INIT or SIPI arrived. From any code of the machine's thread.
+    virtual void event_arrived(Vp&) {}
     /// The guest wrote the local APIC's EOI register, by whichever of its ways.
     virtual void eoi_done(Vp&) {}
 };

@@ -133,6 +133,7 @@ void Vp::reset_common() {
     s.init_pending = 0;
     s.acknowledged = s.acknowledged_vector = 0;
     s.activity = index_ == 0 ? Activity::Active : Activity::WaitForSipi;
+    injected_.reset();
     leaving_ = false;
     tlb_->flush_all();
     update_context();

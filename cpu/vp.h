@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -179,6 +180,18 @@ class Vp {
     void set_external_line(bool level);
     /// Asks a running VP to stop at the next boundary with Stop::Request. Any thread.
     void request_stop();
+    /// A held VP executes nothing, whatever wakes it, until it is let go: whoever runs VPs asks (hv suspends VPs so).
+    void hold(bool held) { held_ = held; }
+    [[nodiscard]] bool held() const { return held_; }
+
+    // ---- event injection by whoever runs this processor as a guest
+    /// Delivered before anything else at the next boundary, whatever RFLAGS.IF says. One at a time.
+    struct Injection {
+        Fault fault;
+        u8 insn_length = 0;  ///< software interrupts and exceptions return behind the instruction
+    };
+    void inject(const std::optional<Injection>& injection) { injected_ = injection; }
+    [[nodiscard]] const std::optional<Injection>& injected() const { return injected_; }
 
     // ---- levels
     [[nodiscard]] std::vector<virt::Level>& levels() { return levels_; }
@@ -191,6 +204,7 @@ class Vp {
     [[nodiscard]] bool breakpoint_at_rip(u64& dr6_bits) const;
     [[nodiscard]] bool external_interrupt_due() const;
     Exec start_from_sipi();
+    Exec deliver_injected();
     Exec deliver_debug(u64 dr6_bits);
     void reset_common();
     template <class Watches>
@@ -212,6 +226,8 @@ class Vp {
     virt::Exit exit_;
     bool leaving_ = false;
     VTime slice_end_ = 0;
+    bool held_ = false;
+    std::optional<Injection> injected_;
     bool external_line_ = false;
     bool skip_step_ = false;
     VTime delivery_time_ = kNever;  ///< of the last delivery, and how many before it were at the same time

@@ -75,6 +75,7 @@ bool Vp::event_pending() const {
     if (s.init_pending != 0) return true;
     if (s.activity == Activity::WaitForSipi) return s.sipi_pending != 0;
     if (s.activity == Activity::Shutdown) return false;
+    if (injected_) return true;
     if (s.interrupt_shadow != 0 || s.debug_pending != 0) return true;
     if (s.nmi_pending != 0 && s.nmi_blocked == 0) return true;
     if (external_interrupt_due()) return true;
@@ -103,6 +104,24 @@ Exec Vp::deliver_debug(u64 dr6_bits) {
     return leaving_ ? Exec::Leave : Exec::Resync;
 }
 
+Exec Vp::deliver_injected() {
+    const Injection injection = *injected_;
+    injected_.reset();
+    const bool software = injection.fault.type == EventType::SoftInt || injection.fault.type == EventType::SoftException ||
+                          injection.fault.type == EventType::PrivSoftException;
+    u64 next = state_->rip + (software ? injection.insn_length : 0);
+    if (code_mode() != CodeMode::Bits64) next = static_cast<u32>(next);
+    const u8 blocked = state_->nmi_blocked;
+    if (injection.fault.type == EventType::Nmi) state_->nmi_blocked = 1;
+    if (!deliver(injection.fault, next) && leaving_) {
+        injected_ = injection;
+        state_->nmi_blocked = blocked;
+        return Exec::Leave;
+    }
+    settle_accesses(true);
+    return Exec::Resync;
+}
+
 Exec Vp::take_event() {
     VpState& s = *state_;
     leaving_ = false;
@@ -116,6 +135,7 @@ Exec Vp::take_event() {
     }
     if (s.activity == Activity::WaitForSipi) return s.sipi_pending != 0 ? start_from_sipi() : Exec::Next;
     if (s.activity == Activity::Shutdown) return Exec::Next;
+    if (injected_) return deliver_injected();
 
     const u8 shadow = s.interrupt_shadow;
     s.interrupt_shadow = 0;
@@ -196,16 +216,19 @@ void Vp::request_nmi() {
     // already, so that a second one that comes meanwhile is not lost.
     const u8 limit = state_->nmi_blocked != 0 ? 1 : 2;
     if (state_->nmi_pending < limit) ++state_->nmi_pending;
+    env_.platform.event_arrived(*this);
 }
 void Vp::request_init() {
     state_->init_pending = 1;
     state_->sipi_pending = 0;  // an earlier SIPI is void
+    env_.platform.event_arrived(*this);
 }
 
 void Vp::request_sipi(u8 vector) {
     if (state_->activity != Activity::WaitForSipi && state_->init_pending == 0) return;
     state_->sipi_pending = 1;
     state_->sipi_vector = vector;
+    env_.platform.event_arrived(*this);
 }
 
 void Vp::set_external_line(bool level) {

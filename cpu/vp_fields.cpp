@@ -43,6 +43,20 @@ void x87(StateVisitor& v, X87State& x) {
     for (unsigned i = 0; i < 8; ++i) v.bytes("st" + std::to_string(i), {x.st[i], 10});
 }
 
+void injection_fields(StateVisitor& v, std::optional<Vp::Injection>& injected) {
+    const VisitScope scope(v, "injected");
+    bool any = injected.has_value();
+    Vp::Injection event = injected.value_or(Vp::Injection{});
+    v("any", any);
+    v("vector", event.fault.vector);
+    v("has_error", event.fault.has_error);
+    v("error_code", event.fault.error_code);
+    v("cr2", event.fault.cr2);
+    v("type", event.fault.type);
+    v("insn_length", event.insn_length);
+    if (v.loading()) injected = any ? std::optional(event) : std::nullopt;
+}
+
 void msr_fields(StateVisitor& v, VpState& s) {
     const VisitScope scope(v, "msr");
     v("efer", s.efer);
@@ -125,6 +139,8 @@ void Vp::fields(StateVisitor& v) {
     msr_fields(v, s);
     event_fields(v, s);
     v("external_line", external_line_);
+    v("held", held_);
+    injection_fields(v, injected_);
     u64 remaining = static_cast<u64>(s.budget);
     v("budget", remaining);
     s.budget = static_cast<s64>(remaining);

@@ -22,10 +22,13 @@ constexpr u32 kBuild = 27744;            ///< C-05: the oldest that Linux as a r
 constexpr u32 kVersion = 10u << 16 | 0;  ///< 10.0
 /// APIC overlay assist, MSR bitmaps, second-level translation (C-75).
 constexpr u32 kHardwareFeatures = 0xb;
+/// C-77: start logical processors, create root VPs.
+constexpr u32 kRootManagement = 0x3;
 constexpr u32 kNeverNotifySpin = 0xffffffff;  ///< C-72
 
 Regs hypervisor_leaf(const Partition& partition, const cpu::CpuModel& model, u32 leaf) {
     const PartitionConfig& config = partition.config();
+    if (!config.hypervisor_present) return {};
     switch (leaf) {
         case leaf::kVendor:
             return {leaf::kMax, text("Micr"), text("osof"), text("t Hv")};
@@ -42,9 +45,13 @@ Regs hypervisor_leaf(const Partition& partition, const cpu::CpuModel& model, u32
             return {config.max_vps, config.max_vps, 0, 0};
         case leaf::kHardware:
             return {kHardwareFeatures, 0, 0, 0};
+        case leaf::kCpuManagement:
+            return {config.root ? kRootManagement : 0, 0, 0, 0};
         case leaf::kStackVendor:
+            if (config.root) return {};  // C-82: a root has no stack of its own to announce
             return {leaf::kStackMax, text("Micr"), text("osof"), text("t VS")};
         case leaf::kStackInterface:
+            if (config.root) return {};
             return {text("VS#1"), 0, 0, 0};
         // C-06, C-82: everything else is zero, the stack's properties above all.
         default:
@@ -58,7 +65,8 @@ void apply_cpuid(const Partition& partition, const cpu::CpuModel& model, u32 lea
     if (leaf >= leaf::kFirst && leaf <= leaf::kLast) {
         std::ranges::copy(hypervisor_leaf(partition, model, leaf), regs.begin());
     } else if (leaf == leaf::kFeatureInfo) {
-        regs[2] |= kHypervisorPresent;
+        if (partition.config().hypervisor_present) regs[2] |= kHypervisorPresent;
+        if (!partition.config().x2apic) regs[2] &= ~kX2Apic;
     } else if (leaf == leaf::kPowerManagement && partition.allows(Gate::TscInvariant) &&
                (partition.msrs.tsc_invariant & 1) == 0) {
         regs[3] &= ~kInvariantTsc;  // C-08: until the guest asks for it

@@ -1,6 +1,7 @@
 #include "hv/gpa_space.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -14,13 +15,17 @@ namespace {
 /// Nothing is mapped beyond what four levels of EPT reach.
 constexpr u64 kGpaLimit = u64{1} << 48;
 /// Restored state with more elements than this is refused.
-constexpr u32 kRangeLimit = 1 << 16;
+constexpr u32 kRangeLimit = 1 << 24;
+
+bool accessible(mmu::SlatPermissions p) { return p.read || p.write || p.execute; }
 
 }  // namespace
 
-GpaSpace::GpaSpace(mmu::PhysicalMemory& memory, Log& log, mmu::SlatBuilder::AllocatePage allocate,
-                   mmu::SlatBuilder::FreePage free, Flush flush)
-    : log_(log), slat_(memory, std::move(allocate), std::move(free)), flush_(std::move(flush)) {}
+GpaSpace::GpaSpace(mmu::PhysicalMemory& memory, Log& log, PageLedger* ledger,
+                   mmu::SlatBuilder::AllocatePage allocate, mmu::SlatBuilder::FreePage free, Flush flush)
+    : log_(log), ledger_(ledger), slat_(memory, std::move(allocate), std::move(free)), flush_(std::move(flush)) {}
+
+GpaSpace::~GpaSpace() { carve(0, kGpaLimit); }
 
 Result<void> GpaSpace::map(Gpa gpa, Spa spa, u64 size, mmu::SlatPermissions permissions) {
     if (((gpa.value | spa.value | size) & kPageMask) != 0 || !fits(gpa.value, size, kGpaLimit))
@@ -28,12 +33,13 @@ Result<void> GpaSpace::map(Gpa gpa, Spa spa, u64 size, mmu::SlatPermissions perm
                                                     gpa.value, size, spa.value));
     if (size == 0) return {};
     auto done = slat_.map(gpa, spa, size, permissions);
+    bool replaced = true;
     if (done) {
-        carve(gpa.value, gpa.value + size);
-        ranges_[gpa.value] = {size, spa, permissions};
+        replaced = carve(gpa.value, gpa.value + size);
+        insert(gpa.value, {size, accessible(permissions) ? spa : Spa(), permissions});
     }
     show_overlays(gpa.value, gpa.value + size);
-    flush_();
+    if (replaced) flush_();
     return done;
 }
 
@@ -42,13 +48,15 @@ Result<void> GpaSpace::unmap(Gpa gpa, u64 size) {
         return fail(Error::Code::Usage,
                     fmt::format("GPA range {:#x}+{:#x} is not whole pages below 2^48", gpa.value, size));
     if (size == 0) return {};
-    carve(gpa.value, gpa.value + size);
+    // The table first: what it still shows must stay counted.
     auto done = slat_.unmap(gpa, size);
+    if (done) carve(gpa.value, gpa.value + size);
     flush_();
     return done;
 }
 
-void GpaSpace::carve(u64 start, u64 end) {
+bool GpaSpace::carve(u64 start, u64 end) {
+    bool any = false;
     auto it = ranges_.upper_bound(start);
     if (it != ranges_.begin()) --it;
     while (it != ranges_.end() && it->first < end) {
@@ -60,8 +68,33 @@ void GpaSpace::carve(u64 start, u64 end) {
         const Range old = it->second;
         it = ranges_.erase(it);
         if (first < start) ranges_[first] = {start - first, old.spa, old.permissions};
-        if (last > end) ranges_[end] = {last - end, old.spa + (end - first), old.permissions};
+        if (last > end) ranges_[end] = {last - end, old.at(end - first), old.permissions};
+        if (!accessible(old.permissions)) continue;
+        any = true;
+        const u64 from = std::max(first, start), to = std::min(last, end);
+        if (ledger_ != nullptr) ledger_->remove_mappings(old.spa + (from - first), to - from);
     }
+    return any;
+}
+
+void GpaSpace::insert(u64 gpa, Range range) {
+    if (ledger_ != nullptr && accessible(range.permissions)) ledger_->add_mappings(range.spa, range.size);
+    const auto continues = [](u64 first, const Range& a, u64 second, const Range& b) {
+        return first + a.size == second && a.permissions == b.permissions && a.at(a.size) == b.spa;
+    };
+    auto next = ranges_.lower_bound(gpa);
+    if (next != ranges_.end() && continues(gpa, range, next->first, next->second)) {
+        range.size += next->second.size;
+        next = ranges_.erase(next);
+    }
+    if (next != ranges_.begin()) {
+        const auto before = std::prev(next);
+        if (continues(before->first, before->second, gpa, range)) {
+            before->second.size += range.size;
+            return;
+        }
+    }
+    ranges_.emplace_hint(next, gpa, range);
 }
 
 const GpaSpace::Range* GpaSpace::find_range(u64 gpa, u64& start) const {
@@ -84,13 +117,19 @@ std::optional<GpaBacking> GpaSpace::find(Gpa gpa) const {
             return GpaBacking{top.page + gpa.offset(), top.permissions, true};
         }
     }
+    if (!accessible(range->permissions)) return std::nullopt;
     return GpaBacking{range->spa + (gpa.value - start), range->permissions, false};
 }
 
+bool GpaSpace::contains(Gpa gpa) const {
+    u64 start = 0;
+    return find_range(gpa.value, start) != nullptr;
+}
+
 void GpaSpace::show(Gpa page) {
+    if (!contains(page)) return;  // a hole has no entry, with and without an overlay
     const std::optional<GpaBacking> backing = find(page);
-    if (!backing) return;  // a hole has no entry, with and without an overlay
-    const auto done = slat_.map(page, backing->spa, kPageSize, backing->permissions);
+    const auto done = backing ? slat_.map(page, backing->spa, kPageSize, backing->permissions) : slat_.unmap(page, kPageSize);
     // Splitting a large entry needs a table page. A guest can reach this only with less private memory than
     // Hypervisor::private_bytes asks for.
     if (!done) log_.warn(Area::Hv, "overlay at GPA {:#x} not shown: {}", page.value, done.error().text);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "hv/page_ledger.h"
 #include "mmu/slat_builder.h"
 
 namespace vg {
@@ -25,14 +26,19 @@ struct GpaBacking {
 class GpaSpace {
   public:
     using Flush = std::function<void()>;
-    /// @param flush  drops everything that processors have cached about the space
-    GpaSpace(mmu::PhysicalMemory& memory, Log& log, mmu::SlatBuilder::AllocatePage allocate,
+    /// @param flush   drops everything that processors have cached about the space
+    /// @param ledger  counts the pages that are mapped here; null: nobody counts (memory that is not lent by a parent)
+    GpaSpace(mmu::PhysicalMemory& memory, Log& log, PageLedger* ledger, mmu::SlatBuilder::AllocatePage allocate,
              mmu::SlatBuilder::FreePage free, Flush flush);
+    ~GpaSpace();
+    GpaSpace(const GpaSpace&) = delete;
+    GpaSpace& operator=(const GpaSpace&) = delete;
 
-    /// Maps memory, replacing what was there; overlays stay on top. Error (Usage): not whole pages or out of range;
-    /// (Host): no private memory left for tables.
+    /// Maps memory, replacing what was there; overlays stay on top. Without any permission the range is part of the
+    /// space, but nothing is behind it yet (K-128 NO_ACCESS). Error (Usage): not whole pages or out of range; (Host): no
+    /// memory left for tables. A range that is one 4 KiB, 2 MiB or 1 GiB page is mapped wholly or not at all.
     Result<void> map(Gpa gpa, Spa spa, u64 size, mmu::SlatPermissions permissions);
-    /// Removes memory; overlays there become invisible until memory is mapped again.
+    /// Removes memory; overlays there become invisible until memory is mapped again. Errors as map().
     Result<void> unmap(Gpa gpa, u64 size);
 
     /// Hides memory at the page of `gpa` behind `page`. Several overlays may share a GPA: the last one added is seen.
@@ -42,6 +48,8 @@ class GpaSpace {
 
     /// What a guest access to this GPA reaches, or nothing.
     [[nodiscard]] std::optional<GpaBacking> find(Gpa gpa) const;
+    /// True if the page is part of the space, with or without memory behind it.
+    [[nodiscard]] bool contains(Gpa gpa) const;
 
     [[nodiscard]] mmu::SlatMode mode() const { return slat_.mode(); }
     [[nodiscard]] u64 table_pages() const { return slat_.table_pages(); }
@@ -52,6 +60,10 @@ class GpaSpace {
         u64 size = 0;
         Spa spa;
         mmu::SlatPermissions permissions;
+        /// Where the byte at `offset` lies; nowhere if nothing is behind the range.
+        [[nodiscard]] Spa at(u64 offset) const {
+            return permissions == mmu::SlatPermissions{false, false, false} ? Spa() : spa + offset;
+        }
     };
     struct Overlay {
         Spa page;
@@ -59,12 +71,16 @@ class GpaSpace {
     };
 
     [[nodiscard]] const Range* find_range(u64 gpa, u64& start) const;
-    void carve(u64 start, u64 end);
+    /// Forgets what is mapped there. True if some of it was accessible.
+    bool carve(u64 start, u64 end);
+    /// Adds a range that meets no other, joined with a neighbour that continues it.
+    void insert(u64 gpa, Range range);
     /// Makes the table say what find() says for one page.
     void show(Gpa page);
     void show_overlays(u64 start, u64 end);
 
     Log& log_;
+    PageLedger* ledger_;
     mmu::SlatBuilder slat_;
     Flush flush_;
     std::map<u64, Range> ranges_;                   // by first GPA

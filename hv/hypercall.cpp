@@ -9,6 +9,7 @@
 #include "cpu/spec/bits.h"
 #include "hv/hypercalls/bodies.h"
 #include "hv/hypervisor.h"
+#include "hv/intercepts.h"
 #include "hv/partition.h"
 #include "hv/spec/cpuid.h"
 #include "hv/spec/hypercall.h"
@@ -26,9 +27,11 @@ struct Call {
     VariableHeader variable;
     const u8* element;  ///< the current one, of a rep call
     u8* output;         ///< of the call, or of the current element
+    u32 index;          ///< of the current element
+    u32* output_size;   ///< set by bodies with a SizedOutput
 };
 
-enum class Kind : u8 { Simple, Rep, Variable, RepVariable };
+enum class Kind : u8 { Simple, Slow, Rep, RepAt, Variable, RepVariable };
 
 struct Row {
     u16 code;
@@ -37,7 +40,7 @@ struct Row {
     u32 header_size, element_size, output_size;  ///< bytes; output per element for rep calls
     Gate gate;
     HvStatus (*body)(const Call&);
-    [[nodiscard]] bool is_rep() const { return kind == Kind::Rep || kind == Kind::RepVariable; }
+    [[nodiscard]] bool is_rep() const { return kind == Kind::Rep || kind == Kind::RepAt || kind == Kind::RepVariable; }
     [[nodiscard]] bool is_variable() const { return kind == Kind::Variable || kind == Kind::RepVariable; }
 };
 
@@ -53,8 +56,26 @@ struct InputOf<RepInput<H, E>> {
 };
 
 template <class T>
+struct Size {
+    static constexpr u32 value = sizeof(T);
+};
+template <>
+struct Size<None> {
+    static constexpr u32 value = 0;
+};
+template <u32 kLeast>
+struct Size<SizedOutput<kLeast>> {
+    static constexpr u32 value = kLeast;
+};
+
+template <class T>
+inline constexpr bool kIsSized = false;
+template <u32 kLeast>
+inline constexpr bool kIsSized<SizedOutput<kLeast>> = true;
+
+template <class T>
 constexpr u32 size_of() {
-    return std::is_same_v<T, None> ? 0 : sizeof(T);
+    return Size<T>::value;
 }
 
 template <class T>
@@ -75,7 +96,12 @@ HvStatus adapt(const Call& call) {
         } else {
             Out out{};
             const HvStatus status = kBody(call.caller, input..., out);
-            std::memcpy(call.output, &out, sizeof out);
+            if constexpr (kIsSized<Out>) {
+                std::memcpy(call.output, out.bytes, out.size);
+                *call.output_size = out.size;
+            } else {
+                std::memcpy(call.output, &out, sizeof out);
+            }
             return status;
         }
     };
@@ -83,9 +109,13 @@ HvStatus adapt(const Call& call) {
         return with_output();
     } else {
         const Header header = load<Header>(call.header);
-        if constexpr (kKind == Kind::Simple) return with_output(header);
+        if constexpr (kKind == Kind::Simple || kKind == Kind::Slow) return with_output(header);
         if constexpr (kKind == Kind::Variable) return with_output(header, call.variable);
-        if constexpr (kKind == Kind::Rep) return with_output(header, load<Element>(call.element));
+        constexpr bool kBare = std::is_same_v<Element, None>;
+        if constexpr (kKind == Kind::Rep && kBare) return with_output(header);
+        if constexpr (kKind == Kind::Rep && !kBare) return with_output(header, load<Element>(call.element));
+        if constexpr (kKind == Kind::RepAt && kBare) return with_output(header, call.index);
+        if constexpr (kKind == Kind::RepAt && !kBare) return with_output(header, call.index, load<Element>(call.element));
         if constexpr (kKind == Kind::RepVariable)
             return with_output(header, call.variable, load<Element>(call.element));
     }
@@ -145,6 +175,7 @@ class Invocation {
     }
 
     [[nodiscard]] const HypercallControl& control() const { return control_; }
+    [[nodiscard]] u64 output() const { return output_; }
 
     Outcome run(const Row* row) {
         if (row == nullptr) return {HvStatus::InvalidHypercallCode};
@@ -155,7 +186,13 @@ class Invocation {
         if (!partition_.allows(row->gate)) return {HvStatus::AccessDenied};
         if (!read_input()) return {HvStatus::InvalidHypercallInput};
         std::memset(out_.data(), 0, shape_.output);
-        const Outcome outcome = execute(*row);
+        const u32 promised = shape_.output;
+        Outcome outcome = execute(*row);
+        if (outcome.status == kDeferredCall) return outcome;
+        if (outcome.status == HvStatus::Success && shape_.output > promised) {
+            const Outcome late = control_.fast() ? check_fast() : Outcome{check_slow()};
+            if (late.undefined || late.status != HvStatus::Success) return late;
+        }
         write_output(*row, outcome);
         return outcome;
     }
@@ -183,7 +220,8 @@ class Invocation {
         const u32 count = control_.rep_count(), start = control_.rep_start();
         const bool reps_ok = row.is_rep() ? count != 0 && start < count : count == 0 && start == 0;
         const bool variable_ok = row.is_variable() || control_.variable_qwords() == 0;
-        const bool ok = !control_.reserved() && !control_.nested() && reps_ok && variable_ok;
+        const bool fast_ok = row.kind != Kind::Slow || !control_.fast();
+        const bool ok = !control_.reserved() && !control_.nested() && reps_ok && variable_ok && fast_ok;
         return ok ? HvStatus::Success : HvStatus::InvalidHypercallInput;
     }
 
@@ -202,6 +240,8 @@ class Invocation {
     HvStatus check_slow() const {
         const bool in = shape_.input != 0, out = shape_.output != 0;
         if ((in && (input_ & 7) != 0) || (out && (output_ & 7) != 0)) return HvStatus::InvalidAlignment;
+        // Neither can be more than a page, so nothing below wraps.
+        if (shape_.input > kPageSize || shape_.output > kPageSize) return HvStatus::InvalidAlignment;
         if ((in && !within_page(input_, shape_.input)) || (out && !within_page(output_, shape_.output)))
             return HvStatus::InvalidAlignment;
         if (in && out && input_ < output_ + shape_.output && output_ < input_ + shape_.input)
@@ -227,12 +267,14 @@ class Invocation {
         const u32 variable_count = shape_.variable / 8;
         std::memcpy(variable.data(), in_.data() + row.header_size, shape_.variable);
         const u8* list = in_.data() + row.header_size + shape_.variable;
-        Call call{caller_, in_.data(), VariableHeader(variable).first(variable_count), nullptr, out_.data()};
+        Call call{caller_, in_.data(), VariableHeader(variable).first(variable_count), nullptr, out_.data(), 0,
+                  &shape_.output};
         if (!row.is_rep()) return {row.body(call)};
         // H-40: in order, up to the first failure; the count is absolute.
         for (u32 i = control_.rep_start(); i < control_.rep_count(); ++i) {
             call.element = list + i * row.element_size;
             call.output = out_.data() + i * row.output_size;
+            call.index = i;
             if (const HvStatus status = row.body(call); status != HvStatus::Success) return {status, i};
         }
         return {HvStatus::Success, control_.rep_count()};
@@ -295,6 +337,14 @@ void count(Vp& caller, u16 code, const Row* row, HvStatus status) {
                                                    caller.partition().config().name, code);
 }
 
+/// A guest parent may handle what this hypervisor does not (K-136).
+bool is_parents(const ParentPolicy& policy, u16 code, const Row* row, HvStatus status) {
+    constexpr u16 kRetargetDeviceInterrupt = 0x7e;
+    if (policy.retargets && code == kRetargetDeviceInterrupt) return true;
+    if (policy.unknown_connections && status == HvStatus::InvalidConnectionId) return true;
+    return policy.hypercalls && (row == nullptr || status == HvStatus::AccessDenied);
+}
+
 }  // namespace
 
 std::string_view hypercall_name(u16 code) {
@@ -316,6 +366,12 @@ cpu::virt::Action do_hypercall(Vp& caller, cpu::virt::Exit& exit) {
     const Row* row = find_row(code);
     const Outcome outcome = invocation.run(row);
     if (outcome.undefined) return undefined();
+    if (outcome.status == kDeferredCall) {
+        caller.defer_call(invocation.output(), exit.insn_length);
+        return cpu::virt::Action::Leave;
+    }
+    if (caller.partition().guest_parent() != nullptr && is_parents(caller.partition().policy(), code, row, outcome.status))
+        return intercept_hypercall(caller, exit);
     count(caller, code, row, outcome.status);
     invocation.set_result(outcome);
     return cpu::virt::Action::Skip;

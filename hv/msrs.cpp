@@ -172,6 +172,15 @@ bool write_simp(Vp& vp, u32, u64 value) {
     vp.synic().set_simp(value);
     return true;
 }
+bool read_sirbp(Vp& vp, u32, u64& value) {
+    value = vp.synic().sirbp();
+    return vp.synic().has_sirbp();
+}
+bool write_sirbp(Vp& vp, u32, u64 value) {
+    if (!vp.synic().has_sirbp()) return false;
+    vp.synic().set_sirbp(value);
+    return true;
+}
 bool write_eom(Vp& vp, u32, u64) {
     vp.synic().rescan();
     return true;

@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/state.h"
 #include "hv/hypervisor.h"
+#include "hv/memory_pool.h"
 #include "hv/partition.h"
 #include "hv/spec/msr.h"
 
@@ -12,14 +13,21 @@ namespace vg::hv {
 
 OverlayPage::OverlayPage(Partition& partition, mmu::SlatPermissions permissions)
     : partition_(partition), permissions_(permissions) {
-    const auto page = partition.hypervisor().allocate_page();
-    VG_ASSERT(page.has_value());  // the machine gave the hypervisor less than Hypervisor::private_bytes
+    const auto page = partition.pool().allocate();
+    VG_ASSERT(page.has_value());  // whoever makes partitions and VPs has looked (MemoryPool::can_allocate)
     page_ = *page;
 }
 
 OverlayPage::~OverlayPage() {
     remove();
-    partition_.hypervisor().free_page(page_);
+    partition_.pool().free(page_);
+}
+
+u64 OverlayPage::preset() const { return partition_.config().root ? page_.value : 0; }
+
+void OverlayPage::show_at_home() {
+    const auto shown = partition_.map_memory(Gpa(page_.value), page_, kPageSize, {true, true, false});
+    VG_ASSERT(shown.has_value());
 }
 
 bool OverlayPage::place(u64 register_value) {

@@ -30,6 +30,11 @@ class OverlayPage {
     void place_zeroed(u64 register_value);
     void remove() { place(0); }
 
+    /// What the owner's register holds before software writes it: the root finds its pages by it; else 0.
+    [[nodiscard]] u64 preset() const;
+    /// The root's page is seen at its own address, placed or not.
+    void show_at_home();
+
     [[nodiscard]] bool placed() const { return gpa_.has_value(); }
     /// Where it is, if placed.
     [[nodiscard]] std::optional<Gpa> gpa() const { return gpa_; }

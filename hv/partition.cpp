@@ -13,8 +13,10 @@
 #include "hv/hypervisor.h"
 #include "hv/overlay.h"
 #include "hv/spec/msr.h"
+#include "hv/stimer.h"
 #include "hv/synic.h"
 #include "hv/vp.h"
+#include "hv/vp_control.h"
 
 namespace vg::hv {
 namespace {
@@ -28,9 +30,9 @@ struct Partition::Impl {
     explicit Impl(Partition& partition)
         : space(
               partition.hypervisor_.memory(), partition.hypervisor_.log(),
-              [&hypervisor = partition.hypervisor_] { return hypervisor.allocate_page(); },
-              [&hypervisor = partition.hypervisor_](Spa page) { hypervisor.free_page(page); },
-              [this, &partition] { flush(partition); }),
+              partition.guest_parent() == nullptr ? nullptr : &partition.hypervisor_.ledger(),
+              [&pool = partition.pool()] { return pool.allocate(); },
+              [&pool = partition.pool()](Spa page) { pool.free(page); }, [this, &partition] { flush(partition); }),
           clock(partition.hypervisor_.events().now()),
           hypercall_page(partition, kCodePage),
           reference_page(partition, kDataPage) {}
@@ -45,12 +47,20 @@ struct Partition::Impl {
     OverlayPage hypercall_page, reference_page;
     u32 tsc_sequence = 0;
     bool tsc_page_valid = false;
+    u64 frozen_time = 0;
     bool closing = false;
 };
 
-Partition::Partition(Hypervisor& hypervisor, u64 id, PartitionConfig config, InterceptSink& sink)
-    : hypervisor_(hypervisor), id_(id), config_(std::move(config)), sink_(sink), impl_(std::make_unique<Impl>(*this)) {
+Partition::Partition(Hypervisor& hypervisor, PartitionNode& node, InterceptSink& sink)
+    : hypervisor_(hypervisor),
+      node_(node),
+      id_(node.id),
+      config_(node.config),
+      sink_(sink),
+      impl_(std::make_unique<Impl>(*this)) {
     VG_ASSERT(impl_->space.mode().root != 0);
+    hypercall_msr = impl_->hypercall_page.preset();
+    reference_tsc_msr = impl_->reference_page.preset();
 }
 
 Partition::~Partition() {
@@ -59,6 +69,12 @@ Partition::~Partition() {
     impl_->hypercall_page.remove();
     impl_->reference_page.remove();
 }
+
+Partition* Partition::guest_parent() const {
+    return node_.parent == nullptr ? nullptr : node_.parent->partition.get();
+}
+
+MemoryPool& Partition::pool() { return node_.pool; }
 
 // ---- memory
 
@@ -71,6 +87,19 @@ Result<void> Partition::unmap_memory(Gpa gpa, u64 size) { return impl_->space.un
 std::optional<Spa> Partition::translate(Gpa gpa) const {
     const std::optional<GpaBacking> backing = impl_->space.find(gpa);
     return backing ? std::optional(backing->spa) : std::nullopt;
+}
+
+std::optional<GpaBacking> Partition::backing(Gpa gpa) const { return impl_->space.find(gpa); }
+
+bool Partition::contains(Gpa gpa) const { return impl_->space.contains(gpa); }
+
+void Partition::show_root_pages() {
+    impl_->hypercall_page.show_at_home();
+    impl_->reference_page.show_at_home();
+}
+
+void Partition::release_shown_pages() {
+    for (const auto& vp : vps_) vp->control().unmap_pages();
 }
 
 mmu::SlatMode Partition::slat() const { return impl_->space.mode(); }
@@ -125,8 +154,8 @@ bool Partition::is_hypercall_page(Gpa gpa) const {
 
 // ---- virtual processors
 
-Vp& Partition::create_vp(const cpu::CpuModel& model, u32 apic_id) {
-    VG_ASSERT(vps_.size() < config_.max_vps);
+Vp& Partition::create_vp(u32 index, const cpu::CpuModel& model, u32 apic_id) {
+    VG_ASSERT(index < config_.max_vps && find_vp(index) == nullptr);
     if (vps_.empty()) {
         // H-50..H-52: the vendor's instruction, RET, and breakpoints for whoever runs past it.
         std::array<u8, kPageSize> code;
@@ -136,11 +165,46 @@ Vp& Partition::create_vp(const cpu::CpuModel& model, u32 apic_id) {
         std::copy(call.begin(), call.end(), code.begin());
         hypervisor_.memory().write(impl_->hypercall_page.page(), code.data(), code.size());
     }
-    vps_.push_back(std::make_unique<Vp>(*this, static_cast<u32>(vps_.size()), model, apic_id));
-    return *vps_.back();
+    const auto place = std::ranges::lower_bound(vps_, index, {}, [](const auto& vp) { return vp->index(); });
+    const std::optional<u64> tsc_offset =
+        vps_.empty() ? std::nullopt : std::optional(vps_.front()->processor().state().tsc_offset);
+    Vp& vp = **vps_.insert(place, std::make_unique<Vp>(*this, index, model, apic_id));
+    // One that comes later has the same TSC as the others (S-93).
+    if (tsc_offset) vp.processor().state().tsc_offset = *tsc_offset;
+    if (VpHost* host = hypervisor_.vp_host()) host->vp_created(vp.processor());
+    return vp;
 }
 
-Vp* Partition::find_vp(u32 index) const { return index < vps_.size() ? vps_[index].get() : nullptr; }
+void Partition::delete_vp(u32 index) {
+    std::erase_if(vps_, [index](const auto& vp) { return vp->index() == index; });
+}
+
+Vp* Partition::find_vp(u32 index) const {
+    if (index < vps_.size() && vps_[index]->index() == index) return vps_[index].get();
+    const auto it = std::ranges::lower_bound(vps_, index, {}, [](const auto& vp) { return vp->index(); });
+    return it != vps_.end() && (*it)->index() == index ? it->get() : nullptr;
+}
+
+void Partition::post_own_message(u32 vp_index, u8 sint, u32 type, std::span<const u8> payload, u64 origin) {
+    if (Vp* vp = find_vp(vp_index)) vp->synic().post_own(sint, type, payload, origin);
+}
+
+void Partition::forget_messages_from(u64 origin) {
+    for (const auto& vp : vps_) vp->synic().forget_messages_from(origin);
+}
+
+void Partition::apply_cpuid_results(u32 leaf, u32 subleaf, std::span<u32, 4> regs) const {
+    for (const u32 key : {ParentPolicy::kAnySubleaf, subleaf}) {
+        const auto found = policy_.cpuid_results.find({leaf, key});
+        if (found == policy_.cpuid_results.end()) continue;
+        const ParentPolicy::CpuidResult& result = found->second;
+        for (unsigned i = 0; i < 4; ++i) regs[i] = (regs[i] & ~result.mask[i]) | (result.value[i] & result.mask[i]);
+    }
+}
+
+void Partition::apply_policy() {
+    for (const auto& vp : vps_) vp->apply_policy();
+}
 
 HvStatus Partition::post_message(u32 vp_index, u8 sint, u32 type, std::span<const u8> payload, u64 origin) {
     Vp* vp = find_vp(vp_index);
@@ -154,8 +218,33 @@ HvStatus Partition::signal_event(u32 vp_index, u8 sint, u16 flag) {
 
 // ---- time
 
-u64 Partition::reference_time() const { return impl_->clock.at(hypervisor_.events().now()); }
+u64 Partition::reference_time() const {
+    return policy_.time_frozen ? impl_->frozen_time : impl_->clock.at(hypervisor_.events().now());
+}
 const ReferenceTime& Partition::reference_clock() const { return impl_->clock; }
+
+void Partition::freeze_time(bool frozen) {
+    if (frozen == policy_.time_frozen) return;
+    if (frozen) {
+        impl_->frozen_time = reference_time();
+        invalidate_reference_page();
+        policy_.time_frozen = true;
+    } else {
+        policy_.time_frozen = false;
+        set_reference_time(impl_->frozen_time);
+    }
+    for (const auto& vp : vps_) vp->timers().time_changed();
+}
+
+void Partition::set_reference_time(u64 value) {
+    if (policy_.time_frozen) {
+        impl_->frozen_time = value;
+        return;
+    }
+    impl_->clock.set(hypervisor_.events().now(), value);
+    invalidate_reference_page();
+    refresh_reference_page();
+}
 
 void Partition::invalidate_reference_page() {
     impl_->tsc_page_valid = false;
@@ -164,7 +253,7 @@ void Partition::invalidate_reference_page() {
 }
 
 void Partition::refresh_reference_page() {
-    if (impl_->tsc_page_valid || !impl_->reference_page.placed() || vps_.empty()) return;
+    if (impl_->tsc_page_valid || !impl_->reference_page.placed() || vps_.empty() || policy_.time_frozen) return;
     const u64 offset = vps_.front()->processor().state().tsc_offset;
     for (const auto& vp : vps_)
         if (vp->processor().state().tsc_offset != offset) return;
@@ -198,7 +287,7 @@ void Partition::set_guest_os_id(u64 value) {
 bool Partition::set_hypercall_msr(u64 value) {
     if ((hypercall_msr & hypercall_msr::kLocked) != 0 || (value & hypercall_msr::kReserved) != 0) return false;
     if (guest_os_id == 0) value &= ~hypercall_msr::kEnable;
-    if ((value & hypercall_msr::kEnable) != 0 && !translate(placed_page(value))) return false;
+    if ((value & hypercall_msr::kEnable) != 0 && !contains(placed_page(value))) return false;
     hypercall_msr = value;
     impl_->hypercall_page.place(value);
     return true;
@@ -214,8 +303,8 @@ void Partition::set_reference_tsc_msr(u64 value) {
 void Partition::reset() {
     // Reference time goes on: it counts from the partition's creation (M-06).
     set_guest_os_id(0);
-    hypercall_msr = 0;
-    set_reference_tsc_msr(0);
+    hypercall_msr = impl_->hypercall_page.preset();
+    set_reference_tsc_msr(impl_->reference_page.preset());
     msrs = {};
     crash_ = {};
     for (const auto& vp : vps_) vp->reset();
@@ -224,6 +313,39 @@ void Partition::reset() {
 // ---- state
 
 namespace {
+
+void access_map(StateVisitor& v, std::string_view name, std::map<u32, u32>& map) {
+    std::vector<u32> keys, values;
+    for (const auto& [key, value] : map) {
+        keys.push_back(key);
+        values.push_back(value);
+    }
+    VisitScope scope(v, name);
+    v("key", keys, ParentPolicy::kLimit);
+    v("access", values, ParentPolicy::kLimit);
+    if (!v.loading()) return;
+    map.clear();
+    for (std::size_t i = 0; i < keys.size() && i < values.size(); ++i) map[keys[i]] = values[i];
+}
+
+void policy_fields(StateVisitor& v, ParentPolicy& policy) {
+    VisitScope scope(v, "policy");
+    access_map(v, "msr_intercepts", policy.msr_intercepts);
+    access_map(v, "cpuid_intercepts", policy.cpuid_intercepts);
+    v("unknown_msr_access", policy.unknown_msr_access);
+    v("exceptions", policy.exceptions);
+    v("hypercalls", policy.hypercalls);
+    v("unknown_connections", policy.unknown_connections);
+    v("retargets", policy.retargets);
+    for (auto& [leaf, result] : policy.cpuid_results) {
+        VisitScope row(v, fmt::format("cpuid_{:x}_{:x}", leaf.first, leaf.second));
+        v("value", result.value);
+        v("mask", result.mask);
+    }
+    v("ignore_unknown_msrs", policy.ignore_unknown_msrs);
+    v("suspended", policy.suspended);
+    v("time_frozen", policy.time_frozen);
+}
 
 void visit_hypercall_counts(StateVisitor& v, std::map<u16, HypercallCount>& counts) {
     VisitScope scope(v, "hypercall_counts");
@@ -244,6 +366,8 @@ void visit_hypercall_counts(StateVisitor& v, std::map<u16, HypercallCount>& coun
 }  // namespace
 
 void Partition::fields(StateVisitor& v) {
+    policy_fields(v, policy_);
+    v("frozen_time", impl_->frozen_time, Fmt::Dec);
     v("guest_os_id", guest_os_id);
     v("hypercall_msr", hypercall_msr);
     v("reference_tsc_msr", reference_tsc_msr);

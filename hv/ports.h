@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <variant>
 
@@ -37,6 +38,7 @@ struct GuestPort {
     u32 vp_index = 0;
     u8 sint = 0;
     u16 base_flag = 0, flag_count = 0;  ///< event ports
+    u32 port_id = 0;                    ///< origin of its messages (S-01)
 };
 
 enum class PortKind : u8 { Message, Event };
@@ -44,6 +46,13 @@ enum class PortKind : u8 { Message, Event };
 struct Port {
     PortKind kind = PortKind::Message;
     std::variant<PortOwner*, GuestPort> target;
+};
+
+/// A write to a GPA that becomes an entry of a port owner's event ring instead of an intercept (K-161).
+struct Doorbell {
+    Gpa gpa;
+    u64 value = 0, flags = 0;
+    GuestPort port;
 };
 
 /// A partition's connection id space: id to port.
@@ -58,8 +67,22 @@ class Connections {
     }
     [[nodiscard]] const std::map<u32, Port>& all() const { return map_; }
 
+    /// Doorbells have ids of their own (K-163). False if the id is taken.
+    bool add_doorbell(u32 connection_id, const Doorbell& doorbell) {
+        return doorbells_.emplace(connection_id, doorbell).second;
+    }
+    bool remove_doorbell(u32 connection_id) { return doorbells_.erase(connection_id) != 0; }
+    /// The doorbell that a write of `size` bytes triggers, or null.
+    [[nodiscard]] const Doorbell* find_doorbell(Gpa gpa, u32 size, u64 value) const;
+    /// Connections of both kinds.
+    [[nodiscard]] std::size_t count() const { return map_.size() + doorbells_.size(); }
+
+    /// A port goes away (S-44); `port_id` absent: every port of the partition.
+    void disconnect_from(u64 partition_id, std::optional<u32> port_id = {});
+
   private:
     std::map<u32, Port> map_;
+    std::map<u32, Doorbell> doorbells_;
 };
 
 }  // namespace vg::hv

@@ -34,6 +34,8 @@ bool ReferenceTime::rebase(VTime now, u64 tsc_offset) {
     return true;
 }
 
+void ReferenceTime::set(VTime now, u64 value) { offset_ = value - scaled(now + tsc_offset_); }
+
 ReferenceTscPage ReferenceTime::page(u32 sequence) const {
     return {sequence, 0, kReferenceScale, static_cast<s64>(offset_)};
 }

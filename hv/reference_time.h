@@ -25,6 +25,8 @@ class ReferenceTime {
     /// Continues from the value at `now`, computed from then on with a TSC of virtual time + `tsc_offset`.
     /// False (and nothing changed) if that TSC is so near its end that the formula would wrap.
     [[nodiscard]] bool rebase(VTime now, u64 tsc_offset);
+    /// Goes on from `value` at `now`.
+    void set(VTime now, u64 value);
     /// What the page says; `sequence` as given.
     [[nodiscard]] ReferenceTscPage page(u32 sequence) const;
 

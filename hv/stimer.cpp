@@ -21,7 +21,7 @@ SyntheticTimers::SyntheticTimers(Vp& vp) : vp_(vp) {
 }
 
 SyntheticTimers::~SyntheticTimers() {
-    for (unsigned i = 0; i < kStimerCount; ++i) stop(i);
+    for (const Timer& timer : timers_) vp_.partition().hypervisor().events().remove(timer.event);
 }
 
 u64 SyntheticTimers::now_100ns() const { return vp_.partition().reference_time(); }
@@ -68,6 +68,7 @@ void SyntheticTimers::stop(unsigned index) {
 
 void SyntheticTimers::wait(unsigned index) {
     Timer& timer = timers_[index];
+    if (vp_.partition().policy().time_frozen) return;
     if (timer.expiry <= now_100ns()) {
         expire(index);
         return;
@@ -124,6 +125,41 @@ void SyntheticTimers::finish(unsigned index) {
 void SyntheticTimers::retry_pending() {
     for (unsigned i = 0; i < kStimerCount; ++i)
         if (timers_[i].pending && deliver_message(i)) finish(i);
+}
+
+void SyntheticTimers::time_changed() {
+    for (unsigned i = 0; i < kStimerCount; ++i) {
+        const Timer& timer = timers_[i];
+        vp_.partition().hypervisor().events().cancel(timer.event);
+        if ((timer.config & stimer::kEnable) != 0 && timer.count != 0 && !timer.pending) wait(i);
+    }
+}
+
+SyntheticTimersState SyntheticTimers::save() const {
+    SyntheticTimersState state{};
+    for (unsigned i = 0; i < kStimerCount; ++i) {
+        const Timer& timer = timers_[i];
+        state.timer[i] = {timer.pending ? 1u : 0u, 0, timer.config, timer.count, 0, timer.pending ? timer.expiry : 0};
+    }
+    return state;
+}
+
+bool SyntheticTimers::load(const SyntheticTimersState& state) {
+    for (const SyntheticTimersState::Timer& timer : state.timer)
+        if ((timer.config & stimer::kReserved) != 0) return false;
+    for (unsigned i = 0; i < kStimerCount; ++i) {
+        const SyntheticTimersState::Timer& from = state.timer[i];
+        stop(i);
+        timers_[i].config = from.config;
+        timers_[i].count = from.count;
+        if ((from.undelivered_pending & 1) != 0) {
+            timers_[i].expiry = from.undelivered_expiration;
+            timers_[i].pending = true;
+        } else {
+            start(i);
+        }
+    }
+    return true;
 }
 
 void SyntheticTimers::reset() {

@@ -6,6 +6,7 @@
 #include "base/events.h"
 #include "base/types.h"
 #include "hv/spec/synic.h"
+#include "hv/spec/vp_state.h"
 
 namespace vg::hv {
 
@@ -27,6 +28,11 @@ class SyntheticTimers {
 
     /// Tries again to deliver expirations that found their message slot busy (S-85).
     void retry_pending();
+    /// Reference time stopped, or goes on: timers stand still with it (S-87).
+    void time_changed();
+    /// Image for the parent (K-176), and back. load: false for a configuration that no guest could have written.
+    [[nodiscard]] SyntheticTimersState save() const;
+    [[nodiscard]] bool load(const SyntheticTimersState& state);
     void reset();
     void fields(StateVisitor& v);
 

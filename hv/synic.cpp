@@ -8,6 +8,8 @@
 #include "base/assert.h"
 #include "base/state.h"
 #include "hv/hypervisor.h"
+#include "hv/spec/intercept.h"
+#include "hv/spec/port.h"
 #include "hv/stimer.h"
 #include "hv/vp.h"
 
@@ -44,6 +46,16 @@ void atomic_store(mmu::PhysicalMemory& memory, Spa where, T value) {
 
 Synic::Synic(Vp& vp) : vp_(vp), message_page_(vp.partition(), kDataPage), event_page_(vp.partition(), kDataPage) {
     sint_.fill(sint::kReset);
+    if (vp.partition().config().root) {
+        ring_page_ = std::make_unique<OverlayPage>(vp.partition(), kDataPage);
+        sirbp_ = ring_page_->preset();
+    }
+    siefp_ = event_page_.preset();
+    simp_ = message_page_.preset();
+}
+
+void Synic::show_root_pages() {
+    for (OverlayPage* page : {&message_page_, &event_page_, ring_page_.get()}) page->show_at_home();
 }
 
 bool Synic::messages_on() const { return (scontrol_ & kScontrolEnable) != 0 && message_page_.placed(); }
@@ -62,6 +74,25 @@ HvStatus Synic::post(u8 sint, u32 type, u64 origin, std::span<const u8> payload)
     queue_[sint].push_back(message);
     drain(sint);
     return HvStatus::Success;
+}
+
+void Synic::post_own(u8 sint, u32 type, std::span<const u8> payload, u64 origin) {
+    VG_ASSERT(sint < kSintCount && type != kMessageTypeNone && payload.size() <= kMessagePayloadMax);
+    if (queue_[sint].size() >= kOwnQueueLimit) {
+        if (vp_.partition().may_complain())
+            vp_.partition().hypervisor().log().warn(Area::Hv, "SINT{} of {} takes no messages: one of type {:#x} is lost",
+                                                    sint, vp_.processor().name(), type);
+        return;
+    }
+    Message message{type, static_cast<u8>(payload.size()), origin, {}};
+    std::copy(payload.begin(), payload.end(), message.payload.begin());
+    queue_[sint].push_back(message);
+    drain(sint);
+}
+
+void Synic::forget_messages_from(u64 origin) {
+    for (std::deque<Message>& queue : queue_)
+        std::erase_if(queue, [origin](const Message& message) { return message.origin == origin; });
 }
 
 void Synic::drain(u8 sint) {
@@ -113,14 +144,45 @@ void Synic::interrupt(u8 sint) {
     if ((value & (sint::kMasked | sint::kPolling)) == 0) vp_.processor().apic().accept(sint::vector(value), false);
 }
 
-HvStatus Synic::signal(u8 sint, u16 flag) {
+HvStatus Synic::signal(u8 sint, u16 flag, bool* fresh) {
     if (sint >= kSintCount || flag >= kEventFlagsPerSint) return HvStatus::InvalidParameter;
     if (!events_on() || (sint_[sint] & sint::kMasked) != 0) return HvStatus::InvalidSynicState;
     const Spa byte = event_page_.page() + sint * kEventFlagBytesPerSint + flag / 8;
     const u8 mask = static_cast<u8>(1u << (flag % 8));
     const u8 old = atomic_or<u8>(vp_.partition().hypervisor().memory(), byte, mask);
+    if (fresh != nullptr) *fresh = (old & mask) == 0;
     if ((old & mask) == 0) interrupt(sint);
     return HvStatus::Success;
+}
+
+HvStatus Synic::ring(u8 sint, u32 port_id) {
+    if (sint >= kSintCount || port_id == 0) return HvStatus::InvalidParameter;
+    if (ring_page_ == nullptr || !ring_page_->placed() || (scontrol_ & kScontrolEnable) == 0)
+        return HvStatus::InvalidSynicState;
+    mmu::PhysicalMemory& memory = vp_.partition().hypervisor().memory();
+    const Spa ring = ring_page_->page() + sint * sizeof(EventRing);
+    const Spa slot = ring + offsetof(EventRing, data) + ring_next_[sint] * sizeof(u32);
+    if (atomic_load<u32>(memory, slot) != 0) {
+        ring_waiting_[sint].insert(port_id);
+        atomic_store<u8>(memory, ring + offsetof(EventRing, ring_full), 1);
+        return HvStatus::Success;
+    }
+    atomic_store<u32>(memory, slot, port_id);
+    ring_next_[sint] = static_cast<u8>((ring_next_[sint] + 1) % kEventRingSlots);
+    // The guest looks again after it has unmasked (S-33), so a masked ring needs no word.
+    if (atomic_load<u8>(memory, ring + offsetof(EventRing, signal_masked)) != 0) return HvStatus::Success;
+    const SintInterceptNotification notification{sint};
+    u8 payload[sizeof notification];
+    std::memcpy(payload, &notification, sizeof payload);
+    post_own(kInterceptSint, static_cast<u32>(MessageType::SintIntercept), payload, 0);
+    return HvStatus::Success;
+}
+
+void Synic::ring_empty(u8 sint) {
+    if (sint >= kSintCount) return;
+    std::set<u32> waiting;
+    waiting.swap(ring_waiting_[sint]);
+    for (const u32 port : waiting) (void)ring(sint, port);
 }
 
 void Synic::rescan() {
@@ -137,6 +199,11 @@ void Synic::set_scontrol(u64 value) {
 void Synic::set_siefp(u64 value) {
     siefp_ = value;
     event_page_.place_zeroed(value);
+}
+
+void Synic::set_sirbp(u64 value) {
+    sirbp_ = value;
+    ring_page_->place_zeroed(value);
 }
 
 void Synic::set_simp(u64 value) {
@@ -165,9 +232,16 @@ void Synic::update_auto_eoi(u8 vector) {
 
 void Synic::reset() {
     for (std::deque<Message>& queue : queue_) queue.clear();
-    scontrol_ = siefp_ = simp_ = 0;
+    for (std::set<u32>& waiting : ring_waiting_) waiting.clear();
+    scontrol_ = 0;
+    siefp_ = event_page_.preset();
+    simp_ = message_page_.preset();
     message_page_.remove();
     event_page_.remove();
+    if (ring_page_ != nullptr) {
+        sirbp_ = ring_page_->preset();
+        ring_page_->remove();
+    }
     const std::array<u64, kSintCount> old = sint_;
     sint_.fill(sint::kReset);
     for (const u64 value : old) update_auto_eoi(sint::vector(value));
@@ -178,6 +252,8 @@ void Synic::fields(StateVisitor& v) {
     v("siefp", siefp_);
     v("simp", simp_);
     v("sint", sint_);
+    v("sirbp", sirbp_);
+    v("ring_next", ring_next_);
     {
         VisitScope scope(v, "message_page");
         message_page_.fields(v);
@@ -190,7 +266,7 @@ void Synic::fields(StateVisitor& v) {
         VisitScope scope(v, "queue" + std::to_string(i));
         u32 count = static_cast<u32>(queue_[i].size());
         v("count", count, Fmt::Dec);
-        if (v.loading()) queue_[i].resize(std::min<std::size_t>(count, kQueueLimit));
+        if (v.loading()) queue_[i].resize(std::min<std::size_t>(count, kOwnQueueLimit));
         for (std::size_t n = 0; n < queue_[i].size(); ++n) {
             VisitScope message_scope(v, std::to_string(n));
             Message& message = queue_[i][n];

@@ -6,15 +6,21 @@
 #include <cstring>
 #include <string>
 
+#include "base/assert.h"
 #include "base/bits.h"
 #include "base/state.h"
+#include "cpu/msr.h"
 #include "hv/cpuid.h"
+#include "hv/guest_parent.h"
 #include "hv/hypercall.h"
 #include "hv/hypervisor.h"
+#include "hv/intercepts.h"
 #include "hv/msrs.h"
+#include "hv/spec/hypercall.h"
 #include "hv/spec/msr.h"
 #include "hv/stimer.h"
 #include "hv/synic.h"
+#include "hv/vp_control.h"
 
 namespace vg::hv {
 namespace {
@@ -29,6 +35,7 @@ constexpr u32 kIa32Tsc = 0x10, kIa32TscAdjust = 0x3b;
 /// The synthetic range, and the two registers whose writes make the reference TSC page wrong.
 constexpr cpu::virt::Controls::MsrRange kMsrRanges[] = {
     {kIa32Tsc, kIa32Tsc}, {kIa32TscAdjust, kIa32TscAdjust}, {msr::kFirst, msr::kLast}};
+constexpr cpu::virt::Controls::MsrRange kAllMsrs[] = {{0, 0xffffffff}};
 
 Action inject(Exit& exit, u8 vector, u32 error_code, u64 cr2 = 0) {
     exit.fault = cpu::Fault{};
@@ -57,25 +64,47 @@ Vp::Vp(Partition& partition, u32 index, const cpu::CpuModel& model, u32 apic_id)
       assist_page_(partition, kDataPage),
       synic_(std::make_unique<Synic>(*this)),
       timers_(std::make_unique<SyntheticTimers>(*this)) {
+    processor_->levels().push_back({{}, this});
+    control_ = std::make_unique<VpControl>(*this);
+    vp_assist_msr_ = assist_page_.preset();
+    if (partition.config().root) {
+        assist_page_.show_at_home();
+        synic_->show_root_pages();
+    }
+    apply_policy();
+    start_tsc();
+}
+
+Vp::~Vp() {
+    if (dispatching_ != nullptr) VpControl::interrupt_caller(*this);
+    control_.reset();
+    if (VpHost* host = partition_.hypervisor().vp_host()) host->vp_destroyed(*processor_);
+}
+
+void Vp::apply_policy() {
+    const ParentPolicy& policy = partition_.policy();
     cpu::virt::Controls controls;
     controls.cpuid = true;
     controls.hypercall = true;
     controls.io_all = true;
     controls.msr_ranges = kMsrRanges;
-    controls.slat = partition.slat();
-    processor_->levels().push_back({controls, this});
+    controls.slat = partition_.slat();
+    if (is_child()) {
+        controls.msr_ranges = kAllMsrs;
+        controls.triple_fault = true;
+        controls.exceptions = policy.exceptions;
+        controls.halt = partition_.config().halt_intercept || partition_.hypervisor().root_config().root_scheduler;
+    }
+    processor_->levels().front().controls = controls;
     processor_->update_context();
-    start_tsc();
+    control_->update();
 }
-
-Vp::~Vp() = default;
 
 Action Vp::on_exit(cpu::Vp&, Exit& exit) {
     ++exit_counts_[static_cast<unsigned>(exit.reason) % exit_counts_.size()];
     switch (exit.reason) {
         case ExitReason::Cpuid:
-            apply_cpuid(partition_, processor_->model(), exit.leaf, exit.regs);
-            return Action::Complete;
+            return on_cpuid(exit);
         case ExitReason::Msr:
             return on_msr(exit);
         case ExitReason::Hypercall:
@@ -84,12 +113,16 @@ Action Vp::on_exit(cpu::Vp&, Exit& exit) {
             return on_io(exit);
         case ExitReason::Memory:
             return on_memory(exit);
-        case ExitReason::None:
         case ExitReason::Halt:
+            return on_halt(exit);
+        case ExitReason::Exception:
+            return is_child() ? intercept_exception(*this, exit) : Action::Default;
+        case ExitReason::TripleFault:
+            return is_child() ? intercept_plain(*this, MessageType::UnrecoverableException, 0) : Action::Default;
+        case ExitReason::None:
         case ExitReason::Cr:
         case ExitReason::Dr:
         case ExitReason::DescriptorTable:
-        case ExitReason::Exception:
         case ExitReason::Rdtsc:
         case ExitReason::Rdpmc:
         case ExitReason::Pause:
@@ -101,7 +134,6 @@ Action Vp::on_exit(cpu::Vp&, Exit& exit) {
         case ExitReason::Xsetbv:
         case ExitReason::InterruptWindow:
         case ExitReason::NmiWindow:
-        case ExitReason::TripleFault:
         case ExitReason::TaskSwitch:
         case ExitReason::Vmx:
         case ExitReason::Svm:
@@ -110,16 +142,50 @@ Action Vp::on_exit(cpu::Vp&, Exit& exit) {
     return Action::Default;  // this level does not ask for the others
 }
 
+Action Vp::on_cpuid(Exit& exit) {
+    apply_cpuid(partition_, processor_->model(), exit.leaf, exit.regs);
+    if (!is_child()) return Action::Complete;
+    partition_.apply_cpuid_results(exit.leaf, exit.subleaf, exit.regs);
+    return partition_.policy().cpuid_intercepts.contains(exit.leaf) ? intercept_cpuid(*this, exit, exit.regs) : Action::Complete;
+}
+
 Action Vp::on_msr(Exit& exit) {
     if (exit.msr < msr::kFirst || exit.msr > msr::kLast) {
-        if (exit.write) partition_.invalidate_reference_page();
-        return Action::Default;
+        if (exit.msr == kIa32Tsc || exit.msr == kIa32TscAdjust) {
+            if (exit.write) partition_.invalidate_reference_page();
+            return Action::Default;
+        }
+        return on_other_msr(exit);
     }
     const bool done = exit.write ? write_msr(*this, exit.msr, exit.value) : read_msr(*this, exit.msr, exit.value);
+    if (control_->intercept_suspend()) return Action::Leave;  // HV_X64_MSR_RESET
     return done ? Action::Complete : inject(exit, cpu::kGeneralProtection, 0);
 }
 
+/// Only children of a guest parent come here: their parent may want to hear of an MSR, or have the unknown ones ignored.
+Action Vp::on_other_msr(Exit& exit) {
+    const ParentPolicy& policy = partition_.policy();
+    const u32 access = exit.write ? intercept_access::kWrite : intercept_access::kRead;
+    const auto wanted = policy.msr_intercepts.find(exit.msr);
+    if (wanted != policy.msr_intercepts.end() && (wanted->second & access) != 0) return intercept_msr(*this, exit);
+    u64 value = 0;
+    if (!cpu::msr_name(exit.msr).empty() && (exit.write || cpu::read_msr(*processor_, exit.msr, value)))
+        return Action::Default;
+    if ((policy.unknown_msr_access & access) != 0) return intercept_msr(*this, exit);
+    if (!policy.ignore_unknown_msrs) return Action::Default;  // #GP(0)
+    exit.value = 0;
+    return Action::Complete;
+}
+
+Action Vp::on_halt(Exit& exit) {
+    if (!is_child()) return Action::Default;
+    if (partition_.config().halt_intercept) return intercept_plain(*this, MessageType::Halt, exit.insn_length);
+    control_->halting();
+    return Action::Default;
+}
+
 Action Vp::on_io(Exit& exit) {
+    if (is_child()) return intercept_io(*this, exit);
     if (exit.write)
         partition_.sink().port_write(*this, exit.port, exit.size, static_cast<u32>(exit.value));
     else
@@ -129,6 +195,14 @@ Action Vp::on_io(Exit& exit) {
 
 Action Vp::on_memory(Exit& exit) {
     const bool write = exit.write || exit.slat.access == mmu::Access::Write;
+    if (is_child() && write && !exit.slat.during_walk && exit.size <= sizeof exit.value && exit.size != 0) {
+        if (const Doorbell* bell = partition_.connections().find_doorbell(exit.gpa, exit.size, exit.value)) {
+            if (Vp* target = bell->port.partition->find_vp(bell->port.vp_index))
+                (void)target->synic().ring(bell->port.sint, bell->port.port_id);
+            return Action::Complete;
+        }
+    }
+    if (is_child() && !(write && partition_.is_hypercall_page(exit.gpa))) return intercept_memory(*this, exit);
     if (exit.slat.during_walk || exit.size == 0) {
         // Paging structures in a hole read as all-ones: present, with reserved bits set. SDM 3A "Page-Fault
         // Exceptions".
@@ -190,6 +264,17 @@ void Vp::write_hole(Gpa gpa, u32 size, const u8* data) {
     }
 }
 
+void Vp::complete_deferred_call(HvStatus status, std::span<const u8> output) {
+    VG_ASSERT(deferred_.active);
+    deferred_.active = false;
+    if (status == HvStatus::Success && !partition_.write_memory(Gpa(deferred_.output), output.data(), output.size()))
+        status = HvStatus::InvalidHypercallInput;  // the page went away meanwhile
+    cpu::VpState& state = processor_->state();
+    state.gpr[cpu::RAX] = hypercall_result(status, 0);
+    state.rip += deferred_.insn_length;
+    if (processor_->code_mode() != cpu::CodeMode::Bits64) state.rip = static_cast<u32>(state.rip);
+}
+
 void Vp::set_vp_assist_msr(u64 value) {
     vp_assist_msr_ = value;
     // Zero also means "no lazy EOI": bit 0 is never set here (S-101).
@@ -203,7 +288,7 @@ void Vp::reset() {
 }
 
 void Vp::reset_synthetic() {
-    set_vp_assist_msr(0);
+    set_vp_assist_msr(assist_page_.preset());
     timers_->reset();
     synic_->reset();
 }
@@ -219,7 +304,24 @@ u32 Vp::port_read(cpu::Vp&, u16 port, unsigned size) { return partition_.sink().
 void Vp::port_write(cpu::Vp&, u16 port, unsigned size, u32 value) {
     partition_.sink().port_write(*this, port, size, value);
 }
-int Vp::acknowledge_external(cpu::Vp&) { return -1; }  // a partition has no 8259
+int Vp::acknowledge_external(cpu::Vp&) { return partition_.sink().acknowledge_external(*this); }
+cpu::FerrAnswer Vp::ferr(cpu::Vp&, bool active) { return partition_.sink().ferr(*this, active); }
+
+void Vp::level_eoi(cpu::Vp&, u8 vector) {
+    Partition* parent = partition_.guest_parent();
+    if (parent == nullptr) return;
+    // R-67: one for each level interrupt that the parent asserted, and no suspension.
+    const ApicEoiMessage message{index_, vector};
+    u8 bytes[sizeof message];
+    std::memcpy(bytes, &message, sizeof message);
+    parent->post_own_message(0, kInterceptSint, static_cast<u32>(MessageType::ApicEoi), bytes, partition_.id());
+}
+
+void Vp::event_arrived(cpu::Vp&) {
+    if (control_ == nullptr) return;
+    if (dispatching_ != nullptr) VpControl::interrupt_caller(*this);
+    control_->activity_changed();
+}
 void Vp::shutdown(cpu::Vp&) { partition_.sink().partition_shutdown(*this); }
 
 // S-10, S-101: a processor that a crash kernel starts again must not find pages of the old one being written.
@@ -233,10 +335,24 @@ void Vp::fields(StateVisitor& v) {
         VisitScope scope(v, name);
         object.fields(v);
     };
+    v("deferred", deferred_.active);
+    v("deferred_output", deferred_.output);
+    v("deferred_length", deferred_.insn_length);
+    v("root_signals", root_signals_, Fmt::Dec);
+    group("control", *control_);
     group("assist_page", assist_page_);
     group("synic", *synic_);
     group("timers", *timers_);
     group("processor", *processor_);
 }
+
+void GuestParent::partition_reset(Vp& vp) {
+    child_.partition->hypervisor().log().warn(Area::Hv, "{}: the guest asked for a reset", child_.config.name);
+    (void)intercept_plain(vp, MessageType::UnrecoverableException, 0);
+}
+
+void GuestParent::partition_shutdown(Vp& vp) { (void)intercept_plain(vp, MessageType::UnrecoverableException, 0); }
+
+void GuestParent::partition_crashed(Vp&) {}  // the report is logged, and in the crash registers for the parent
 
 }  // namespace vg::hv

@@ -82,8 +82,8 @@ JitEngine::Footprint JitEngine::footprint() const {
 }
 
 void JitEngine::forget(Vp& vp) {
+    if (current_ != nullptr && current_->vp == &vp) current_ = nullptr;
     std::erase_if(known_, [&](const auto& k) { return k->vp == &vp; });
-    current_ = nullptr;
 }
 
 Stop JitEngine::step(Vp& vp) { return stepper_.step(vp); }

@@ -48,8 +48,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     void code_written(Spa spa, u32 size) override;
 
-    /// A VP that has run here is about to be destroyed: forget it.
-    void forget(cpu::Vp& vp);
+    void forget(cpu::Vp& vp) override;
     [[nodiscard]] const Stats& stats() const { return stats_; }
     /// What the cache holds now. Whoever exceeds kLimits by more than one block has found a mistake.
     struct Footprint {

@@ -196,27 +196,28 @@ Result<void> check_config(const Config& config) {
     if (!config.children.empty() && !config.hypervisor) {
         return bad(config.children.front().at.text(), "[[child]] needs the hypervisor; add a [hypervisor] table");
     }
-    if (config.hypervisor && config.boot) {
-        return bad(config.boot->at.text(), "a guest as parent partition is not available yet; remove [boot] to use the built-in "
-                                           "parent, or [hypervisor] for a bare PC");
+    if (config.boot && !config.children.empty()) {
+        return bad(config.children.front().at.text(), "a guest as parent partition creates its own children; remove [[child]], or "
+                                                      "[boot] to use the built-in parent");
     }
-    if (config.hypervisor && config.children.empty()) {
-        return bad(config.hypervisor->at.text(), "the built-in parent has no partition to run; add a [[child]] table");
+    if (config.hypervisor && !config.boot && config.children.empty()) {
+        return bad(config.hypervisor->at.text(), "the built-in parent has no partition to run; add a [[child]] table, or [boot] for a "
+                                                 "guest as parent");
     }
-    if (config.hypervisor && config.hypervisor->root_scheduler) {
-        return bad(config.hypervisor->at.text("root_scheduler"), "root_scheduler needs a guest as parent partition, which is not "
-                                                                 "available yet; leave it out");
+    if (config.hypervisor && config.hypervisor->root_scheduler && !config.boot) {
+        return bad(config.hypervisor->at.text("root_scheduler"), "root_scheduler needs a guest as parent partition; add [boot], or "
+                                                                 "leave it out");
     }
     if (!config.hypervisor && !config.boot) {
         return bad(file, "nothing to boot; add [hypervisor] and [[child]], or [boot] for a bare PC");
     }
-    if (config.hypervisor && (config.devices.isa_debug_exit != 0 || config.devices.testdev || config.devices.display)) {
+    if (!config.boot && (config.devices.isa_debug_exit != 0 || config.devices.testdev || config.devices.display)) {
         const char* key = config.devices.testdev ? "testdev" : config.devices.display ? "display" : "isa_debug_exit";
         return bad(config.devices.at.text(key), "test devices and the display are those of a bare PC; partitions have none: remove them, or "
                                                 "use [boot]");
     }
-    if (config.hypervisor && !config.disks.empty()) {
-        return bad(config.disks.front().at.text(), "disks of the machine itself are those of a bare PC; partitions have "
+    if (!config.boot && !config.disks.empty()) {
+        return bad(config.disks.front().at.text(), "disks of the machine itself are for what [boot] names; partitions have "
                                                    "[[child.disk]]");
     }
     if (!config.nics.empty()) {

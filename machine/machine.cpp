@@ -11,6 +11,7 @@
 #include "hv/vp.h"
 #include "jit/engine.h"
 #include "machine/child_machine.h"
+#include "machine/layout.h"
 #include "machine/pc_machine.h"
 #include "machine/stress.h"
 
@@ -26,6 +27,16 @@ constexpr u64 kFirstChildMemory = 8 * kGiB;
 
 }  // namespace
 
+class Machine::SchedulerHost final : public hv::VpHost {
+  public:
+    explicit SchedulerHost(Scheduler& scheduler) : scheduler_(scheduler) {}
+    void vp_created(cpu::Vp& vp) override { scheduler_.add(vp); }
+    void vp_destroyed(cpu::Vp& vp) override { scheduler_.remove(vp); }
+
+  private:
+    Scheduler& scheduler_;
+};
+
 Machine::Machine(const Config& config, MachineOptions options)
     : config_(config), options_(std::move(options)), log_(options_.log_sink) {
     log_.set_level(options_.log_level);
@@ -35,8 +46,8 @@ Machine::Machine(const Config& config, MachineOptions options)
 Machine::~Machine() {
     // Processors hold references into memory and engine: they go first.
     children_.clear();
-    pc_.reset();
     hypervisor_.reset();
+    pc_.reset();
     scheduler_.reset();
     engine_.reset();
 }
@@ -62,8 +73,22 @@ Result<void> Machine::build() {
     }
     scheduler_ = std::make_unique<Scheduler>(events_, clock_, *engine_);
     scheduler_->set_longest_slice(stress->budget);
-    if (auto ok = config_.hypervisor ? build_children() : build_pc(); !ok) return ok;
+    if (auto ok = config_.boot ? build_pc() : build_children(); !ok) return ok;
     for (cpu::Vp* const vp : scheduler_->processors()) vp->tlb().set_stress_entries(stress->tlb_entries);
+    return {};
+}
+
+Result<void> Machine::build_hypervisor(Spa memory, u64 needed) {
+    const u64 size = align_up(config_.hypervisor->memory.bytes, kPageSize);
+    if (size < needed) {
+        return fail(Error::Code::Usage, fmt::format("{}: hypervisor.memory = \"{}\" is too little for these partitions; give at "
+                                                    "least \"{} MiB\"", config_.file, to_string(config_.hypervisor->memory),
+                                                    (needed + (1 << 20) - 1) >> 20));
+    }
+    if (auto ok = memory_.add_ram("hypervisor", memory, size); !ok) return ok;
+    hypervisor_ = std::make_unique<hv::Hypervisor>(memory_, events_, log_, memory, size);
+    host_ = std::make_unique<SchedulerHost>(*scheduler_);
+    hypervisor_->set_vp_host(host_.get());
     return {};
 }
 
@@ -93,13 +118,7 @@ Result<void> Machine::build_children() {
     for (const ChildSection& section : config_.children) {
         needed += hv::Hypervisor::private_bytes(section.memory.bytes, section.processors);
     }
-    if (private_size < needed) {
-        return fail(Error::Code::Usage, fmt::format("{}: hypervisor.memory = \"{}\" is too little for these partitions; give at "
-                                                    "least \"{} MiB\"", config_.file, to_string(config_.hypervisor->memory),
-                                                    (needed + (1 << 20) - 1) >> 20));
-    }
-    if (auto ok = memory_.add_ram("hypervisor", kHypervisorMemory, private_size); !ok) return ok;
-    hypervisor_ = std::make_unique<hv::Hypervisor>(memory_, events_, log_, kHypervisorMemory, private_size);
+    if (auto ok = build_hypervisor(kHypervisorMemory, needed); !ok) return ok;
     Spa next(std::max(kFirstChildMemory, align_up(kHypervisorMemory.value + private_size, kGiB)));
     for (const ChildSection& section : config_.children) {
         if (auto ok = memory_.add_ram(section.name, next, section.memory.bytes); !ok) return ok;
@@ -117,7 +136,6 @@ Result<void> Machine::build_children() {
         handlers.shutdown = ended(Outcome::Kind::Shutdown);
         auto child = ChildMachine::create(config_, section, *hypervisor_, next, *start, std::move(handlers));
         if (!child) return Unexpected{child.error()};
-        for (const auto& vp : (*child)->partition().vps()) scheduler_->add(vp->processor());
         children_.push_back(std::move(*child));
         children_on_.insert(name);
         next = Spa(align_up(next.value + section.memory.bytes, kGiB));
@@ -140,7 +158,14 @@ Result<void> Machine::build_pc() {
     handlers.debug_exit = [this](u32 raw) {
         end(Outcome::Kind::DebugExit, "", fmt::format("isa-debug-exit with value {}", raw), raw);
     };
-    auto pc = PcMachine::create(config_, memory_, events_, log_, std::move(handlers));
+    if (config_.hypervisor) {
+        // Behind all RAM, where nothing of the board is. Its tables may have to show every page of RAM by itself.
+        const Spa place(align_up(RamLayout(config_.machine.memory.bytes, board::kPciMemoryBase).top(), kGiB));
+        const u64 needed = hv::Hypervisor::private_bytes(config_.machine.memory.bytes, config_.machine.processors) +
+                           hv::Hypervisor::kRootSpacePages * kPageSize;
+        if (auto ok = build_hypervisor(place, needed); !ok) return ok;
+    }
+    auto pc = PcMachine::create(config_, memory_, events_, log_, hypervisor_.get(), std::move(handlers));
     if (!pc) return Unexpected{pc.error()};
     pc_ = std::move(*pc);
     for (const auto& vp : pc_->vps()) scheduler_->add(*vp);

@@ -87,8 +87,12 @@ class Machine {
     [[nodiscard]] const Scheduler& scheduler() const { return *scheduler_; }
 
   private:
+    /// Processors that the hypervisor makes run here, also those that a guest asks for in the middle of a run.
+    class SchedulerHost;
+
     Machine(const Config& config, MachineOptions options);
     Result<void> build();
+    Result<void> build_hypervisor(Spa memory, u64 needed);
     Result<void> build_children();
     Result<void> build_pc();
     void end(Outcome::Kind kind, const std::string& who, std::string why, u32 raw = 0);
@@ -102,6 +106,7 @@ class Machine {
     mmu::PhysicalMemory memory_;
     std::unique_ptr<cpu::Engine> engine_;
     std::unique_ptr<Scheduler> scheduler_;
+    std::unique_ptr<SchedulerHost> host_;
     std::unique_ptr<hv::Hypervisor> hypervisor_;
     std::vector<std::unique_ptr<ChildMachine>> children_;
     std::unique_ptr<PcMachine> pc_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/state.h"
+#include "hv/vp.h"
 #include "machine/acpi_tables.h"
 #include "machine/layout.h"
 #include "machine/loader.h"
@@ -10,15 +11,17 @@
 namespace vg::machine {
 
 Result<std::unique_ptr<PcMachine>> PcMachine::create(const Config& config, mmu::PhysicalMemory& memory,
-                                                     EventQueue& events, Log& log, Events handlers) {
+                                                     EventQueue& events, Log& log, hv::Hypervisor* hypervisor,
+                                                     Events handlers) {
     auto model = cpu::CpuModel::create(config.machine.cpu);
     if (!model) return Unexpected{model.error().in(config.machine.at.text("cpu"))};
     std::unique_ptr<PcMachine> pc(new PcMachine(memory, log, std::move(*model)));
-    if (auto ok = pc->build(config, events, log, std::move(handlers)); !ok) return Unexpected{ok.error()};
+    if (auto ok = pc->build(config, events, log, hypervisor, std::move(handlers)); !ok) return Unexpected{ok.error()};
     return pc;
 }
 
-Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log, Events handlers) {
+Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log, hv::Hypervisor* hypervisor,
+                              Events handlers) {
     handlers_ = std::move(handlers);
     const u64 bytes = config.machine.memory.bytes;
     auto start = parse_clock(config.machine.clock);
@@ -28,24 +31,24 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     if (layout.high != 0) {
         if (auto ok = memory_.add_ram("ram-high", Spa(kFourGiB), layout.high); !ok) return ok;
     }
-    chipset_ = std::make_unique<Chipset>(events, io_, apics_, *start, handlers_.chipset);
+    if (hypervisor != nullptr) make_root(config, *hypervisor);
+    chipset_ = std::make_unique<Chipset>(events, io_, apics(), *start, handlers_.chipset);
     if (auto ok = memory_.add_mmio("ioapic", Spa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic()); !ok) {
         return ok;
     }
     add_legacy_chips(events, handlers_.chipset.reset);
     if (auto ok = add_hpet(events); !ok) return ok;
-    auto pci = PciBoard::create(config, {memory_, events, io_, *chipset_, layout.top()});
+    // What the hypervisor keeps lies behind RAM.
+    const u64 top = hypervisor != nullptr ? hypervisor->private_base().value + hypervisor->private_size() : layout.top();
+    auto pci = PciBoard::create(config, {memory_, events, io_, *chipset_, top});
     if (!pci) return Unexpected{pci.error()};
     pci_ = std::move(*pci);
     if (auto ok = add_test_devices(config); !ok) return ok;
 
+    if (root_ == nullptr) make_processors(config, events, log);
+    intr_.boot_processor = boot_;
     AcpiOptions acpi;
-    for (u32 i = 0; i < config.machine.processors; ++i) {
-        acpi.apic_ids.push_back(i);
-        vps_.push_back(std::make_unique<cpu::Vp>(
-            cpu::VpEnvironment{memory_, events, log, model_, apics_, *this}, fmt::format("vp{}", i), i, i));
-        vps_.back()->reset();
-    }
+    for (u32 i = 0; i < config.machine.processors; ++i) acpi.apic_ids.push_back(i);
     leave_as_firmware();
     acpi.pci = pci_->acpi();
     acpi.has_pic = true;
@@ -58,12 +61,33 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     }
     auto map = layout.map();
     map.push_back({acpi.pci->ecam.base, acpi.pci->ecam.size, MemoryRange::kReserved});
+    // what the hypervisor keeps is in the memory map, so that the root can map the pages it is told of.
+    if (hypervisor != nullptr)
+        map.push_back({hypervisor->private_base().value, hypervisor->private_size(), MemoryRange::kReserved});
     LoadRequest request{config.boot->kernel, config.boot->initrd, config.boot->cmdline, std::move(map), tables->front().address,
                         pci_->frame_buffer()};
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
-    if (!enter(*this, *vps_.front(), *entry)) VG_UNREACHABLE();
+    if (!enter(*this, *boot_, *entry)) VG_UNREACHABLE();
     return pci_->attach_disks();
+}
+
+void PcMachine::make_processors(const Config& config, EventQueue& events, Log& log) {
+    for (u32 i = 0; i < config.machine.processors; ++i) {
+        vps_.push_back(std::make_unique<cpu::Vp>(
+            cpu::VpEnvironment{memory_, events, log, model_, apics_, *this}, fmt::format("vp{}", i), i, i));
+        vps_.back()->reset();
+    }
+    boot_ = vps_.front().get();
+}
+
+void PcMachine::make_root(const Config& config, hv::Hypervisor& hypervisor) {
+    cpu::Platform& board = *this;  // a private base
+    root_sink_ = std::make_unique<RootSink>(board, handlers_.chipset.reset);
+    hv::RootConfig root{hv::root_partition_config(), {}, config.hypervisor->root_scheduler, {handlers_.chipset.power_off}};
+    for (u32 i = 0; i < config.machine.processors; ++i) root.apic_ids.push_back(i);
+    root_ = &hypervisor.create_root(std::move(root), *root_sink_, model_);
+    boot_ = &root_->vps().front()->processor();
 }
 
 void PcMachine::add_legacy_chips(EventQueue& events, const std::function<void()>& reset) {
@@ -114,7 +138,7 @@ void PcMachine::leave_as_firmware() {
     for (const auto& word : kWords) io_.write(word.port, 1, word.value);
     constexpr u32 kSpurious = 0xf0, kLint0 = 0x350, kLint1 = 0x360;
     constexpr u32 kSoftwareEnable = 0x100, kSpuriousVector = 0x0f, kExtInt = 0x700, kNmi = 0x400;
-    cpu::Apic& apic = vps_.front()->apic();
+    cpu::Apic& apic = boot_->apic();
     apic.mmio_write(kSpurious, kSoftwareEnable | kSpuriousVector);
     apic.mmio_write(kLint0, kExtInt);
     apic.mmio_write(kLint1, kNmi);
@@ -152,6 +176,8 @@ Result<void> PcMachine::add_test_device() {
     }
     test_device_ = std::make_unique<devices::TestDevice>(std::move(lines), [this](u32 address) {
         for (const auto& vp : vps_) vp->tlb().flush_page(address);
+        if (root_ == nullptr) return;
+        for (const auto& vp : root_->vps()) vp->processor().tlb().flush_page(address);
     });
     io_.map("test_latch", devices::TestDevice::kLatchPort, devices::TestDevice::kLatchPortCount, test_device_->latch_ports());
     io_.map("test_lines", devices::TestDevice::kLinePort, test_device_->line_port_count(), test_device_->line_ports());

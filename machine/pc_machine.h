@@ -1,4 +1,4 @@
-// The bare PC: one partition without hypervisor, booted directly by a kernel image.
+// The PC without firmware, booted directly by a kernel image: one partition without hypervisor, or the root partition.
 #pragma once
 
 #include <memory>
@@ -17,8 +17,10 @@
 #include "devices/test_device.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
+#include "hv/hypervisor.h"
 #include "machine/guest_memory.h"
 #include "machine/pci_board.h"
+#include "machine/root_sink.h"
 
 namespace vg::machine {
 
@@ -32,9 +34,12 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
         std::function<void(u32 raw)> debug_exit;
         std::function<void()> shutdown;  ///< triple fault
     };
+    /// @param hypervisor  null: a bare PC; else its root partition is made here, and it owns and reports the processors
     static Result<std::unique_ptr<PcMachine>> create(const Config& config, mmu::PhysicalMemory& memory,
-                                                     EventQueue& events, Log& log, Events handlers);
+                                                     EventQueue& events, Log& log, hv::Hypervisor* hypervisor,
+                                                     Events handlers);
 
+    /// The bare PC's processors; a root partition's are the hypervisor's.
     [[nodiscard]] const std::vector<std::unique_ptr<cpu::Vp>>& vps() const { return vps_; }
     [[nodiscard]] Chipset& chipset() { return *chipset_; }
     [[nodiscard]] PciBoard& pci() { return *pci_; }
@@ -48,7 +53,10 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
   private:
     PcMachine(mmu::PhysicalMemory& memory, Log& log, cpu::CpuModel model)
         : memory_(memory), io_(log), model_(std::move(model)) {}
-    Result<void> build(const Config& config, EventQueue& events, Log& log, Events handlers);
+    Result<void> build(const Config& config, EventQueue& events, Log& log, hv::Hypervisor* hypervisor, Events handlers);
+    void make_root(const Config& config, hv::Hypervisor& hypervisor);
+    void make_processors(const Config& config, EventQueue& events, Log& log);
+    [[nodiscard]] cpu::ApicBus& apics() { return root_ != nullptr ? root_->apic_bus() : apics_; }
     Result<void> add_test_devices(const Config& config);
     Result<void> add_test_device();
     void add_legacy_chips(EventQueue& events, const std::function<void()>& reset);
@@ -63,11 +71,10 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
 
     /// The 8259s' INTR output, wired to the boot processor's LINT0.
     struct IntrLine final : devices::IrqLine {
-        explicit IntrLine(std::vector<std::unique_ptr<cpu::Vp>>& processors) : vps(processors) {}
         void set(bool level) override {
-            if (!vps.empty()) vps.front()->set_external_line(level);
+            if (boot_processor != nullptr) boot_processor->set_external_line(level);
         }
-        std::vector<std::unique_ptr<cpu::Vp>>& vps;
+        cpu::Vp* boot_processor = nullptr;
     };
 
     mmu::PhysicalMemory& memory_;
@@ -76,7 +83,7 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     cpu::ApicBus apics_;
     Events handlers_;
     std::unique_ptr<Chipset> chipset_;
-    IntrLine intr_{vps_};
+    IntrLine intr_;
     std::unique_ptr<devices::PicPair> pic_;
     /// The interval timer's output, cut off while the HPET replaces it.
     struct TimerLine final : devices::IrqLine {
@@ -100,6 +107,9 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     std::unique_ptr<devices::TestDevice> test_device_;
     std::unique_ptr<PciBoard> pci_;
     std::vector<std::unique_ptr<cpu::Vp>> vps_;
+    std::unique_ptr<RootSink> root_sink_;
+    hv::Partition* root_ = nullptr;
+    cpu::Vp* boot_ = nullptr;  ///< the boot processor
 };
 
 }  // namespace vg::machine

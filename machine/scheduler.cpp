@@ -7,7 +7,7 @@
 namespace vg::machine {
 
 bool Scheduler::Processor::runnable() const {
-    return !retired && (vp->activity() == cpu::Activity::Active || vp->event_pending());
+    return vp != nullptr && !retired && !vp->held() && (vp->activity() == cpu::Activity::Active || vp->event_pending());
 }
 
 Scheduler::Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engine)
@@ -25,9 +25,22 @@ void Scheduler::stop() {
     if (running_ != nullptr) running_->request_stop();
 }
 
+void Scheduler::add(cpu::Vp& vp) {
+    processors_.push_back(std::make_unique<Processor>(Processor{&vp}));
+    events_.end_slice();
+}
+
+void Scheduler::remove(cpu::Vp& vp) {
+    VG_ASSERT(running_ != &vp);
+    engine_.forget(vp);
+    for (const auto& processor : processors_) {
+        if (processor->vp == &vp) processor->vp = nullptr;
+    }
+}
+
 void Scheduler::retire(const cpu::Vp& vp) {
-    for (Processor& processor : processors_) {
-        if (processor.vp == &vp) processor.retired = true;
+    for (const auto& processor : processors_) {
+        if (processor->vp == &vp) processor->retired = true;
     }
     if (running_ == &vp) running_->request_stop();
 }
@@ -42,7 +55,9 @@ std::vector<cpu::Vp*> Scheduler::processors() const {
 VTime Scheduler::run_round(VTime from, VTime until) {
     round_end_ = until;
     VTime reached = from;
-    for (const Processor& processor : processors_) {
+    const std::size_t count = processors_.size();  // those that are added meanwhile wait for the next round
+    for (std::size_t i = 0; i < count; ++i) {
+        const Processor& processor = *processors_[i];
         cpu::Vp* const vp = processor.vp;
         if (!processor.runnable()) continue;
         VTime at = from;
@@ -58,7 +73,6 @@ VTime Scheduler::run_round(VTime from, VTime until) {
             instructions_ += now - at;
             at = now;
             if (stop == cpu::Stop::Request) vp->state().request = 0;  // answered: the next slice runs again
-            if (stop == cpu::Stop::Leave) VG_UNREACHABLE();  // every level of this machine completes its exits at once
         }
         reached = std::max(reached, at);
     }
@@ -73,7 +87,8 @@ Pause Scheduler::run_until(VTime limit) {
         const VTime now = clock_.now();
         if (now >= limit) return Pause::Reached;
         const VTime next = events_.next();
-        const bool any = std::any_of(processors_.begin(), processors_.end(), [](const Processor& p) { return p.runnable(); });
+        std::erase_if(processors_, [](const auto& p) { return p->vp == nullptr; });
+        const bool any = std::any_of(processors_.begin(), processors_.end(), [](const auto& p) { return p->runnable(); });
         if (!any) {
             if (next == kNever) return Pause::Hang;
             clock_.set(std::min(next, limit));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "base/clock.h"
@@ -42,7 +43,10 @@ class Scheduler {
 
     Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engine);
 
-    void add(cpu::Vp& vp) { processors_.push_back({&vp}); }
+    /// From any time on: a VP that is added in the middle of a round runs from the next one.
+    void add(cpu::Vp& vp);
+    /// The VP is about to be destroyed. Not from within its own slice.
+    void remove(cpu::Vp& vp);
     /// The VP executes nothing more, whatever wakes it; its own slice ends at the next instruction boundary.
     void retire(const cpu::Vp& vp);
     /// For tests: an engine executes no more than so many instructions at a time (0: as many as there are to execute).
@@ -61,7 +65,7 @@ class Scheduler {
 
   private:
     struct Processor {
-        cpu::Vp* vp;
+        cpu::Vp* vp;  ///< null: removed, the entry goes before the next round
         bool retired = false;
         [[nodiscard]] bool runnable() const;
     };
@@ -70,7 +74,7 @@ class Scheduler {
     EventQueue& events_;
     MachineClock& clock_;
     cpu::Engine& engine_;
-    std::vector<Processor> processors_;
+    std::vector<std::unique_ptr<Processor>> processors_;
     cpu::Vp* running_ = nullptr;
     VTime round_end_ = 0;
     VTime longest_slice_ = kNever;

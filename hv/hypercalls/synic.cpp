@@ -18,7 +18,7 @@ HvStatus post_message(Vp& caller, const PostMessageIn& in) {
     if (PortOwner* const* owner = std::get_if<PortOwner*>(&port->target))
         return (*owner)->on_message(partition, in.connection_id, message);
     const GuestPort& guest = std::get<GuestPort>(port->target);
-    return guest.partition->post_message(guest.vp_index, guest.sint, message.type, message.payload);
+    return guest.partition->post_message(guest.vp_index, guest.sint, message.type, message.payload, guest.port_id);
 }
 
 HvStatus signal_event(Vp& caller, const SignalEventIn& in) {

@@ -29,12 +29,23 @@ constexpr u64 hypercall_result(HvStatus status, u32 reps_completed) {
     return static_cast<u64>(status) | (u64{reps_completed} << 32);
 }
 
+/// A body's answer: the caller waits, and Vp::complete_deferred_call ends the call. Never seen by a guest.
+inline constexpr HvStatus kDeferredCall{0xffff};
+
 inline constexpr u32 kFastGprBytes = 16;   ///< RDX, R8 (H-27)
 inline constexpr u32 kFastXmmBytes = 112;  ///< with XMM0..XMM5 (H-28)
 inline constexpr unsigned kFastXmmCount = 6;
 
 /// No input, or no output.
 struct None {};
+
+/// Output whose size the body decides (K-125, K-172). `kLeast` bytes of room are asked for before the call, the rest when
+/// it is known: InvalidAlignment if it does not fit the caller's page.
+template <u32 kLeast>
+struct SizedOutput {
+    u32 size = 0;
+    u8 bytes[kPageSize] = {};
+};
 
 /// Input of a rep call: the fixed header, then a list of elements.
 template <class H, class E>

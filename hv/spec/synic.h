@@ -32,7 +32,7 @@ struct TimerMessage {  // S-53
 static_assert(sizeof(TimerMessage) == 24);
 
 namespace sint {
-inline constexpr u64 kMasked = 1 << 16, kAutoEoi = 1 << 17, kPolling = 1 << 18;
+inline constexpr u64 kMasked = 1 << 16, kAutoEoi = 1 << 17, kPolling = 1 << 18, kAsIntercept = 1 << 19, kProxy = 1 << 20;
 inline constexpr u64 kReset = kMasked;
 constexpr u8 vector(u64 value) { return static_cast<u8>(value); }
 }  // namespace sint

@@ -295,14 +295,14 @@ TEST_CASE("hypercall: K-005 NotifyLongSpinWait always succeeds; unknown codes lo
     Called f;
     CHECK(f.hypercall(kSpin | kFast, 0xffffffff) == 0u);
     f.lines.clear();
-    for (int i = 0; i < 5; ++i) CHECK(f.hypercall(0x46) == status(HvStatus::InvalidHypercallCode));
+    for (int i = 0; i < 5; ++i) CHECK(f.hypercall(0x1ff) == status(HvStatus::InvalidHypercallCode));
     CHECK(f.lines.size() == 1);
     CHECK(f.partition->hypercall_counts()[8].calls == 1);
     CHECK(f.partition->hypercall_counts()[8].failures == 0);
-    CHECK(f.partition->hypercall_counts()[0x46].calls == 5);
-    CHECK(f.partition->hypercall_counts()[0x46].failures == 5);
+    CHECK(f.partition->hypercall_counts()[0x1ff].calls == 5);
+    CHECK(f.partition->hypercall_counts()[0x1ff].failures == 5);
     CHECK(hypercall_name(0x5c) == "PostMessage");
-    CHECK(hypercall_name(0x46) == "unknown");
+    CHECK(hypercall_name(0x1ff) == "unknown");
 }
 
 TEST_CASE("hypercall: H-20 a guest that tries every code cannot flood the log, and all are counted",
