@@ -21,8 +21,8 @@ bool accessible(mmu::SlatPermissions p) { return p.read || p.write || p.execute;
 
 }  // namespace
 
-GpaSpace::GpaSpace(mmu::PhysicalMemory& memory, Log& log, PageLedger* ledger,
-                   mmu::SlatBuilder::AllocatePage allocate, mmu::SlatBuilder::FreePage free, Flush flush)
+GpaSpace::GpaSpace(mmu::PhysicalMemory& memory, Log& log, PageLedger* ledger, mmu::SlatBuilder::AllocatePage allocate,
+                   mmu::SlatBuilder::FreePage free, Flush flush)
     : log_(log), ledger_(ledger), slat_(memory, std::move(allocate), std::move(free)), flush_(std::move(flush)) {}
 
 GpaSpace::~GpaSpace() { carve(0, kGpaLimit); }
@@ -129,7 +129,8 @@ bool GpaSpace::contains(Gpa gpa) const {
 void GpaSpace::show(Gpa page) {
     if (!contains(page)) return;  // a hole has no entry, with and without an overlay
     const std::optional<GpaBacking> backing = find(page);
-    const auto done = backing ? slat_.map(page, backing->spa, kPageSize, backing->permissions) : slat_.unmap(page, kPageSize);
+    const auto done =
+        backing ? slat_.map(page, backing->spa, kPageSize, backing->permissions) : slat_.unmap(page, kPageSize);
     // Splitting a large entry needs a table page. A guest can reach this only with less private memory than
     // Hypervisor::private_bytes asks for.
     if (!done) log_.warn(Area::Hv, "overlay at GPA {:#x} not shown: {}", page.value, done.error().text);

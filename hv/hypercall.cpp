@@ -115,7 +115,8 @@ HvStatus adapt(const Call& call) {
         if constexpr (kKind == Kind::Rep && kBare) return with_output(header);
         if constexpr (kKind == Kind::Rep && !kBare) return with_output(header, load<Element>(call.element));
         if constexpr (kKind == Kind::RepAt && kBare) return with_output(header, call.index);
-        if constexpr (kKind == Kind::RepAt && !kBare) return with_output(header, call.index, load<Element>(call.element));
+        if constexpr (kKind == Kind::RepAt && !kBare)
+            return with_output(header, call.index, load<Element>(call.element));
         if constexpr (kKind == Kind::RepVariable)
             return with_output(header, call.variable, load<Element>(call.element));
     }
@@ -267,8 +268,8 @@ class Invocation {
         const u32 variable_count = shape_.variable / 8;
         std::memcpy(variable.data(), in_.data() + row.header_size, shape_.variable);
         const u8* list = in_.data() + row.header_size + shape_.variable;
-        Call call{caller_, in_.data(), VariableHeader(variable).first(variable_count), nullptr, out_.data(), 0,
-                  &shape_.output};
+        Call call{caller_, in_.data(),    VariableHeader(variable).first(variable_count), nullptr, out_.data(),
+                  0,       &shape_.output};
         if (!row.is_rep()) return {row.body(call)};
         // H-40: in order, up to the first failure; the count is absolute.
         for (u32 i = control_.rep_start(); i < control_.rep_count(); ++i) {
@@ -370,7 +371,8 @@ cpu::virt::Action do_hypercall(Vp& caller, cpu::virt::Exit& exit) {
         caller.defer_call(invocation.output(), exit.insn_length);
         return cpu::virt::Action::Leave;
     }
-    if (caller.partition().guest_parent() != nullptr && is_parents(caller.partition().policy(), code, row, outcome.status))
+    if (caller.partition().guest_parent() != nullptr &&
+        is_parents(caller.partition().policy(), code, row, outcome.status))
         return intercept_hypercall(caller, exit);
     count(caller, code, row, outcome.status);
     invocation.set_result(outcome);

@@ -55,7 +55,8 @@ u64 Hypervisor::private_bytes(u64 partition_ram, u32 vp_count) {
 }
 
 Partition& Hypervisor::create_partition(PartitionConfig config, InterceptSink& sink) {
-    nodes_.push_back(std::make_unique<PartitionNode>(*this, next_partition_id_++, nullptr, MemoryPool::Source::Private));
+    nodes_.push_back(
+        std::make_unique<PartitionNode>(*this, next_partition_id_++, nullptr, MemoryPool::Source::Private));
     PartitionNode& node = *nodes_.back();
     node.config = std::move(config);
     node.partition = std::make_unique<Partition>(*this, node, sink);
@@ -68,14 +69,15 @@ Partition& Hypervisor::create_root(RootConfig config, InterceptSink& sink, const
     root_model_ = &model;
     for (const u32 apic_id : root_config_.apic_ids) logical_processors_.push_back({apic_id, false});
     logical_processors_.front().added = true;
-    nodes_.push_back(std::make_unique<PartitionNode>(*this, next_partition_id_++, nullptr, MemoryPool::Source::Private));
+    nodes_.push_back(
+        std::make_unique<PartitionNode>(*this, next_partition_id_++, nullptr, MemoryPool::Source::Private));
     root_ = nodes_.back().get();
     root_->config = root_config_.partition;
     root_->config.max_vps = static_cast<u32>(root_config_.apic_ids.size());
     root_->partition = std::make_unique<Partition>(*this, *root_, sink);
     Partition& partition = *root_->partition;
     // The whole space at its own addresses: devices may be anywhere in it. What is private stays out.
-    const u64 top = u64{1} << model.physical_bits();
+    const u64 top = u64{1} << std::min<unsigned>(model.physical_bits(), kRootSpaceBits);
     for (const auto& [from, to] : {std::pair(u64{0}, first_.value), std::pair(end_.value, top)}) {
         if (from >= to) continue;
         const auto mapped = partition.map_memory(Gpa(from), Spa(from), to - from, {});
@@ -248,8 +250,7 @@ void Hypervisor::fields(StateVisitor& v) {
         VisitScope scope(v, "ledger");
         ledger_.fields(v);
     }
-    for (auto& [key, page] : stats_pages_)
-        v(fmt::format("stats_{:x}_{}_{}", key.type, key.id, key.vp_index), page);
+    for (auto& [key, page] : stats_pages_) v(fmt::format("stats_{:x}_{}_{}", key.type, key.id, key.vp_index), page);
     for (std::size_t i = 0; i < logical_processors_.size(); ++i) {
         VisitScope scope(v, "lp" + std::to_string(i));
         v("added", logical_processors_[i].added);

@@ -50,7 +50,10 @@ class Hypervisor {
     static constexpr std::size_t kMaxPartitions = 256;  ///< at a time; each is an object of the host
     static constexpr std::size_t kMaxVps = 512;         ///< of all partitions: each costs the host a few hundred KiB
     static constexpr u32 kMaxVpsPerPartition = 256;
-    /// Private pages for tables of the root's space, which is as large as the processors' physical addresses, at most.
+    /// The root's space ends here, or with the processors' physical addresses if they end before: what the builder of
+    /// second-level tables reaches. DEVIATION: a root with wider addresses sees nothing above.
+    static constexpr unsigned kRootSpaceBits = 46;
+    /// Private pages that tables of such a space take before anything of it is split.
     static constexpr u64 kRootSpacePages = 160;
 
     /// @param private_memory  RAM range of `memory` that only the hypervisor uses: second-level tables, overlay pages.

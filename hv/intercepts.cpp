@@ -37,11 +37,11 @@ InstructionBytes fetch_instruction(Vp& vp) {
     if (!processor.memory().peek(address, out.bytes, out.count)) out.count = 0;
     if (out.count != 0 && out.count < kMaxMessageInstruction) {
         const u8 rest = kMaxMessageInstruction - out.count;
-        if (processor.memory().peek(address + out.count, out.bytes + out.count, rest)) out.count = kMaxMessageInstruction;
+        if (processor.memory().peek(address + out.count, out.bytes + out.count, rest))
+            out.count = kMaxMessageInstruction;
     }
     cpu::Insn insn;
-    if (out.count != 0 &&
-        cpu::decode({out.bytes, out.count}, processor.code_mode(), insn) == cpu::DecodeStatus::Ok) {
+    if (out.count != 0 && cpu::decode({out.bytes, out.count}, processor.code_mode(), insn) == cpu::DecodeStatus::Ok) {
         out.length = insn.length;
         // Only the instruction itself: what is behind it is none of the parent's business.
         std::fill(out.bytes + insn.length, out.bytes + sizeof out.bytes, u8{0});
@@ -94,8 +94,8 @@ Action intercept_io(Vp& vp, const Exit& exit) {
     IoPortIntercept message{};
     message.header = header_of(vp, exit.insn_length, direction(exit.write));
     message.port = exit.port;
-    message.access_info = static_cast<u8>(exit.size | (exit.string ? io_access::kString : 0) |
-                                          (exit.rep ? io_access::kRep : 0));
+    message.access_info =
+        static_cast<u8>(exit.size | (exit.string ? io_access::kString : 0) | (exit.rep ? io_access::kRep : 0));
     message.instruction_bytes = instruction.count;
     message.rax = state.gpr[cpu::RAX];
     std::memcpy(message.instruction, instruction.bytes, sizeof message.instruction);
@@ -115,8 +115,8 @@ Action intercept_memory(Vp& vp, const Exit& exit) {
     message.header = header_of(vp, instruction.length, fetch ? InterceptAccess::Execute : direction(write));
     message.cache_type = kCacheWriteBack;
     message.instruction_bytes = instruction.count;
-    message.access_info = static_cast<u8>(memory_access::kGvaValid |
-                                          (exit.slat.during_walk ? 0 : memory_access::kGvaGpaValid));
+    message.access_info =
+        static_cast<u8>(memory_access::kGvaValid | (exit.slat.during_walk ? 0 : memory_access::kGvaGpaValid));
     message.tpr = vp.processor().apic().tpr();
     message.gva = exit.gva.value;
     message.gpa = exit.gpa.value;

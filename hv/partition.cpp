@@ -70,9 +70,7 @@ Partition::~Partition() {
     impl_->reference_page.remove();
 }
 
-Partition* Partition::guest_parent() const {
-    return node_.parent == nullptr ? nullptr : node_.parent->partition.get();
-}
+Partition* Partition::guest_parent() const { return node_.parent == nullptr ? nullptr : node_.parent->partition.get(); }
 
 MemoryPool& Partition::pool() { return node_.pool; }
 

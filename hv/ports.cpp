@@ -20,7 +20,8 @@ const Doorbell* Connections::find_doorbell(Gpa gpa, u32 size, u64 value) const {
 
 void Connections::disconnect_from(u64 partition_id, std::optional<u32> port_id) {
     const auto goes = [&](const GuestPort& port) {
-        return port.partition != nullptr && port.partition->id() == partition_id && (!port_id || port.port_id == *port_id);
+        return port.partition != nullptr && port.partition->id() == partition_id &&
+               (!port_id || port.port_id == *port_id);
     };
     std::erase_if(map_, [&](const auto& each) {
         const GuestPort* port = std::get_if<GuestPort>(&each.second.target);

@@ -80,8 +80,9 @@ void Synic::post_own(u8 sint, u32 type, std::span<const u8> payload, u64 origin)
     VG_ASSERT(sint < kSintCount && type != kMessageTypeNone && payload.size() <= kMessagePayloadMax);
     if (queue_[sint].size() >= kOwnQueueLimit) {
         if (vp_.partition().may_complain())
-            vp_.partition().hypervisor().log().warn(Area::Hv, "SINT{} of {} takes no messages: one of type {:#x} is lost",
-                                                    sint, vp_.processor().name(), type);
+            vp_.partition().hypervisor().log().warn(Area::Hv,
+                                                    "SINT{} of {} takes no messages: one of type {:#x} is lost", sint,
+                                                    vp_.processor().name(), type);
         return;
     }
     Message message{type, static_cast<u8>(payload.size()), origin, {}};

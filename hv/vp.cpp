@@ -146,7 +146,8 @@ Action Vp::on_cpuid(Exit& exit) {
     apply_cpuid(partition_, processor_->model(), exit.leaf, exit.regs);
     if (!is_child()) return Action::Complete;
     partition_.apply_cpuid_results(exit.leaf, exit.subleaf, exit.regs);
-    return partition_.policy().cpuid_intercepts.contains(exit.leaf) ? intercept_cpuid(*this, exit, exit.regs) : Action::Complete;
+    return partition_.policy().cpuid_intercepts.contains(exit.leaf) ? intercept_cpuid(*this, exit, exit.regs)
+                                                                    : Action::Complete;
 }
 
 Action Vp::on_msr(Exit& exit) {
@@ -162,7 +163,8 @@ Action Vp::on_msr(Exit& exit) {
     return done ? Action::Complete : inject(exit, cpu::kGeneralProtection, 0);
 }
 
-/// Only children of a guest parent come here: their parent may want to hear of an MSR, or have the unknown ones ignored.
+/// Only children of a guest parent come here: their parent may want to hear of an MSR, or have the unknown ones
+/// ignored.
 Action Vp::on_other_msr(Exit& exit) {
     const ParentPolicy& policy = partition_.policy();
     const u32 access = exit.write ? intercept_access::kWrite : intercept_access::kRead;

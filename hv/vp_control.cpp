@@ -248,8 +248,7 @@ void VpControl::halting() {
 }
 
 void VpControl::interrupt_caller(Vp& caller) {
-    if (Vp* running = caller.dispatching())
-        running->control().end_dispatch(DispatchState::Ready, DispatchEvent::None);
+    if (Vp* running = caller.dispatching()) running->control().end_dispatch(DispatchState::Ready, DispatchEvent::None);
 }
 
 void VpControl::signal_root() {
@@ -262,8 +261,8 @@ void VpControl::signal_root() {
     std::memcpy(bytes, &message, sizeof message);
     ++vp_.partition().node().root_signals;
     vp_.count_root_signal();
-    vp_.partition().guest_parent()->post_own_message(
-        0, kInterceptSint, static_cast<u32>(MessageType::SchedulerVpSignalPair), bytes, 0);
+    vp_.partition().guest_parent()->post_own_message(0, kInterceptSint,
+                                                     static_cast<u32>(MessageType::SchedulerVpSignalPair), bytes, 0);
 }
 
 void VpControl::fields(StateVisitor& v) {

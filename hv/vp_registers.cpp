@@ -49,19 +49,44 @@ T unpack(const RegisterValue& value) {
 constexpr struct {
     u32 name, msr;
 } kMsrs[] = {
-    {reg::kKernelGsBase, 0xc0000102}, {reg::kApicBase, 0x1b},      {reg::kPat, 0x277},
-    {reg::kSysenterCs, 0x174},        {reg::kSysenterEip, 0x176},  {reg::kSysenterEsp, 0x175},
-    {reg::kStar, 0xc0000081},         {reg::kLstar, 0xc0000082},   {reg::kCstar, 0xc0000083},
-    {reg::kSfmask, 0xc0000084},       {reg::kMtrrCap, 0xfe},       {reg::kMtrrDefType, 0x2ff},
-    {reg::kTscAux, 0xc0000103},       {reg::kBndcfgs, 0xd90},      {reg::kDebugCtl, 0x1d9},
-    {reg::kSpecCtrl, 0x48},           {reg::kXss, 0xda0},          {reg::kUCet, 0x6a0},
-    {reg::kSCet, 0x6a2},              {reg::kPl0Ssp, 0x6a4},       {reg::kPl1Ssp, 0x6a5},
-    {reg::kPl2Ssp, 0x6a6},            {reg::kPl3Ssp, 0x6a7},       {reg::kInterruptSspTable, 0x6a8},
-    {reg::kTscDeadline, 0x6e0},       {reg::kTscAdjust, 0x3b},     {reg::kMiscEnable, 0x1a0},
-    {reg::kMtrrFix64k, 0x250},        {reg::kMtrrFix64k + 1, 0x258}, {reg::kMtrrFix64k + 2, 0x259},
-    {reg::kMtrrFix64k + 3, 0x268},    {reg::kMtrrFix64k + 4, 0x269}, {reg::kMtrrFix64k + 5, 0x26a},
-    {reg::kMtrrFix64k + 6, 0x26b},    {reg::kMtrrFix64k + 7, 0x26c}, {reg::kMtrrFix64k + 8, 0x26d},
-    {reg::kMtrrFix64k + 9, 0x26e},    {reg::kMtrrFix64k + 10, 0x26f},
+    {reg::kKernelGsBase, 0xc0000102},
+    {reg::kApicBase, 0x1b},
+    {reg::kPat, 0x277},
+    {reg::kSysenterCs, 0x174},
+    {reg::kSysenterEip, 0x176},
+    {reg::kSysenterEsp, 0x175},
+    {reg::kStar, 0xc0000081},
+    {reg::kLstar, 0xc0000082},
+    {reg::kCstar, 0xc0000083},
+    {reg::kSfmask, 0xc0000084},
+    {reg::kMtrrCap, 0xfe},
+    {reg::kMtrrDefType, 0x2ff},
+    {reg::kTscAux, 0xc0000103},
+    {reg::kBndcfgs, 0xd90},
+    {reg::kDebugCtl, 0x1d9},
+    {reg::kSpecCtrl, 0x48},
+    {reg::kXss, 0xda0},
+    {reg::kUCet, 0x6a0},
+    {reg::kSCet, 0x6a2},
+    {reg::kPl0Ssp, 0x6a4},
+    {reg::kPl1Ssp, 0x6a5},
+    {reg::kPl2Ssp, 0x6a6},
+    {reg::kPl3Ssp, 0x6a7},
+    {reg::kInterruptSspTable, 0x6a8},
+    {reg::kTscDeadline, 0x6e0},
+    {reg::kTscAdjust, 0x3b},
+    {reg::kMiscEnable, 0x1a0},
+    {reg::kMtrrFix64k, 0x250},
+    {reg::kMtrrFix64k + 1, 0x258},
+    {reg::kMtrrFix64k + 2, 0x259},
+    {reg::kMtrrFix64k + 3, 0x268},
+    {reg::kMtrrFix64k + 4, 0x269},
+    {reg::kMtrrFix64k + 5, 0x26a},
+    {reg::kMtrrFix64k + 6, 0x26b},
+    {reg::kMtrrFix64k + 7, 0x26c},
+    {reg::kMtrrFix64k + 8, 0x26d},
+    {reg::kMtrrFix64k + 9, 0x26e},
+    {reg::kMtrrFix64k + 10, 0x26f},
 };
 constexpr u32 kMtrrPairs = 16;
 
@@ -69,13 +94,20 @@ constexpr u32 kMtrrPairs = 16;
 constexpr struct {
     u32 name, msr;
 } kSyntheticMsrs[] = {
-    {reg::kVpRuntime, msr::VP_RUNTIME},     {reg::kHypercall, msr::HYPERCALL},
-    {reg::kGuestOsId, msr::GUEST_OS_ID},    {reg::kTimeRefCount, msr::TIME_REF_COUNT},
-    {reg::kVpAssistPage, msr::VP_ASSIST_PAGE}, {reg::kReferenceTsc, msr::REFERENCE_TSC},
-    {reg::kScontrol, msr::SCONTROL},        {reg::kSversion, msr::SVERSION},
-    {reg::kSiefp, msr::SIEFP},              {reg::kSimp, msr::SIMP},
-    {reg::kEom, msr::EOM},                  {reg::kSirbp, msr::SIRBP},
-    {reg::kTscFrequency, msr::TSC_FREQUENCY}, {reg::kApicFrequency, msr::APIC_FREQUENCY},
+    {reg::kVpRuntime, msr::VP_RUNTIME},
+    {reg::kHypercall, msr::HYPERCALL},
+    {reg::kGuestOsId, msr::GUEST_OS_ID},
+    {reg::kTimeRefCount, msr::TIME_REF_COUNT},
+    {reg::kVpAssistPage, msr::VP_ASSIST_PAGE},
+    {reg::kReferenceTsc, msr::REFERENCE_TSC},
+    {reg::kScontrol, msr::SCONTROL},
+    {reg::kSversion, msr::SVERSION},
+    {reg::kSiefp, msr::SIEFP},
+    {reg::kSimp, msr::SIMP},
+    {reg::kEom, msr::EOM},
+    {reg::kSirbp, msr::SIRBP},
+    {reg::kTscFrequency, msr::TSC_FREQUENCY},
+    {reg::kApicFrequency, msr::APIC_FREQUENCY},
     {reg::kCrashControl, msr::CRASH_CTL},
 };
 
@@ -97,10 +129,14 @@ bool synthetic_msr(u32 name, u32& msr) {
         msr = row.msr;
         return true;
     }
-    if (name >= reg::kSint0 && name <= reg::kSint15) msr = msr::SINT0 + (name - reg::kSint0);
-    else if (name >= reg::kStimer0Config && name <= reg::kStimer3Count) msr = msr::STIMER0_CONFIG + (name - reg::kStimer0Config);
-    else if (name >= reg::kCrashP0 && name < reg::kCrashControl) msr = msr::CRASH_P0 + (name - reg::kCrashP0);
-    else return false;
+    if (name >= reg::kSint0 && name <= reg::kSint15)
+        msr = msr::SINT0 + (name - reg::kSint0);
+    else if (name >= reg::kStimer0Config && name <= reg::kStimer3Count)
+        msr = msr::STIMER0_CONFIG + (name - reg::kStimer0Config);
+    else if (name >= reg::kCrashP0 && name < reg::kCrashControl)
+        msr = msr::CRASH_P0 + (name - reg::kCrashP0);
+    else
+        return false;
     return true;
 }
 
@@ -109,15 +145,20 @@ bool synthetic_msr(u32 name, u32& msr) {
 u64* plain_register(VpState& s, u32 name) {
     if (name >= reg::kRax && name <= reg::kR15) return &s.gpr[name - reg::kRax];
     switch (name) {
-        case reg::kRip: return &s.rip;
-        case reg::kCr2: return &s.cr2;
+        case reg::kRip:
+            return &s.rip;
+        case reg::kCr2:
+            return &s.cr2;
         case reg::kCr3:
-        case reg::kIntermediateCr3: return &s.cr3;
+        case reg::kIntermediateCr3:
+            return &s.cr3;
         case reg::kDr0:
         case reg::kDr0 + 1:
         case reg::kDr0 + 2:
-        case reg::kDr3: return &s.dr[name - reg::kDr0];
-        default: return nullptr;
+        case reg::kDr3:
+            return &s.dr[name - reg::kDr0];
+        default:
+            return nullptr;
     }
 }
 
@@ -169,28 +210,52 @@ bool get_control(Vp& vp, u32 name, RegisterValue& out) {
     VpControl& control = vp.control();
     const VpState& s = vp.processor().state();
     switch (name) {
-        case reg::kExplicitSuspend: out.low = control.explicit_suspend() ? 1 : 0; return true;
-        case reg::kInterceptSuspend: out.low = control.intercept_suspend() ? 1 : 0; return true;
-        case reg::kDispatchSuspend: out.low = control.dispatch_suspend() ? 1 : 0; return true;
-        case reg::kInstructionEmulationHints: out.low = 0; return true;
+        case reg::kExplicitSuspend:
+            out.low = control.explicit_suspend() ? 1 : 0;
+            return true;
+        case reg::kInterceptSuspend:
+            out.low = control.intercept_suspend() ? 1 : 0;
+            return true;
+        case reg::kDispatchSuspend:
+            out.low = control.dispatch_suspend() ? 1 : 0;
+            return true;
+        case reg::kInstructionEmulationHints:
+            out.low = 0;
+            return true;
         case reg::kInternalActivity:
             out.low = s.activity == cpu::Activity::WaitForSipi ? internal_activity::kStartupSuspend
                       : s.activity == cpu::Activity::Halted    ? internal_activity::kHaltSuspend
                                                                : 0;
             return true;
-        case reg::kPendingInterruption: out.low = pending_interruption_value(vp.processor()); return true;
-        case reg::kInterruptState: out.low = interrupt_state_value(s); return true;
+        case reg::kPendingInterruption:
+            out.low = pending_interruption_value(vp.processor());
+            return true;
+        case reg::kInterruptState:
+            out.low = interrupt_state_value(s);
+            return true;
         case reg::kPendingEvent0:
         case reg::kPendingEvent1:
         case reg::kPendingEvent2:
-        case reg::kPendingEvent3: return true;
-        case reg::kDeliverabilityNotifications: return true;
-        case reg::kPendingDebugException: out.low = s.debug_pending != 0 ? s.pending_dr6 : 0; return true;
-        case reg::kVpIndex: out.low = vp.index(); return true;
-        case reg::kVpRootSignalCount: out.low = vp.root_signals(); return true;
-        case reg::kReferenceTscSequence: return true;
-        case reg::kInitialApicId: out.low = vp.processor().apic().id(); return true;
-        default: return false;
+        case reg::kPendingEvent3:
+            return true;
+        case reg::kDeliverabilityNotifications:
+            return true;
+        case reg::kPendingDebugException:
+            out.low = s.debug_pending != 0 ? s.pending_dr6 : 0;
+            return true;
+        case reg::kVpIndex:
+            out.low = vp.index();
+            return true;
+        case reg::kVpRootSignalCount:
+            out.low = vp.root_signals();
+            return true;
+        case reg::kReferenceTscSequence:
+            return true;
+        case reg::kInitialApicId:
+            out.low = vp.processor().apic().id();
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -198,30 +263,41 @@ bool get_control(Vp& vp, u32 name, RegisterValue& out) {
 HvStatus set_control(Vp& vp, u32 name, u64 value) {
     VpControl& control = vp.control();
     VpState& s = vp.processor().state();
-    const bool suspends = name == reg::kExplicitSuspend || name == reg::kInterceptSuspend ||
-                          name == reg::kDispatchSuspend;
+    const bool suspends =
+        name == reg::kExplicitSuspend || name == reg::kInterceptSuspend || name == reg::kDispatchSuspend;
     if (suspends && vp.partition().guest_parent() == nullptr) return HvStatus::AccessDenied;
     switch (name) {
-        case reg::kExplicitSuspend: control.set_explicit_suspend((value & 1) != 0); return HvStatus::Success;
+        case reg::kExplicitSuspend:
+            control.set_explicit_suspend((value & 1) != 0);
+            return HvStatus::Success;
         case reg::kInterceptSuspend:
             // Only an intercept suspends so; a parent ends it.
             if ((value & 3) == 0) control.set_intercept_suspend(false);
             return HvStatus::Success;
-        case reg::kDispatchSuspend: control.set_dispatch_suspend((value & 1) != 0); return HvStatus::Success;
-        case reg::kInstructionEmulationHints: return HvStatus::Success;
+        case reg::kDispatchSuspend:
+            control.set_dispatch_suspend((value & 1) != 0);
+            return HvStatus::Success;
+        case reg::kInstructionEmulationHints:
+            return HvStatus::Success;
         case reg::kInternalActivity:
             if (s.activity == cpu::Activity::Shutdown) s.activity = cpu::Activity::Active;
-            if ((value & internal_activity::kStartupSuspend) != 0) s.activity = cpu::Activity::WaitForSipi;
-            else if ((value & internal_activity::kHaltSuspend) != 0) s.activity = cpu::Activity::Halted;
-            else s.activity = cpu::Activity::Active;
+            if ((value & internal_activity::kStartupSuspend) != 0)
+                s.activity = cpu::Activity::WaitForSipi;
+            else if ((value & internal_activity::kHaltSuspend) != 0)
+                s.activity = cpu::Activity::Halted;
+            else
+                s.activity = cpu::Activity::Active;
             return HvStatus::Success;
         case reg::kPendingInterruption:
             return set_pending_interruption(vp.processor(), value) ? HvStatus::Success : HvStatus::InvalidRegisterValue;
-        case reg::kInterruptState: set_interrupt_state(s, value); return HvStatus::Success;
+        case reg::kInterruptState:
+            set_interrupt_state(s, value);
+            return HvStatus::Success;
         case reg::kPendingEvent0:
         case reg::kPendingEvent1:
         case reg::kPendingEvent2:
-        case reg::kPendingEvent3: return value == 0 ? HvStatus::Success : HvStatus::InvalidRegisterValue;
+        case reg::kPendingEvent3:
+            return value == 0 ? HvStatus::Success : HvStatus::InvalidRegisterValue;
         case reg::kDeliverabilityNotifications:
             // No message would come (S-58, S-63): better to say so.
             return value == 0 ? HvStatus::Success : HvStatus::FeatureUnavailable;
@@ -232,8 +308,10 @@ HvStatus set_control(Vp& vp, u32 name, u64 value) {
         case reg::kVpIndex:
         case reg::kVpRootSignalCount:
         case reg::kReferenceTscSequence:
-        case reg::kInitialApicId: return HvStatus::InvalidParameter;
-        default: return HvStatus::UnknownRegisterName;
+        case reg::kInitialApicId:
+            return HvStatus::InvalidParameter;
+        default:
+            return HvStatus::UnknownRegisterName;
     }
 }
 
@@ -289,22 +367,46 @@ bool get_system(Vp& vp, u32 name, RegisterValue& out) {
         return true;
     }
     switch (name) {
-        case reg::kRflags: out.low = s.rflags; return true;
+        case reg::kRflags:
+            out.low = s.rflags;
+            return true;
         case reg::kCr0:
-        case reg::kIntermediateCr0: out.low = s.cr0; return true;
+        case reg::kIntermediateCr0:
+            out.low = s.cr0;
+            return true;
         case reg::kCr4:
-        case reg::kIntermediateCr4: out.low = s.cr4; return true;
+        case reg::kIntermediateCr4:
+            out.low = s.cr4;
+            return true;
         case reg::kCr8:
-        case reg::kIntermediateCr8: out.low = processor.apic().tpr() >> 4; return true;
-        case reg::kXfem: out.low = s.xcr0; return true;
-        case reg::kDr6: out.low = s.dr[6]; return true;
-        case reg::kDr7: out.low = s.dr[7]; return true;
-        case reg::kEfer: out.low = s.efer; return true;
-        case reg::kTsc: out.low = vp.partition().hypervisor().events().now() + s.tsc_offset; return true;
-        case reg::kIdtr: out = pack(TableValue{{}, static_cast<u16>(s.idtr.limit), s.idtr.base}); return true;
-        case reg::kGdtr: out = pack(TableValue{{}, static_cast<u16>(s.gdtr.limit), s.gdtr.base}); return true;
-        case reg::kSsp: return true;
-        default: return false;
+        case reg::kIntermediateCr8:
+            out.low = processor.apic().tpr() >> 4;
+            return true;
+        case reg::kXfem:
+            out.low = s.xcr0;
+            return true;
+        case reg::kDr6:
+            out.low = s.dr[6];
+            return true;
+        case reg::kDr7:
+            out.low = s.dr[7];
+            return true;
+        case reg::kEfer:
+            out.low = s.efer;
+            return true;
+        case reg::kTsc:
+            out.low = vp.partition().hypervisor().events().now() + s.tsc_offset;
+            return true;
+        case reg::kIdtr:
+            out = pack(TableValue{{}, static_cast<u16>(s.idtr.limit), s.idtr.base});
+            return true;
+        case reg::kGdtr:
+            out = pack(TableValue{{}, static_cast<u16>(s.gdtr.limit), s.gdtr.base});
+            return true;
+        case reg::kSsp:
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -335,20 +437,30 @@ HvStatus set_system(Vp& vp, u32 name, const RegisterValue& in) {
     };
     if (name >= reg::kEs && name <= reg::kTr) return set_segment(s, name - reg::kEs, unpack<SegmentValue>(in));
     switch (name) {
-        case reg::kRflags: s.rflags = (value & kFlagBits) | cpu::flag::Always1; return HvStatus::Success;
+        case reg::kRflags:
+            s.rflags = (value & kFlagBits) | cpu::flag::Always1;
+            return HvStatus::Success;
         case reg::kCr0:
-        case reg::kIntermediateCr0: return keep(s.cr0, kCr0Bits);
+        case reg::kIntermediateCr0:
+            return keep(s.cr0, kCr0Bits);
         case reg::kCr4:
-        case reg::kIntermediateCr4: return keep(s.cr4, cpu::cr4_mask(processor.model()));
+        case reg::kIntermediateCr4:
+            return keep(s.cr4, cpu::cr4_mask(processor.model()));
         case reg::kCr8:
         case reg::kIntermediateCr8:
             if (value > 15) return HvStatus::InvalidRegisterValue;
             processor.apic().set_tpr(static_cast<u8>(value << 4));
             return HvStatus::Success;
-        case reg::kXfem: return checked(cpu::write_xcr0(processor, value) == cpu::Exec::Next);
-        case reg::kDr6: s.dr[6] = (value & 0xe00f) | 0xffff0ff0; return HvStatus::Success;
-        case reg::kDr7: s.dr[7] = (value & 0xffff2bff) | 0x400; return HvStatus::Success;
-        case reg::kEfer: return set_efer(processor, value);
+        case reg::kXfem:
+            return checked(cpu::write_xcr0(processor, value) == cpu::Exec::Next);
+        case reg::kDr6:
+            s.dr[6] = (value & 0xe00f) | 0xffff0ff0;
+            return HvStatus::Success;
+        case reg::kDr7:
+            s.dr[7] = (value & 0xffff2bff) | 0x400;
+            return HvStatus::Success;
+        case reg::kEfer:
+            return set_efer(processor, value);
         case reg::kTsc:
             s.tsc_offset = value - vp.partition().hypervisor().events().now();
             processor.apic().tsc_changed();
@@ -361,8 +473,10 @@ HvStatus set_system(Vp& vp, u32 name, const RegisterValue& in) {
             (name == reg::kIdtr ? s.idtr : s.gdtr) = {table.base, table.limit, 0};
             return HvStatus::Success;
         }
-        case reg::kSsp: return checked(value == 0);
-        default: return HvStatus::UnknownRegisterName;
+        case reg::kSsp:
+            return checked(value == 0);
+        default:
+            return HvStatus::UnknownRegisterName;
     }
 }
 
@@ -462,7 +576,8 @@ void settle_registers(cpu::Vp& processor) {
     s.cpl = !protected_mode ? u8{0} : vm ? u8{3} : static_cast<u8>(s.segment(cpu::Seg::SS).dpl());
     const bool pae = (s.cr0 & cpu::cr0::PG) != 0 && (s.cr4 & cpu::cr4::PAE) != 0 && (s.efer & cpu::efer::LMA) == 0;
     if (pae) {
-        const mmu::SlatMode slat = processor.levels().empty() ? mmu::SlatMode{} : processor.levels().back().controls.slat;
+        const mmu::SlatMode slat =
+            processor.levels().empty() ? mmu::SlatMode{} : processor.levels().back().controls.slat;
         // Entries that cannot be loaded are not present.
         if (!mmu::load_pdptes(processor.physical(), slat, s.cr3, processor.model().physical_bits(), s.pdpte))
             for (u64& entry : s.pdpte) entry = 0;

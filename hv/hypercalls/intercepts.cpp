@@ -24,15 +24,22 @@ HvStatus install(ParentPolicy& policy, const InstallInterceptIn& in) {
         case InterceptType::IoPortRange:
         case InterceptType::Mmio:
             return HvStatus::Success;
-        case InterceptType::Msr: policy.unknown_msr_access = in.access; return HvStatus::Success;
-        case InterceptType::MsrIndex: return set_entry(policy.msr_intercepts, key, in.access);
-        case InterceptType::Cpuid: return set_entry(policy.cpuid_intercepts, key, in.access);
+        case InterceptType::Msr:
+            policy.unknown_msr_access = in.access;
+            return HvStatus::Success;
+        case InterceptType::MsrIndex:
+            return set_entry(policy.msr_intercepts, key, in.access);
+        case InterceptType::Cpuid:
+            return set_entry(policy.cpuid_intercepts, key, in.access);
         case InterceptType::Exception:
             if (in.parameter >= 32) return HvStatus::InvalidParameter;
             policy.exceptions = (policy.exceptions & ~(u32{1} << key)) | (in.access != 0 ? u32{1} << key : 0);
             return HvStatus::Success;
-        case InterceptType::Hypercall: policy.hypercalls = in.access != 0; return HvStatus::Success;
-        case InterceptType::ApicEoi: return HvStatus::Success;  // sent for level interrupts anyway
+        case InterceptType::Hypercall:
+            policy.hypercalls = in.access != 0;
+            return HvStatus::Success;
+        case InterceptType::ApicEoi:
+            return HvStatus::Success;  // sent for level interrupts anyway
         case InterceptType::UnknownSynicConnection:
             policy.unknown_connections = in.access != 0;
             return HvStatus::Success;
@@ -69,7 +76,8 @@ HvStatus register_intercept_result(Vp& caller, const InterceptResultIn& in) {
     if (target.node->state != PartitionState::Initialized) return HvStatus::InvalidPartitionState;
     if (in.type != static_cast<u32>(InterceptType::Cpuid)) return HvStatus::FeatureUnavailable;
     // Results for one VP would need a table each; everybody registers them for all.
-    if (in.vp_index != kVpAny && target.node->partition->find_vp(in.vp_index) == nullptr) return HvStatus::InvalidVpIndex;
+    if (in.vp_index != kVpAny && target.node->partition->find_vp(in.vp_index) == nullptr)
+        return HvStatus::InvalidVpIndex;
     auto& results = target.node->partition->policy().cpuid_results;
     const std::pair key{in.eax, in.subleaf_specific != 0 ? in.ecx : ParentPolicy::kAnySubleaf};
     if (results.size() >= ParentPolicy::kLimit && !results.contains(key)) return HvStatus::NoResources;

@@ -41,9 +41,11 @@ HvStatus assert_virtual_interrupt(Vp& caller, const AssertInterruptIn& in) {
         case cpu::DeliveryMode::Nmi:
         case cpu::DeliveryMode::Init:
         case cpu::DeliveryMode::Startup:
-        case cpu::DeliveryMode::ExtInt: break;
+        case cpu::DeliveryMode::ExtInt:
+            break;
         case cpu::DeliveryMode::Smi:
-        default: return HvStatus::InvalidParameter;
+        default:
+            return HvStatus::InvalidParameter;
     }
     message.vector = static_cast<u8>(in.vector);
     message.destination = static_cast<u32>(in.destination);
@@ -74,8 +76,8 @@ HvStatus map_device_interrupt(Vp& caller, const MapInterruptIn& in, VariableHead
     Vp* vp = target_vp(*target.node->partition, in, set);
     if (vp == nullptr) return HvStatus::InvalidVpIndex;
     const u32 apic_id = vp->processor().apic().id();
-    // K-221: the identity. What the device or the IOAPIC sends is what the processor gets. Callers leave the entry of the
-    // input empty; the device says which kind it is.
+    // K-221: the identity. What the device or the IOAPIC sends is what the processor gets. Callers leave the entry of
+    // the input empty; the device says which kind it is.
     if (device_id_type(in.device_id) == DeviceIdType::IoApic) {
         out.entry.source = static_cast<u32>(InterruptSource::IoApic);
         out.entry.low = in.vector | (in.trigger == 1 ? 1u << 15 : 0);

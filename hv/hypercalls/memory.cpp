@@ -115,8 +115,8 @@ HvStatus read_gpa(Vp& caller, const ReadGpaIn& in, ReadGpaOut& out) {
     const VpTarget target = find_target_vp(caller, find_child(caller, in.partition_id), in.vp_index);
     if (!target) return target.status;
     if (in.count > sizeof out.data) return HvStatus::InvalidParameter;
-    const bool done = fits(in.gpa, in.count, u64{1} << 48) &&
-                      target.vp->partition().read_memory(Gpa(in.gpa), out.data, in.count);
+    const bool done =
+        fits(in.gpa, in.count, u64{1} << 48) && target.vp->partition().read_memory(Gpa(in.gpa), out.data, in.count);
     out.access_result = done ? 0 : static_cast<u64>(TranslateResult::GpaUnmapped);
     return HvStatus::Success;
 }
@@ -125,8 +125,8 @@ HvStatus write_gpa(Vp& caller, const WriteGpaIn& in, u64& out) {
     const VpTarget target = find_target_vp(caller, find_child(caller, in.partition_id), in.vp_index);
     if (!target) return target.status;
     if (in.count > sizeof in.data) return HvStatus::InvalidParameter;
-    const bool done = fits(in.gpa, in.count, u64{1} << 48) &&
-                      target.vp->partition().write_memory(Gpa(in.gpa), in.data, in.count);
+    const bool done =
+        fits(in.gpa, in.count, u64{1} << 48) && target.vp->partition().write_memory(Gpa(in.gpa), in.data, in.count);
     out = done ? 0 : static_cast<u64>(TranslateResult::GpaUnmapped);
     return HvStatus::Success;
 }

@@ -34,9 +34,12 @@ HvStatus create_port(Vp& caller, const CreatePortIn& in) {
     switch (type) {
         case PortType::Message:
         case PortType::Event:
-        case PortType::Doorbell: break;
-        case PortType::Monitor: return HvStatus::FeatureUnavailable;
-        default: return HvStatus::InvalidParameter;
+        case PortType::Doorbell:
+            break;
+        case PortType::Monitor:
+            return HvStatus::FeatureUnavailable;
+        default:
+            return HvStatus::InvalidParameter;
     }
     if (const HvStatus status = check_target(type, in.target); status != HvStatus::Success) return status;
     const u32 id = in.port_id & kPortIdMask;
@@ -69,8 +72,8 @@ HvStatus connect_port(Vp& caller, const ConnectPortIn& in) {
     if (static_cast<u32>(port.type) != in.type) return HvStatus::InvalidParameter;
     Connections& connections = connector.node->partition->connections();
     if (connections.count() >= kMaxPorts) return HvStatus::NoResources;
-    const GuestPort target{owner.node->partition.get(), port_vp(port.target), static_cast<u8>(port.target.sint),
-                           port.target.base_flag, port.target.flag_count, found->first};
+    const GuestPort target{owner.node->partition.get(), port_vp(port.target),   static_cast<u8>(port.target.sint),
+                           port.target.base_flag,       port.target.flag_count, found->first};
     if (port.type == PortType::Doorbell) {
         const Doorbell doorbell{Gpa(in.doorbell.gpa), in.doorbell.value, in.doorbell.flags, target};
         if ((in.doorbell.flags & doorbell_flag::kSizeMask) > 4) return HvStatus::InvalidParameter;
@@ -117,9 +120,12 @@ HvStatus post_message_direct(Vp& caller, const PostMessageDirectIn& in) {
         return HvStatus::InvalidParameter;
     const std::span payload(in.message + kMessagePayloadOffset, header.payload_size);
     switch (target.vp->synic().try_deliver(static_cast<u8>(in.sint), header.type, header.origin, payload)) {
-        case Synic::Attempt::Delivered: return HvStatus::Success;
-        case Synic::Attempt::Busy: return HvStatus::InsufficientBuffers;
-        case Synic::Attempt::Off: return HvStatus::InvalidSynicState;
+        case Synic::Attempt::Delivered:
+            return HvStatus::Success;
+        case Synic::Attempt::Busy:
+            return HvStatus::InsufficientBuffers;
+        case Synic::Attempt::Off:
+            return HvStatus::InvalidSynicState;
     }
     return HvStatus::OperationFailed;
 }

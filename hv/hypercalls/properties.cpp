@@ -36,12 +36,18 @@ void apply_synthetic_features(PartitionConfig& config, u64 features) {
         u64 feature;
         Gate gate;
     } kPrivileges[] = {
-        {f::kVpRuntime, Gate::VpRuntime},       {f::kReferenceCounter, Gate::ReferenceCounter},
-        {f::kSynIc, Gate::SynIc},               {f::kSyntheticTimers, Gate::SyntheticTimers},
-        {f::kInterruptControl, Gate::ApicAccess}, {f::kHypercall, Gate::HypercallMsrs},
-        {f::kVpIndex, Gate::VpIndex},           {f::kReferenceTsc, Gate::ReferenceTsc},
-        {f::kFrequencies, Gate::Frequencies},   {f::kSignalEvents, Gate::SignalEvents},
-        {f::kSignalEvents, Gate::PostMessages}, {f::kVpRegisters, Gate::AccessVpRegisters},
+        {f::kVpRuntime, Gate::VpRuntime},
+        {f::kReferenceCounter, Gate::ReferenceCounter},
+        {f::kSynIc, Gate::SynIc},
+        {f::kSyntheticTimers, Gate::SyntheticTimers},
+        {f::kInterruptControl, Gate::ApicAccess},
+        {f::kHypercall, Gate::HypercallMsrs},
+        {f::kVpIndex, Gate::VpIndex},
+        {f::kReferenceTsc, Gate::ReferenceTsc},
+        {f::kFrequencies, Gate::Frequencies},
+        {f::kSignalEvents, Gate::SignalEvents},
+        {f::kSignalEvents, Gate::PostMessages},
+        {f::kVpRegisters, Gate::AccessVpRegisters},
         {f::kFastOutput, Gate::FastOutput},
     };
     constexpr u32 kFrequencyMsrs = 1 << 8, kRelaxedTiming = 1 << 5, kNoAutoEoi = 1 << 9;
@@ -63,25 +69,48 @@ bool processor_property(Vp& caller, PartitionProperty code, u64& out) {
     const cpu::CpuModel& model = caller.processor().model();
     const cpu::CpuidRegs features = model.leaf(1, 0);
     switch (code) {
-        case ProcessorVendor: out = model.vendor() == cpu::Vendor::Intel ? kVendorIntel : kVendorAmd; return true;
+        case ProcessorVendor:
+            out = model.vendor() == cpu::Vendor::Intel ? kVendorIntel : kVendorAmd;
+            return true;
         case ProcessorXsaveFeatures:
             // xsave, xsaveopt, avx, avx2, fma; compaction; supervisor state is not offered
             out = (bit(features.ecx, 26) ? 1 : 0) | (bit(model.leaf(0xd, 1).eax, 0) ? 2 : 0) |
                   (bit(features.ecx, 28) ? 4 : 0) | (bit(model.leaf(7, 0).ebx, 5) ? 8 : 0) |
                   (bit(features.ecx, 12) ? 0x10 : 0) | (bit(model.leaf(0xd, 1).eax, 1) ? 0x800 : 0);
             return true;
-        case ClFlushSize: out = bits(features.ebx, 15, 8); return true;
-        case CompatibilityVersion: out = kCompatibility21H2; return true;
-        case PhysicalAddressWidth: out = model.physical_bits(); return true;
-        case XsaveStates: out = xsave_components(model); return true;
-        case MaxXsaveDataSize: out = xsave_image_size(model); return true;
-        case ClockFrequency: out = kVTimeHz; return true;
-        case ApicFrequency: out = kVTimeHz; return true;
+        case ClFlushSize:
+            out = bits(features.ebx, 15, 8);
+            return true;
+        case CompatibilityVersion:
+            out = kCompatibility21H2;
+            return true;
+        case PhysicalAddressWidth:
+            out = model.physical_bits();
+            return true;
+        case XsaveStates:
+            out = xsave_components(model);
+            return true;
+        case MaxXsaveDataSize:
+            out = xsave_image_size(model);
+            return true;
+        case ClockFrequency:
+            out = kVTimeHz;
+            return true;
+        case ApicFrequency:
+            out = kVTimeHz;
+            return true;
         // Banks of the processor's features: the values of CPUID leaf 1 and leaf 7, which is what a parent compares.
-        case ProcessorFeatures0: out = u64{features.edx} << 32 | features.ecx; return true;
-        case ProcessorFeatures1: out = u64{model.leaf(7, 0).ecx} << 32 | model.leaf(7, 0).ebx; return true;
-        case NestedFeatures: out = 0; return true;
-        default: return false;
+        case ProcessorFeatures0:
+            out = u64{features.edx} << 32 | features.ecx;
+            return true;
+        case ProcessorFeatures1:
+            out = u64{model.leaf(7, 0).ecx} << 32 | model.leaf(7, 0).ebx;
+            return true;
+        case NestedFeatures:
+            out = 0;
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -93,13 +122,27 @@ HvStatus get(Vp& caller, PartitionNode& node, PartitionProperty code, u64& out) 
         return found == node.properties.end() ? u64{0} : found->second;
     };
     switch (code) {
-        case PrivilegeFlags: out = partition != nullptr ? partition->config().privileges : node.config.privileges; break;
-        case SyntheticProcessorFeatures: out = kept(code); break;
-        case Suspend: out = partition != nullptr && partition->policy().suspended ? 1 : 0; break;
-        case TimeFreeze: out = partition != nullptr && partition->policy().time_frozen ? 1 : 0; break;
-        case ReferenceTime: out = partition != nullptr ? partition->reference_time() : 0; break;
-        case UnimplementedMsrAction: out = partition != nullptr && partition->policy().ignore_unknown_msrs ? 1 : 0; break;
-        case GuestOsId: out = partition != nullptr ? partition->guest_os_id : 0; break;
+        case PrivilegeFlags:
+            out = partition != nullptr ? partition->config().privileges : node.config.privileges;
+            break;
+        case SyntheticProcessorFeatures:
+            out = kept(code);
+            break;
+        case Suspend:
+            out = partition != nullptr && partition->policy().suspended ? 1 : 0;
+            break;
+        case TimeFreeze:
+            out = partition != nullptr && partition->policy().time_frozen ? 1 : 0;
+            break;
+        case ReferenceTime:
+            out = partition != nullptr ? partition->reference_time() : 0;
+            break;
+        case UnimplementedMsrAction:
+            out = partition != nullptr && partition->policy().ignore_unknown_msrs ? 1 : 0;
+            break;
+        case GuestOsId:
+            out = partition != nullptr ? partition->guest_os_id : 0;
+            break;
         case CpuReserve:
         case CpuCap:
         case CpuWeight:
@@ -109,8 +152,11 @@ HvStatus get(Vp& caller, PartitionNode& node, PartitionProperty code, u64& out) 
         case VsmConfig:
         case ZeroMemoryOnReset:
         case ProcessorsPerSocket:
-        case NestedTlbSize: out = kept(code); break;
-        default: return HvStatus::UnknownProperty;
+        case NestedTlbSize:
+            out = kept(code);
+            break;
+        default:
+            return HvStatus::UnknownProperty;
     }
     return HvStatus::Success;
 }
@@ -119,8 +165,8 @@ HvStatus set_early(PartitionNode& node, PartitionProperty code, u64 value) {
     if (node.state != PartitionState::Created) return HvStatus::InvalidPartitionState;
     if (code == PrivilegeFlags) {
         // A child's child would have no parent that deposits for it: creating partitions stays the root's (K-001).
-        constexpr u64 kForbidden = gate_bit(Gate::CreatePartitions) | gate_bit(Gate::AccessMemoryPool) |
-                                   gate_bit(Gate::CpuManagement);
+        constexpr u64 kForbidden =
+            gate_bit(Gate::CreatePartitions) | gate_bit(Gate::AccessMemoryPool) | gate_bit(Gate::CpuManagement);
         if ((value & kForbidden) != 0) return HvStatus::PropertyValueOutOfRange;
         node.config.privileges = value;
         return HvStatus::Success;
@@ -145,13 +191,18 @@ HvStatus set(PartitionNode& node, PartitionProperty code, u64 value) {
         case VsmConfig:
         case ZeroMemoryOnReset:
         case ProcessorsPerSocket:
-        case NestedTlbSize: node.properties[code] = value; return HvStatus::Success;
-        case PageAccessTracking: return value == 0 ? HvStatus::Success : HvStatus::FeatureUnavailable;
+        case NestedTlbSize:
+            node.properties[code] = value;
+            return HvStatus::Success;
+        case PageAccessTracking:
+            return value == 0 ? HvStatus::Success : HvStatus::FeatureUnavailable;
         case Suspend:
         case TimeFreeze:
         case ReferenceTime:
-        case UnimplementedMsrAction: break;
-        default: return HvStatus::UnknownProperty;
+        case UnimplementedMsrAction:
+            break;
+        default:
+            return HvStatus::UnknownProperty;
     }
     if (partition == nullptr) return HvStatus::InvalidPartitionState;
     if (code == ReferenceTime) {

@@ -37,12 +37,16 @@ HvStatus get_system_property(Vp& caller, const GetSystemPropertyIn& in, u64& out
     if (!is_root(caller)) return HvStatus::AccessDenied;
     switch (static_cast<SystemProperty>(in.id)) {
         case SystemProperty::SchedulerType:
-            out = static_cast<u64>(caller.partition().hypervisor().root_config().root_scheduler ? SchedulerType::Root
-                                                                                                : SchedulerType::CoreSmt);
+            out =
+                static_cast<u64>(caller.partition().hypervisor().root_config().root_scheduler ? SchedulerType::Root
+                                                                                              : SchedulerType::CoreSmt);
             return HvStatus::Success;
-        case SystemProperty::DynamicFeatures: out = 0; return HvStatus::Success;
+        case SystemProperty::DynamicFeatures:
+            out = 0;
+            return HvStatus::Success;
         case SystemProperty::SleepState:
-        case SystemProperty::CrashDumpArea: break;  // there is none
+        case SystemProperty::CrashDumpArea:
+            break;  // there is none
     }
     return HvStatus::UnknownProperty;
 }
@@ -67,7 +71,8 @@ HvStatus map_stats_page(Vp& caller, const StatsPageIn& in, u64& pfn) {
     if (in.identity.area != static_cast<u8>(StatsArea::Self)) return HvStatus::InvalidParameter;
     Hypervisor::StatsKey key{in.type, 0, 0};
     switch (static_cast<StatsType>(in.type)) {
-        case StatsType::Hypervisor: break;
+        case StatsType::Hypervisor:
+            break;
         case StatsType::LogicalProcessor:
             key.id = static_cast<u32>(in.identity.id);
             if (key.id >= hypervisor.logical_processors().size()) return HvStatus::InvalidLpIndex;
@@ -83,7 +88,8 @@ HvStatus map_stats_page(Vp& caller, const StatsPageIn& in, u64& pfn) {
             key.vp_index = vp.vp->index();
             break;
         }
-        default: return HvStatus::InvalidParameter;
+        default:
+            return HvStatus::InvalidParameter;
     }
     Spa page;
     const HvStatus status = hypervisor.map_stats(key, page);

@@ -109,12 +109,14 @@ HvStatus translate_gva(Vp& caller, const TranslateIn& in, TranslateOut& out) {
         case mmu::Translation::Status::Fault: {
             constexpr u32 kPresent = 1, kReserved = 8;
             if ((t.fault.error_code & kReserved) != 0) return answer(TranslateResult::ReservedBits, 0);
-            return answer((t.fault.error_code & kPresent) != 0 ? TranslateResult::Privilege : TranslateResult::NotPresent, 0);
+            return answer(
+                (t.fault.error_code & kPresent) != 0 ? TranslateResult::Privilege : TranslateResult::NotPresent, 0);
         }
         case mmu::Translation::Status::SlatFault: {
             const u64 page = t.slat_fault.during_walk ? 0 : t.slat_fault.gpa.page();
             if (t.slat_fault.permissions == 0) return answer(TranslateResult::GpaUnmapped, page);
-            return answer(access == mmu::Access::Write ? TranslateResult::GpaNoWrite : TranslateResult::GpaNoRead, page);
+            return answer(access == mmu::Access::Write ? TranslateResult::GpaNoWrite : TranslateResult::GpaNoRead,
+                          page);
         }
     }
     return HvStatus::OperationFailed;

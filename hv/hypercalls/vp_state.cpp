@@ -70,10 +70,16 @@ u32 save(Vp& vp, u32 type, Page& out) {
             std::memcpy(out.data(), &state, sizeof state);
             return sizeof state;
         }
-        case VpStateType::Xsave: return save_xsave(vp.processor(), out);
-        case VpStateType::MessagePage: memory.read(vp.synic().message_page(), out.data(), out.size()); return kPageSize;
-        case VpStateType::EventFlagsPage: memory.read(vp.synic().event_page(), out.data(), out.size()); return kPageSize;
-        case VpStateType::SyntheticTimers: break;
+        case VpStateType::Xsave:
+            return save_xsave(vp.processor(), out);
+        case VpStateType::MessagePage:
+            memory.read(vp.synic().message_page(), out.data(), out.size());
+            return kPageSize;
+        case VpStateType::EventFlagsPage:
+            memory.read(vp.synic().event_page(), out.data(), out.size());
+            return kPageSize;
+        case VpStateType::SyntheticTimers:
+            break;
     }
     return 0;
 }
@@ -89,9 +95,14 @@ HvStatus load(Vp& vp, u32 type, const Page& in) {
         }
         case VpStateType::Xsave:
             return load_xsave(vp.processor(), in) ? HvStatus::Success : HvStatus::InvalidParameter;
-        case VpStateType::MessagePage: memory.write(vp.synic().message_page(), in.data(), in.size()); break;
-        case VpStateType::EventFlagsPage: memory.write(vp.synic().event_page(), in.data(), in.size()); break;
-        case VpStateType::SyntheticTimers: return HvStatus::InvalidParameter;
+        case VpStateType::MessagePage:
+            memory.write(vp.synic().message_page(), in.data(), in.size());
+            break;
+        case VpStateType::EventFlagsPage:
+            memory.write(vp.synic().event_page(), in.data(), in.size());
+            break;
+        case VpStateType::SyntheticTimers:
+            return HvStatus::InvalidParameter;
     }
     return HvStatus::Success;
 }
@@ -102,7 +113,8 @@ bool known(u32 type) {
         case VpStateType::Xsave:
         case VpStateType::MessagePage:
         case VpStateType::EventFlagsPage:
-        case VpStateType::SyntheticTimers: return true;
+        case VpStateType::SyntheticTimers:
+            return true;
     }
     return false;
 }
@@ -110,8 +122,10 @@ bool known(u32 type) {
 HvStatus check_page_type(u16 type) {
     switch (static_cast<StatePage>(type)) {
         case StatePage::Registers:
-        case StatePage::InterceptMessage: return HvStatus::Success;
-        case StatePage::Ghcb: return HvStatus::FeatureUnavailable;
+        case StatePage::InterceptMessage:
+            return HvStatus::Success;
+        case StatePage::Ghcb:
+            return HvStatus::FeatureUnavailable;
     }
     return HvStatus::InvalidParameter;
 }
@@ -167,7 +181,8 @@ HvStatus set_vp_state(Vp& caller, const VpStateIn& in, VariableHeader data) {
     }
     if (data.empty()) return HvStatus::InvalidParameter;
     Page image;
-    if (data.front() >= u64{1} << 52 || !caller.partition().read_memory(Gpa(data.front() << 12), image.data(), image.size()))
+    if (data.front() >= u64{1} << 52 ||
+        !caller.partition().read_memory(Gpa(data.front() << 12), image.data(), image.size()))
         return HvStatus::InvalidParameter;
     return load(*target.vp, in.type, image);
 }

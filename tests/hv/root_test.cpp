@@ -31,7 +31,8 @@ TEST_CASE("root: its overlay pages have places from the start, each its own, rea
           "[hv][root]") {
     RootFixture f;
     std::set<u64> places;
-    for (const u32 index : {msr::HYPERCALL, msr::REFERENCE_TSC, msr::VP_ASSIST_PAGE, msr::SIMP, msr::SIEFP, msr::SIRBP}) {
+    for (const u32 index :
+         {msr::HYPERCALL, msr::REFERENCE_TSC, msr::VP_ASSIST_PAGE, msr::SIMP, msr::SIEFP, msr::SIRBP}) {
         CAPTURE(index);
         const auto value = f.rdmsr(index);
         REQUIRE(value);
@@ -125,7 +126,8 @@ TEST_CASE("root: statistics pages are the root's own deposits (K-177, R-24, R-31
     CHECK(f.root_address(0x500000)->value == 0x500000);
 }
 
-TEST_CASE("root: a deposited page leaves the depositor and comes back by withdrawal (K-126, K-127, R-32)", "[hv][root]") {
+TEST_CASE("root: a deposited page leaves the depositor and comes back by withdrawal (K-126, K-127, R-32)",
+          "[hv][root]") {
     RootFixture f;
     const u64 id = f.create();
     REQUIRE(id != 0);
