@@ -47,7 +47,8 @@ void Scheduler::retire(const cpu::Vp& vp) {
 
 std::vector<cpu::Vp*> Scheduler::processors() const {
     std::vector<cpu::Vp*> all;
-    for (const Processor& processor : processors_) all.push_back(processor.vp);
+    for (const auto& processor : processors_)
+        if (processor->vp != nullptr) all.push_back(processor->vp);
     return all;
 }
 
