@@ -131,6 +131,18 @@ void find_precision(const Interp& in, const Insn& i, const HostStub& stub, StubF
     frame.result_mxcsr = (flags & ~kPrecision) | (again.result_mxcsr & kPrecision);
 }
 
+/// VCVTPS2PH ignores FTZ, so it is the results that tell which of them are tiny: those that are denormal numbers. (A tiny
+/// one that became zero was inexact, and has been reported.)
+bool has_denormal_half(const u8* results, unsigned bytes) {
+    constexpr u16 kExponent = 0x7c00, kFraction = 0x3ff;
+    for (unsigned at = 0; at < bytes; at += 2) {
+        u16 half;
+        std::memcpy(&half, results + at, sizeof half);
+        if ((half & kExponent) == 0 && (half & kFraction) != 0) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 Exec execute_on_host(Interp& in, const Insn& i) {
@@ -143,6 +155,11 @@ Exec execute_on_host(Interp& in, const Insn& i) {
     const HostStub& stub = in.host_stubs().find(i, r);
     load_registers(in, i, stub, frame);
     stub.run(&frame);
+    if (i.op == Op::VCVTPS2PH && underflow_unmasked(in.s.mxcsr)) {
+        constexpr unsigned kXmmBytes = 16;  // the upper part of a shorter result is zero
+        const bool tiny = use.write ? has_denormal_half(frame.memory, use.size) : has_denormal_half(frame.vectors[i[0].reg], kXmmBytes);
+        if (tiny) frame.result_mxcsr |= kUnderflow;
+    }
     if (stub.vector && underflow_unmasked(in.s.mxcsr) && (frame.result_mxcsr & kUnderflow) != 0)
         find_precision(in, i, stub, frame);
     if (stub.vector && raise_simd_exceptions(in.s, frame.result_mxcsr & kMxcsrFlags))

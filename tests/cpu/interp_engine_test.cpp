@@ -271,6 +271,36 @@ TEST_CASE("interpreter: an unmasked SIMD exception is #XM, or #UD without OSXMME
     }
 }
 
+TEST_CASE("interpreter: VCVTPS2PH reports a denormal result when underflow is unmasked, exact or not", "[cpu][interp]") {
+    TestVp m("verdigris-v3");
+    m.enter_long_mode(0);
+    VpState& s = m.vp->state();
+    s.cr4 |= cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE;
+    s.xcr0 = 7;
+    m.write(0x1000, {0xc4, 0xe3, 0x79, 0x1d, 0xc8, 0x04});  // vcvtps2ph xmm0, xmm1, 4
+    Insn insn;
+    s.rip = 0x1000;
+    REQUIRE(fetch_decode(*m.vp, insn));
+    constexpr u32 kUnderflowMask = 1 << 11, kFlushToZero = 1 << 15, kUnderflow = 1 << 4, kDefault = 0x1f80;
+    const auto convert = [&](u32 single, u32 mxcsr) {
+        std::memset(s.ymm, 0, sizeof s.ymm);
+        std::memcpy(s.ymm[1], &single, sizeof single);
+        s.mxcsr = mxcsr;
+        return execute(m.vp->interp(), insn);
+    };
+    constexpr u32 kTwoToMinus24 = 0x33800000, kTwoToMinus14 = 0x38800000;  // the least denormal half, the least normal one
+    for (const u32 flush : {u32{0}, kFlushToZero}) {
+        CHECK(convert(kTwoToMinus24, kDefault | flush) == Exec::Next);
+        CHECK(s.mxcsr == (kDefault | flush));
+        CHECK(s.ymm[0][0] == 1);
+        CHECK(convert(kTwoToMinus24, (kDefault | flush) & ~kUnderflowMask) == Exec::Fault);
+        CHECK(m.vp->fault().vector == kSimdError);
+        CHECK((s.mxcsr & 0x3f) == kUnderflow);
+        CHECK(s.ymm[0][0] == 0);
+        CHECK(convert(kTwoToMinus14, (kDefault | flush) & ~kUnderflowMask) == Exec::Next);
+    }
+}
+
 TEST_CASE("interpreter: without their features TZCNT and LZCNT are BSF and BSR, others are #UD", "[cpu][interp]") {
     TestVp m("verdigris-v2-amd");
     m.enter_long_mode(0);

@@ -214,6 +214,7 @@ TEST_CASE("vp: every byte of the state that is not named as scratch is in the fi
     std::vector<Range> unsaved = {{kX87 + offsetof(X87State, pad0), 1},
                                   {kX87 + offsetof(X87State, mxcsr_unused), 8},
                                   {kX87 + offsetof(X87State, pad1), sizeof(X87State::pad1)},
+                                  {offsetof(VpState, x87_header), sizeof(VpState::x87_header)},
                                   {offsetof(VpState, gdtr) + offsetof(TableReg, pad), 4},
                                   {offsetof(VpState, idtr) + offsetof(TableReg, pad), 4},
                                   {offsetof(VpState, pad_cold), sizeof(VpState::pad_cold)},
