@@ -36,13 +36,14 @@ struct Settings {
 
 /// What a process found, as it goes through a pipe.
 struct Totals {
-    u64 cases = 0, completed = 0, faults[32] = {}, endless = 0, instructions = 0, translated = 0, differences = 0;
+    u64 cases = 0, completed = 0, faults[32] = {}, endless = 0, disturbed = 0, instructions = 0, translated = 0, differences = 0;
 
     void add(const Differential::Statistics& s) {
         cases += s.cases;
         completed += s.completed;
         for (unsigned n = 0; n < 32; ++n) faults[n] += s.faults[n];
         endless += s.endless;
+        disturbed += s.disturbed;
         instructions += s.instructions;
     }
     void add(const Totals& o) {
@@ -50,6 +51,7 @@ struct Totals {
         completed += o.completed;
         for (unsigned n = 0; n < 32; ++n) faults[n] += o.faults[n];
         endless += o.endless;
+        disturbed += o.disturbed;
         instructions += o.instructions;
         translated += o.translated;
         differences += o.differences;
@@ -135,7 +137,8 @@ void print(const Settings& settings, const Totals& totals, double seconds) {
     fmt::print("{}: seed {}, {} cases ({} completed, {} instructions", settings.jit ? "translator" : "interpreter", settings.seed,
                totals.cases, totals.completed, totals.instructions);
     if (settings.jit) fmt::print(", {} translated", totals.translated);
-    fmt::print("), {} endless left out, {:.0f} s, {} processes\nfaults by vector:", totals.endless, seconds, settings.processes);
+    fmt::print("), {} endless left out, {} differences of disturbed runs that a repetition did not show, {:.0f} s, {} processes\nfaults by vector:",
+               totals.endless, totals.disturbed, seconds, settings.processes);
     for (unsigned n = 0; n < 32; ++n)
         if (totals.faults[n] != 0) fmt::print(" {}: {}", n, totals.faults[n]);
     fmt::print("\ndifferences: {}\n", totals.differences);

@@ -309,6 +309,13 @@ std::string Differential::check(const Sequence& sequence, u64 slice, unsigned ru
     return fmt::format("{}, slice {}, host vector {}\n{}{}", sequence.what, slice, host.vector, listing, text);
 }
 
+/// The host is not ours alone: a virtual one was seen to give #UD for an AVX instruction in the middle of a loop, once in
+/// a million cases. A repetition tells that from a wrong instruction; more than a few in a million are not believed.
+bool Differential::disturbed() {
+    constexpr u64 kOften = 200'000;
+    return ++statistics_.disturbed <= 2 + statistics_.cases / kOften;
+}
+
 std::string Differential::run(u64 seed, u64 count, const char* only) {
     CaseGenerator generator(machine_.model, seed, only);
     if (generator.rows().empty()) return "no rows";
@@ -318,8 +325,8 @@ std::string Differential::run(u64 seed, u64 count, const char* only) {
         const Case c = generator.next(native_.data());
         std::string report = check(c);
         if (report.empty()) continue;
-        // The host is not ours alone: what a repetition says tells a wrong instruction from a disturbed run.
         std::string again = check(c);
+        if (again.empty() && disturbed()) continue;
         if (again.empty()) again = "  agrees\n";
         return fmt::format("seed {} case {}: {}state before:\n{}once more:\n{}", seed, n, report, describe(c.state), again);
     }
@@ -338,6 +345,7 @@ std::string Differential::run_sequences(u64 seed, u64 count) {
             std::string report = check(sequence, slice, runs);
             if (report.empty()) continue;
             std::string again = check(sequence, slice, runs);
+            if (again.empty() && disturbed()) continue;
             if (again.empty()) again = "  agrees\n";
             return fmt::format("seed {} sequence {}: {}state before:\n{}once more:\n{}", seed, n, report,
                                describe(sequence.state), again);

@@ -35,11 +35,14 @@ class Differential {
         u64 cases = 0, completed = 0, faults[32] = {};
         u64 endless = 0;       ///< sequences left out because the engine did not come to their end
         u64 instructions = 0;  ///< executed by the engine
+        u64 disturbed = 0;     ///< differences that a repetition did not show
     };
     [[nodiscard]] const Statistics& statistics() const { return statistics_; }
     [[nodiscard]] TestVp& machine() { return machine_; }
 
   private:
+    /// Counts a difference that was not there again. False: there are too many to be the host's.
+    [[nodiscard]] bool disturbed();
     struct EngineOutcome {
         int vector = -1;
         u64 error_code = 0, address = 0;  ///< of a page fault, as the host's
