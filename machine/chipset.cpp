@@ -30,7 +30,8 @@ constexpr bool is_reset_register(u16 offset, unsigned size) {
 
 Chipset::Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers)
     : apics_(apics),
-      ioapic_(*this),
+      ioapic_messages_(*this),
+      ioapic_(ioapic_messages_),
       isa_lines_(pins_of(ioapic_)),
       com1_("com1", isa_line(board::kCom1Irq), std::move(handlers.console)),
       rtc_line_(isa_line(board::kRtcIrq)),

@@ -39,6 +39,8 @@ class Chipset final : private devices::MessageSink, private cpu::EoiListener {
     void connect(u32 irq, devices::IrqLine& also) { isa_lines_[irq].second = &also; }
     /// Configuration address register (four ports) that shares its place with the reset register.
     void connect_pci(devices::PortIo& config_address) { pci_config_ = &config_address; }
+    /// The IOAPIC's messages go to the processors through an interrupt remapping unit.
+    void remap_ioapic(devices::MessageSink& unit) { ioapic_messages_.target = &unit; }
     /// Where interrupt messages of devices go: the processors.
     [[nodiscard]] devices::MessageSink& messages() { return *this; }
     /// Cuts the CMOS clock off from its interrupt, while something else has taken it over.
@@ -67,12 +69,19 @@ class Chipset final : private devices::MessageSink, private cpu::EoiListener {
         devices::IrqLine& target;
         bool level = false, cut = false;
     };
+    /// Where the IOAPIC's messages go; it can be changed.
+    struct SwitchedSink final : devices::MessageSink {
+        explicit SwitchedSink(devices::MessageSink& to) : target(&to) {}
+        void send(u64 address, u32 data) override { target->send(address, data); }
+        devices::MessageSink* target;
+    };
     static IsaLines pins_of(devices::Ioapic& ioapic);
 
     void send(u64 address, u32 data) override;
     void eoi(u8 vector) override { ioapic_.eoi(vector); }
 
     cpu::ApicBus& apics_;
+    SwitchedSink ioapic_messages_;
     devices::Ioapic ioapic_;
     IsaLines isa_lines_;
     devices::Uart16550 com1_;

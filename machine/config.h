@@ -152,7 +152,7 @@ struct ChildSection {
 
 struct DevicesSection {
     u32 isa_debug_exit = 0;
-    bool testdev = false, fw_cfg = true, display = false;
+    bool testdev = false, fw_cfg = true, display = false, iommu = false;
     Place at;
 
     template <class V>
@@ -160,6 +160,7 @@ struct DevicesSection {
         v("isa_debug_exit", isa_debug_exit, "first of the exit device's four I/O ports; 0: absent", 0, 0xfffc);
         v("testdev", testdev, "test device of kvm-unit-tests");
         v("display", display, "linear frame buffer display on PCI (bare PC)");
+        v("iommu", iommu, "VT-d unit that remaps the DMA and the interrupts of PCI devices and the IOAPIC (bare PC)");
         v("fw_cfg", fw_cfg, "firmware configuration interface at port 0x510 (bare PC)");
     }
 };

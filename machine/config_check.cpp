@@ -21,7 +21,8 @@ Unexpected<Error> bad(const std::string& where, const std::string& text) {
     return fail(Error::Code::Usage, fmt::format("{}: {}", where, text));
 }
 
-Result<void> check_file(const std::string& where, std::string_view what, const std::string& path, std::string_view remedy) {
+Result<void> check_file(const std::string& where, std::string_view what, const std::string& path,
+                        std::string_view remedy) {
     if (path.empty()) return {};
     struct stat info {};
     const std::filesystem::path file(path);
@@ -49,23 +50,28 @@ constexpr std::string_view kInitrdRemedy = "Leave it out, or make one with mkini
 Result<void> check_disk(const DiskSection& disk, bool child) {
     if (disk.image.empty()) return bad(disk.at.text(), "the disk has no image; add image = \"FILE\"");
     if (child && disk.bus != "vmbus") {
-        return bad(disk.at.text("bus"), fmt::format("bus \"{}\" is not available in a generation 2 partition; use bus = \"vmbus\"",
-                                                    disk.bus));
+        return bad(
+            disk.at.text("bus"),
+            fmt::format("bus \"{}\" is not available in a generation 2 partition; use bus = \"vmbus\"", disk.bus));
     }
     if (!child && disk.bus != "ahci" && disk.bus != "nvme") {
-        return bad(disk.at.text("bus"), fmt::format("bus \"{}\" is not available for disks of the machine itself; use bus = \"ahci\" or "
-                                                    "\"nvme\"",
-                                                    disk.bus));
+        return bad(disk.at.text("bus"),
+                   fmt::format("bus \"{}\" is not available for disks of the machine itself; use bus = \"ahci\" or "
+                               "\"nvme\"",
+                               disk.bus));
     }
     for (const char* key : {"controller", "target", "lun"}) {
         if (!child && disk.at.keys.count(key) != 0) {
-            return bad(disk.at.text(key), fmt::format("{} is for bus = \"vmbus\": disks of the machine itself are numbered in their "
-                                                      "order; leave it out", key));
+            return bad(disk.at.text(key),
+                       fmt::format("{} is for bus = \"vmbus\": disks of the machine itself are numbered in their "
+                                   "order; leave it out",
+                                   key));
         }
     }
     if (disk.write != "overlay" && !disk.overlay.empty()) {
-        return bad(disk.at.text("overlay"), fmt::format("overlay = \"{}\" has no effect with write = \"{}\"; leave one of them out",
-                                                        disk.overlay, disk.write));
+        return bad(disk.at.text("overlay"),
+                   fmt::format("overlay = \"{}\" has no effect with write = \"{}\"; leave one of them out",
+                               disk.overlay, disk.write));
     }
     return check_file(disk.at.text("image"), "disk", disk.image,
                       fmt::format("Create it with: qemu-img create -f vpc {} 2G", disk.image));
@@ -81,8 +87,9 @@ Result<void> check_writers(const Config& config) {
             const std::string where = disk.at.text(disk.write == "direct" ? "image" : "overlay");
             const auto [first, fresh] = writer.emplace(std::filesystem::path(file).lexically_normal().string(), where);
             if (!fresh) {
-                return bad(where, fmt::format("\"{}\" already takes the writes of another disk ({}); name another overlay", file,
-                                              first->second));
+                return bad(where,
+                           fmt::format("\"{}\" already takes the writes of another disk ({}); name another overlay",
+                                       file, first->second));
             }
         }
         return {};
@@ -99,12 +106,13 @@ Result<void> check_child(const ChildSection& child) {
         return bad(child.at.text("generation"), "generation 1 partitions are not available yet; use generation = 2");
     }
     if (child.kernel.empty()) {
-        return bad(child.at.text("kernel"), fmt::format("child \"{}\" has no kernel; add kernel = \"FILE\"", child.name));
+        return bad(child.at.text("kernel"),
+                   fmt::format("child \"{}\" has no kernel; add kernel = \"FILE\"", child.name));
     }
-    if (child.memory.bytes < 64 * kMiB || child.memory.bytes % (2 * kMiB) != 0 ||
-        child.memory.bytes > (u64{1} << 40)) {
-        return bad(child.at.text("memory"), fmt::format("memory = \"{}\" must be from 64 MiB to 1 TiB in steps of 2 MiB",
-                                                        to_string(child.memory)));
+    if (child.memory.bytes < 64 * kMiB || child.memory.bytes % (2 * kMiB) != 0 || child.memory.bytes > (u64{1} << 40)) {
+        return bad(
+            child.at.text("memory"),
+            fmt::format("memory = \"{}\" must be from 64 MiB to 1 TiB in steps of 2 MiB", to_string(child.memory)));
     }
     if (!child.cpu.empty()) {
         if (auto ok = check_model(child.at, child.cpu); !ok) return ok;
@@ -126,8 +134,9 @@ Result<void> check_children(const Config& config) {
     for (const ChildSection& child : config.children) {
         const auto [first, fresh] = named.emplace(child.name, child.at.text("name"));
         if (!fresh) {
-            return bad(child.at.text("name"), fmt::format("a partition \"{}\" is there already ({}); give each a name of its own",
-                                                          child.name, first->second));
+            return bad(child.at.text("name"),
+                       fmt::format("a partition \"{}\" is there already ({}); give each a name of its own", child.name,
+                                   first->second));
         }
     }
     for (const ChildSection& child : config.children) {
@@ -138,12 +147,14 @@ Result<void> check_children(const Config& config) {
 
 Result<void> check_pc(const Config& config) {
     const BootSection& boot = *config.boot;
-    if (!boot.firmware.empty()) return bad(boot.at.text("firmware"), "booting firmware is not available yet; use boot.kernel");
+    if (!boot.firmware.empty())
+        return bad(boot.at.text("firmware"), "booting firmware is not available yet; use boot.kernel");
     if (boot.kernel.empty()) return bad(boot.at.text(), "[boot] has no kernel; add kernel = \"FILE\"");
     const u64 bytes = config.machine.memory.bytes;
     if (bytes < 16 * kMiB || bytes > (u64{1} << 40) || bytes % kPageSize != 0) {
-        return bad(config.machine.at.text("memory"), fmt::format("memory = \"{}\" must be from 16 MiB to 1 TiB in steps of 4 KiB",
-                                                                 to_string(config.machine.memory)));
+        return bad(config.machine.at.text("memory"),
+                   fmt::format("memory = \"{}\" must be from 16 MiB to 1 TiB in steps of 4 KiB",
+                               to_string(config.machine.memory)));
     }
     constexpr u32 kAhciPorts = 32, kNvmes = 16;
     std::map<std::string, u32> disks_on;
@@ -151,7 +162,8 @@ Result<void> check_pc(const Config& config) {
         if (auto ok = check_disk(disk, false); !ok) return ok;
         const u32 most = disk.bus == "nvme" ? kNvmes : kAhciPorts;
         if (++disks_on[disk.bus] > most) {
-            return bad(disk.at.text("bus"), fmt::format("there is room for {} disks with bus = \"{}\"; use another", most, disk.bus));
+            return bad(disk.at.text("bus"),
+                       fmt::format("there is room for {} disks with bus = \"{}\"; use another", most, disk.bus));
         }
     }
     if (auto ok = check_writers(config); !ok) return ok;
@@ -168,13 +180,16 @@ Result<std::vector<u32>> place_disks(const ChildSection& child) {
     std::vector<u32> units;
     for (const DiskSection& disk : child.disks) {
         if (++disks_on[disk.controller] > kUnits) {
-            return bad(disk.at.text(), fmt::format("controller {} has {} disks already; use another", disk.controller, kUnits));
+            return bad(disk.at.text(),
+                       fmt::format("controller {} has {} disks already; use another", disk.controller, kUnits));
         }
         u32 lun = disk.lun.value_or(0);
         while (!disk.lun && taken.count({disk.controller, disk.target, lun}) != 0) ++lun;
         if (!taken.insert({disk.controller, disk.target, lun}).second) {
-            return bad(disk.at.text("lun"), fmt::format("controller {} target {} already has a disk at lun {}; leave lun out, or "
-                                                        "give each disk its own", disk.controller, disk.target, lun));
+            return bad(disk.at.text("lun"),
+                       fmt::format("controller {} target {} already has a disk at lun {}; leave lun out, or "
+                                   "give each disk its own",
+                                   disk.controller, disk.target, lun));
         }
         units.push_back(lun);
     }
@@ -184,7 +199,8 @@ Result<std::vector<u32>> place_disks(const ChildSection& child) {
 Result<void> check_config(const Config& config) {
     const std::string& file = config.file;
     if (config.machine.scheduler == "parallel") {
-        return bad(config.machine.at.text("scheduler"), "scheduler = \"parallel\" is not available yet; use \"deterministic\"");
+        return bad(config.machine.at.text("scheduler"),
+                   "scheduler = \"parallel\" is not available yet; use \"deterministic\"");
     }
     if (auto clock = parse_clock(config.machine.clock); !clock) {
         return bad(config.machine.at.text("clock"), "clock: " + clock.error().text);
@@ -197,28 +213,41 @@ Result<void> check_config(const Config& config) {
         return bad(config.children.front().at.text(), "[[child]] needs the hypervisor; add a [hypervisor] table");
     }
     if (config.boot && !config.children.empty()) {
-        return bad(config.children.front().at.text(), "a guest as parent partition creates its own children; remove [[child]], or "
-                                                      "[boot] to use the built-in parent");
+        return bad(config.children.front().at.text(),
+                   "a guest as parent partition creates its own children; remove [[child]], or "
+                   "[boot] to use the built-in parent");
     }
     if (config.hypervisor && !config.boot && config.children.empty()) {
-        return bad(config.hypervisor->at.text(), "the built-in parent has no partition to run; add a [[child]] table, or [boot] for a "
-                                                 "guest as parent");
+        return bad(config.hypervisor->at.text(),
+                   "the built-in parent has no partition to run; add a [[child]] table, or [boot] for a "
+                   "guest as parent");
     }
     if (config.hypervisor && config.hypervisor->root_scheduler && !config.boot) {
-        return bad(config.hypervisor->at.text("root_scheduler"), "root_scheduler needs a guest as parent partition; add [boot], or "
-                                                                 "leave it out");
+        return bad(config.hypervisor->at.text("root_scheduler"),
+                   "root_scheduler needs a guest as parent partition; add [boot], or "
+                   "leave it out");
     }
     if (!config.hypervisor && !config.boot) {
         return bad(file, "nothing to boot; add [hypervisor] and [[child]], or [boot] for a bare PC");
     }
-    if (!config.boot && (config.devices.isa_debug_exit != 0 || config.devices.testdev || config.devices.display)) {
-        const char* key = config.devices.testdev ? "testdev" : config.devices.display ? "display" : "isa_debug_exit";
-        return bad(config.devices.at.text(key), "test devices and the display are those of a bare PC; partitions have none: remove them, or "
-                                                "use [boot]");
+    const DevicesSection& devices = config.devices;
+    if (!config.boot && (devices.isa_debug_exit != 0 || devices.testdev || devices.display || devices.iommu)) {
+        const char* key = devices.testdev   ? "testdev"
+                          : devices.display ? "display"
+                          : devices.iommu   ? "iommu"
+                                            : "isa_debug_exit";
+        return bad(devices.at.text(key),
+                   "test devices, the display and the IOMMU are those of a bare PC; partitions have none: remove "
+                   "them, or use [boot]");
     }
     if (!config.boot && !config.disks.empty()) {
-        return bad(config.disks.front().at.text(), "disks of the machine itself are for what [boot] names; partitions have "
-                                                   "[[child.disk]]");
+        return bad(config.disks.front().at.text(),
+                   "disks of the machine itself are for what [boot] names; partitions have "
+                   "[[child.disk]]");
+    }
+    if (config.hypervisor && devices.iommu) {
+        return bad(devices.at.text("iommu"),
+                   "a hypervisor that owns the IOMMU is not available yet; remove iommu or [hypervisor]");
     }
     if (!config.nics.empty()) {
         return bad(config.nics.front().at.text(), "network adapters are not available yet; remove [[nic]]");

@@ -36,11 +36,16 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     if (auto ok = memory_.add_mmio("ioapic", Spa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic()); !ok) {
         return ok;
     }
+    if (config.devices.iommu) {
+        iommu_ = std::make_unique<iommu::Vtd>(memory_, events, log, chipset_->messages());
+        if (auto ok = memory_.add_mmio("iommu", Spa(board::kIommuBase), iommu::Vtd::kSize, *iommu_); !ok) return ok;
+        chipset_->remap_ioapic(iommu_->messages(board::kIoApicRid));
+    }
     add_legacy_chips(events, handlers_.chipset.reset);
     if (auto ok = add_hpet(events); !ok) return ok;
     // What the hypervisor keeps lies behind RAM.
     const u64 top = hypervisor != nullptr ? hypervisor->private_base().value + hypervisor->private_size() : layout.top();
-    auto pci = PciBoard::create(config, {memory_, events, io_, *chipset_, top});
+    auto pci = PciBoard::create(config, {memory_, events, io_, *chipset_, top, iommu_.get()});
     if (!pci) return Unexpected{pci.error()};
     pci_ = std::move(*pci);
     if (auto ok = add_test_devices(config); !ok) return ok;
@@ -51,6 +56,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     for (u32 i = 0; i < config.machine.processors; ++i) acpi.apic_ids.push_back(i);
     leave_as_firmware();
     acpi.pci = pci_->acpi();
+    if (iommu_ != nullptr) acpi.dmar.emplace();
     acpi.has_pic = true;
     acpi.hpet = true;
     acpi.memory_top = layout.top();
@@ -211,7 +217,7 @@ void PcMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
     for (devices::Device* device :
          std::initializer_list<devices::Device*>{pic_.get(), pit_.get(), hpet_.get(), i8042_.get(), system_control_.get(), &post_,
-                                                 coprocessor_error_.get(), debug_exit_.get(), fw_cfg_.get(), test_device_.get()}) {
+                                                 coprocessor_error_.get(), debug_exit_.get(), fw_cfg_.get(), test_device_.get(), iommu_.get()}) {
         if (device == nullptr) continue;
         VisitScope scope(v, device->name());
         device->fields(v);

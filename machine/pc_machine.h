@@ -15,6 +15,7 @@
 #include "devices/ps2.h"
 #include "devices/system_ports.h"
 #include "devices/test_device.h"
+#include "iommu/vtd.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
 #include "hv/hypervisor.h"
@@ -105,6 +106,7 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     std::unique_ptr<devices::DebugExit> debug_exit_;
     std::unique_ptr<devices::FwCfg> fw_cfg_;
     std::unique_ptr<devices::TestDevice> test_device_;
+    std::unique_ptr<iommu::Vtd> iommu_;
     std::unique_ptr<PciBoard> pci_;
     std::vector<std::unique_ptr<cpu::Vp>> vps_;
     std::unique_ptr<RootSink> root_sink_;

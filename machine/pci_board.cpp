@@ -27,6 +27,19 @@ PciBus::Windows windows_for(u64 memory_top) {
     return windows;
 }
 
+/// Each requester reaches what the remapping unit lets it.
+class RemappedUpstream final : public devices::Upstream {
+  public:
+    explicit RemappedUpstream(iommu::Vtd& unit) : unit_(unit) {}
+    [[nodiscard]] mmu::Dma& dma(devices::Rid requester) override { return unit_.dma(requester.value); }
+    [[nodiscard]] devices::MessageSink& messages(devices::Rid requester) override {
+        return unit_.messages(requester.value);
+    }
+
+  private:
+    iommu::Vtd& unit_;
+};
+
 }  // namespace
 
 PciBoard::HostBridge::HostBridge(const PciSlot& slot)
@@ -35,9 +48,12 @@ PciBoard::HostBridge::HostBridge(const PciSlot& slot)
 PciBoard::PciBoard(const Config& config, const Environment& environment)
     : environment_(environment),
       memory_(environment.memory),
-      upstream_(std::make_unique<devices::DirectUpstream>(memory_, environment.chipset.messages())),
       disk_sections_(config.disks),
       has_display_(config.devices.display) {
+    if (environment.iommu != nullptr)
+        upstream_ = std::make_unique<RemappedUpstream>(*environment.iommu);
+    else
+        upstream_ = std::make_unique<devices::DirectUpstream>(memory_, environment.chipset.messages());
     std::vector<devices::IrqLine*> inputs;
     for (u32 i = 0; i < board::kPciGsiCount; ++i)
         inputs.push_back(&environment.chipset.ioapic().line(board::kPciFirstGsi + i));

@@ -8,6 +8,7 @@
 #include "devices/core/pci_bus.h"
 #include "devices/display.h"
 #include "devices/nvme.h"
+#include "iommu/vtd.h"
 #include "machine/acpi_tables.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
@@ -25,7 +26,8 @@ class PciBoard {
         EventQueue& events;
         devices::IoBus& io;
         Chipset& chipset;
-        u64 memory_top;  ///< end of RAM, at least 4 GiB
+        u64 memory_top;               ///< end of RAM, at least 4 GiB
+        iommu::Vtd* iommu = nullptr;  ///< stands between the devices and memory, if there is one
     };
     static Result<std::unique_ptr<PciBoard>> create(const Config& config, const Environment& environment);
     ~PciBoard();
