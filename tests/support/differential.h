@@ -33,7 +33,7 @@ class Differential {
 
     struct Statistics {
         u64 cases = 0, completed = 0, faults[32] = {};
-        u64 endless = 0;       ///< sequences left out because the engine did not come to their end
+        u64 endless = 0;       ///< sequences left out because the engine did not come to their end, or they asked the host's kernel
         u64 instructions = 0;  ///< executed by the engine
         u64 disturbed = 0;     ///< differences that a repetition did not show
     };
