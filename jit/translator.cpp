@@ -243,6 +243,8 @@ void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
     index_ = 0;
     const u32 site = new_site();
     blocks_.site(site).rip_offset = page_offset;
+    // The dispatcher is to find this block again, too long for what is left, not one that only leads back here.
+    blocks_.site(site).separate = key_.has(ModeKey::kSeparate);
     cold_thunk(a_.jcc_later(kS), thunks_.leave, site);
     emit_entry_counter();
     if (uses_vectors) emit_unit_check(kVectorsLoaded, thunks_.load_vectors);
@@ -402,6 +404,9 @@ void Translator::emit_cold() {
                 break;
             case Cold::Kind::GroupMiss:
                 emit_group_miss(c);
+                break;
+            case Cold::Kind::JumpMiss:
+                emit_jump_miss(c);
                 break;
             case Cold::Kind::MemoMiss:
                 emit_memo_miss(c);
