@@ -49,7 +49,7 @@ JitEngine::JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeAr
     : memory_(memory),
       options_(options),
       arena_(std::move(arena)),
-      thunks_(make_thunks(arena_)),
+      thunks_(make_thunks(arena_, &blocks_.site(0))),
       translator_(arena_, blocks_, thunks_, memos_, counters_, options_.watchers, stats_) {
     memory_.set_code_observer(this);
     for (TranslationWatcher* watcher : options_.watchers) watcher->thunks({arena_.executable(0), Thunks::kSize});

@@ -155,8 +155,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     mmu::PhysicalMemory& memory_;
     Options options_;
     CodeArena arena_;
-    Thunks thunks_;
     BlockMap blocks_;
+    Thunks thunks_;
     MemoSlots memos_;
     Counters counters_;
     Translator translator_;

@@ -129,8 +129,9 @@ void JitEngine::lead_edges(cpu::Vp& vp, Block& old, Block& next, u64 page_rip) {
     }
     old.edge_sites = 0;
     const u64 rip = page_rip + old.spa.offset();
-    mmu::JumpEntry& e = bank.jump[mmu::jump_index(rip)];
-    if (e.rip == rip && leads_to_old(e)) e.host = host;
+    const u32 index = mmu::jump_index(rip);
+    for (mmu::JumpEntry* e : {&bank.jump[index], &bank.jump[mmu::other_jump_index(index)]})
+        if (e->rip == rip && leads_to_old(*e)) e->host = host;
 }
 
 }  // namespace vg::jit

@@ -81,11 +81,11 @@ class Translator {
     };
     /// Out-of-line code of this block: `from` jumps to it (rel32).
     struct Cold {
-        enum class Kind : u8 { Thunk, LoadUnit, SideExit, ReturnMiss, StackLimit, MemoMiss, GroupMiss };
+        enum class Kind : u8 { Thunk, LoadUnit, SideExit, ReturnMiss, StackLimit, JumpMiss, MemoMiss, GroupMiss };
         Kind kind = Kind::Thunk;
         u8 index = 0;  ///< instruction
         u32 from = 0;
-        u32 thunk = 0;  ///< Thunk: where to, with `site`; LoadUnit: what is called
+        u32 thunk = 0;  ///< Thunk, JumpMiss: where to, with `site`; LoadUnit: what is called
         u32 site = 0;
         u32 back = 0;    ///< where the main line goes on
         s64 target = 0;  ///< SideExit: guest offset; ReturnMiss: what the stack pointer is to be raised by
@@ -232,7 +232,8 @@ class Translator {
     void emit_far_edge(s64 target);
     void emit_fallthrough(s64 target);
     void load_code_address(s64 target);
-    u32 emit_index();
+    void emit_index(u32 thunk, u32 site);
+    void emit_jump_miss(const Cold& c);
     void emit_lookup(u32 site);
     void emit_transfer();
     /// Looks a jump to code offset `target` up in the edge table, by T0, which holds code offset `key`. The site gets an entry of its own when it is
