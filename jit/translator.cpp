@@ -152,7 +152,7 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
     model_ = &model;
     bool straddles = false;
     unsigned count = decode(spa, page, std::min(limits.instructions, kMaxInsns), straddles);
-    if (count == 0 && !straddles) return nullptr;
+    if ((count == 0 && !straddles) || count > limits.budget) return nullptr;
     crossing_ = count == 0 && decode_crossing(spa, page, rest);
     if (crossing_) count = 1;
     tunable_ = !crossing_ && key.has(ModeKey::kFlat);

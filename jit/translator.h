@@ -49,10 +49,12 @@ class Translator {
     struct Limits {
         unsigned instructions = 32;  ///< of a block, 1..64
         u32 profile_runs = 0;        ///< as in Options
+        s64 budget = INT64_MAX;      ///< a block that needs more is not made
     };
 
     /// Translates the code at `spa`, whose page's bytes are at `page`. At least one instruction is taken: one that
-    /// crosses the page's end is left to the interpreter, which fetches it. nullptr: the bytes are no instruction.
+    /// crosses the page's end is left to the interpreter, which fetches it. nullptr: the bytes are no instruction, or the budget does not
+    /// suffice.
     /// @param rest  what lies behind the page in the address space, if that is known: then such an instruction is
     ///              translated too, and checks where its rest is each time
     /// @param groups  whether accesses may share checks
