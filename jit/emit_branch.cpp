@@ -64,12 +64,19 @@ bool Translator::emit_leave() {
 
 // ---- leaving
 
-/// A jump within the page, to be patched when its target is known.
-void Translator::link(u32 rel32_at, s64 target, EdgeFlags flags) {
+/// For leaving behind the block's last instruction.
+u32 Translator::exit_site(s64 target) {
     const u32 number = new_site();
     Site& site = blocks_.site(number);
     site.rip_offset = static_cast<s32>(target);
     site.index = block_->count;
+    return number;
+}
+
+/// A jump within the page, to be patched when its target is known.
+void Translator::link(u32 rel32_at, s64 target, EdgeFlags flags) {
+    const u32 number = exit_site(target);
+    Site& site = blocks_.site(number);
     site.patch = rel32_at;
     site.edge_recipe = flags.recipe;
     site.edge_pending = flags.pending;
@@ -98,7 +105,6 @@ void Translator::emit_jump_miss(const Cold& c) {
     a_.alu_imm(6, kT1, sizeof(mmu::JumpEntry), false);
     a_.cmp(kT0, {.base = kBank, .index = kT1, .disp = static_cast<int>(mmu::kJumpTable)});
     a_.jcc(kE, c.back);
-    blocks_.site(c.site).stub = a_.offset();
     a_.push_imm(c.site);
     a_.jmp(c.thunk);
 }
@@ -147,10 +153,7 @@ void Translator::emit_edge_check(s64 target, s64 key, u32 number) {
 
 void Translator::emit_far_edge(s64 target) {
     settle_flags();
-    const u32 number = new_site();
-    Site& site = blocks_.site(number);
-    site.rip_offset = static_cast<s32>(target);
-    site.index = block_->count;
+    const u32 number = exit_site(target);
     load_code_address(0);
     emit_edge_check(target, 0, number);
     a_.lea(kT0, {.base = kT0, .disp = static_cast<s32>(target & ~static_cast<s64>(kPageMask))});
@@ -163,8 +166,7 @@ void Translator::emit_far_edge(s64 target) {
 void Translator::emit_fallthrough(s64 target) {
     if (in_page(target) || key_.has(ModeKey::kFlat)) return emit_edge(target);
     settle_flags();
-    link(a_.jmp_later(), target, {});
-    blocks_.site(blocks_.site_count() - 1).patch = 0;
+    cold_thunk(a_.jmp_later(), thunks_.leave, exit_site(target));
 }
 
 bool Translator::emit_jcc() {

@@ -388,7 +388,7 @@ void Translator::emit_cold() {
         if (c.from != 0) a_.patch_here(c.from);
         switch (c.kind) {
             case Cold::Kind::Thunk:
-                blocks_.site(c.site).stub = a_.offset();
+                if (Site& site = blocks_.site(c.site); site.patch != 0) site.stub = a_.offset();
                 a_.push_imm(c.site);
                 a_.jmp(c.thunk);
                 break;

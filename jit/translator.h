@@ -228,6 +228,7 @@ class Translator {
         u32 recipe = 0;        ///< for the registers as they are; the flags are in the hardware too
         bool pending = false;  ///< or: as kPending says, independent of registers
     };
+    [[nodiscard]] u32 exit_site(s64 target);
     void link(u32 rel32_at, s64 target, EdgeFlags flags);
     [[nodiscard]] EdgeFlags prepare_edge();
     void emit_edge(s64 target);
