@@ -4,6 +4,7 @@
 #include "hv/spec/cpuid.h"
 #include "hv/spec/msr.h"
 #include "hv/spec/synic.h"
+#include "roms/parent/hypercalls.h"
 #include "roms/parent/platform.h"
 #include "roms/parent/processor.h"
 
@@ -24,9 +25,6 @@ bool has(hv::Gate gate) {
 
 }  // namespace
 
-extern "C" u64 hypercall_entry;
-u64 hypercall_entry = 0;  // tidy: the machine has one hypervisor
-
 void start_hypervisor() {
     if ((cpuid(hv::leaf::kFeatureInfo).ecx & hv::kHypervisorPresent) == 0 ||
         cpuid(hv::leaf::kInterface).eax != kInterfaceSignature) {
@@ -34,10 +32,7 @@ void start_hypervisor() {
     }
     if (!has(hv::Gate::CreatePartitions)) panic("this is not a root partition");
     write_msr(hv::msr::GUEST_OS_ID, kGuestOsId);
-    // the hypervisor has chosen the page.
-    write_msr(hv::msr::HYPERCALL, read_msr(hv::msr::HYPERCALL) | hv::hypercall_msr::kEnable);
-    hypercall_entry = hv::placed_page(read_msr(hv::msr::HYPERCALL)).value;
-
+    start_hypercalls();
     const u64 vector = allocate_vector(nothing, nullptr);
     write_msr(hv::msr::STIMER0_CONFIG, hv::stimer::kDirect | hv::stimer::kAutoEnable | vector << 4);
 }

@@ -1,11 +1,9 @@
-// The hypervisor as the root partition sees it: hypercall page, one-shot timer.
+// The hypervisor as the root partition finds it: identity, one-shot timer.
 #pragma once
-
-#include "base/types.h"
 
 namespace vg::parent {
 
-/// Announces this system, enables the hypercall page and the timer's vector. Panics unless this is a root partition.
+/// Announces this system, enables hypercalls and the timer behind set_alarm(). Panics unless this is a root partition.
 void start_hypervisor();
 
 }  // namespace vg::parent

@@ -77,7 +77,7 @@ int snprintf(char*, std::size_t, const char*, ...) noexcept { vg::parent::format
 
 void abort() { vg::parent::panic("abort"); }
 
-int __cxa_atexit(void (*)(void*), void*, void*) { return 0; }  // nothing here ends
+int atexit(void (*)()) noexcept { return 0; }  // nothing here ends
 void __cxa_pure_virtual() { vg::parent::panic("a pure virtual function was called"); }
 void* __dso_handle = nullptr;  // tidy: a name that the ABI asks for
 }
