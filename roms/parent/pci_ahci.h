@@ -2,14 +2,10 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 
 #include "roms/parent/ahci_system.h"
 
 namespace vg::parent {
-
-/// The first function of bus 0 with this class code (base class, sub-class, programming interface).
-[[nodiscard]] std::optional<u16> find_pci_function(u32 class_code);
 
 /// An AHCI controller (class 01:06:01) on bus 0, with an interrupt vector of its own; null: there is none. Everything
 /// that the caller hands to the device is in the parent's own memory, where a physical address is the pointer.
