@@ -106,6 +106,9 @@ Result<void> Child::make_partition() {
                                                    entry_.memory_bytes >> 20, free_page_count() * kPageSize >> 20));
     }
     if (auto ok = check(p.memory.map(id, p.deposits), "MapGpaPages"); !ok) return ok;
+    // Overlay pages that the child places split large pages, at most all of them: no hypercall asks for those tables then.
+    const auto reserve = static_cast<u32>(entry_.memory_bytes / ChildMemory::kPiece);
+    if (auto ok = check(p.deposits.give(reserve), "DepositMemory"); !ok) return ok;
     for (u32 i = 0; i < entry_.processors; ++i) {
         hv::CreateVpIn vp{};
         vp.partition_id = id;
