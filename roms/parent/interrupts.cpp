@@ -1,6 +1,7 @@
 #include "roms/parent/interrupts.h"
 
 #include "base/assert.h"
+#include "devices/pic8259.h"
 #include "roms/parent/platform.h"
 #include "roms/parent/processor.h"
 
@@ -85,6 +86,10 @@ void start_interrupts() {
     }
     const TablePointer pointer{sizeof gates - 1, physical(gates)};
     asm volatile("lidt %0" : : "m"(pointer));
+    // A PC's firmware leaves the 8259s as a virtual wire to this processor: the IOAPIC has their inputs too.
+    constexpr u16 kMasterMask = devices::PicPair::kMasterPort + 1, kSlaveMask = devices::PicPair::kSlavePort + 1;
+    out8(kMasterMask, 0xff);
+    out8(kSlaveMask, 0xff);
     mmio_write<u32>(kApicSpurious, 0x100 | kSpurious);
 }
 
