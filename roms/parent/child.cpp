@@ -74,7 +74,8 @@ Result<void> Child::build() {
     events.console = [this](u8 byte) { console_.put(byte); };
     events.power_off = [this] { end(State::PoweredOff, "powered off"); };
     events.reset = [this] { end(State::Failed, "asked for a reset"); };
-    p.board = std::make_unique<ChildBoard>(p.id, p.events, services_.log, services_.unix_seconds_at_zero, std::move(events));
+    p.board =
+        std::make_unique<ChildBoard>(p.id, p.events, services_.log, services_.unix_seconds_at_zero, std::move(events));
     p.bus = std::make_unique<ChildBus>(entry_.name, p.id, services_.ports, p.memory, p.events, services_.log);
     if (auto ok = add_disks(); !ok) return ok;
     if (auto ok = check(p.bus->connect(), "connecting VMBus"); !ok) return ok;
@@ -96,7 +97,9 @@ Result<void> Child::make_partition() {
     Partition& p = *partition_;
 
     const auto features = static_cast<u32>(hv::PartitionProperty::SyntheticProcessorFeatures);
-    if (auto ok = check(call(Call::SetPartitionProperty, hv::SetPropertyIn{id, features, 0, kFeatures}), "SetPartitionProperty"); !ok)
+    if (auto ok = check(call(Call::SetPartitionProperty, hv::SetPropertyIn{id, features, 0, kFeatures}),
+                        "SetPartitionProperty");
+        !ok)
         return ok;
     const HvStatus initialized =
         with_deposits(p.deposits, [&] { return call(Call::InitializePartition, hv::PartitionIn{id}); });
@@ -106,7 +109,8 @@ Result<void> Child::make_partition() {
                                                    entry_.memory_bytes >> 20, free_page_count() * kPageSize >> 20));
     }
     if (auto ok = check(p.memory.map(id, p.deposits), "MapGpaPages"); !ok) return ok;
-    // Overlay pages that the child places split large pages, at most all of them: no hypercall asks for those tables then.
+    // Overlay pages that the child places split large pages, at most all of them: no hypercall asks for those tables
+    // then.
     const auto reserve = static_cast<u32>(entry_.memory_bytes / ChildMemory::kPiece);
     if (auto ok = check(p.deposits.give(reserve), "DepositMemory"); !ok) return ok;
     for (u32 i = 0; i < entry_.processors; ++i) {
@@ -121,7 +125,8 @@ Result<void> Child::make_partition() {
 
 Result<void> Child::add_disks() {
     if (entry_.disks.empty()) return {};
-    auto& controller = partition_->bus->add_storage_controller(machine::storage_instance(0), static_cast<u16>(entry_.processors - 1));
+    auto& controller =
+        partition_->bus->add_storage_controller(machine::storage_instance(0), static_cast<u16>(entry_.processors - 1));
     u8 lun = 0;
     for (const std::string& name : entry_.disks) {
         auto disk = services_.store.open_disk(name);
@@ -150,8 +155,8 @@ Result<machine::EntryState> Child::load() {
         if (!content) return Unexpected{content.error()};
         initrd = std::move(*content);
     }
-    const machine::LoadRequest request{entry_.kernel, entry_.initrd, entry_.cmdline, p.memory.layout().map(),
-                                       tables->front().address, {}};
+    const machine::LoadRequest request{entry_.kernel,           entry_.initrd,           entry_.cmdline,
+                                       p.memory.layout().map(), tables->front().address, {}};
     return machine::load_images(p.memory, request, {*kernel, initrd});
 }
 
@@ -162,12 +167,24 @@ Result<void> Child::enter(const machine::EntryState& entry) {
     const hv::SegmentValue code{0, 0xffffffff, r->code_selector, r->code_attributes};
     const hv::SegmentValue data{0, 0xffffffff, r->data_selector, r->data_attributes};
     // The order of the architecture's encoding: RAX, RCX, RDX, RBX, RSP, RBP, RSI.
-    const hv::RegisterAssignment list[] = {
-        assign_value(kGdtr, hv::TableValue{{}, r->gdt_limit, r->gdt_base}), assign_value(kIdtr, hv::TableValue{}),
-        assign_value(kCs, code), assign_value(kDs, data), assign_value(kEs, data), assign_value(kSs, data),
-        assign_value(kFs, data), assign_value(kGs, data), assign(kCr0, r->cr0), assign(kCr3, r->cr3), assign(kCr4, r->cr4),
-        assign(kEfer, r->efer), assign(kRip, r->rip), assign(kRflags, r->rflags), assign(kRax, r->rax), assign(kRax + 3, r->rbx),
-        assign(kRax + 4, r->rsp), assign(kRax + 6, r->rsi)};
+    const hv::RegisterAssignment list[] = {assign_value(kGdtr, hv::TableValue{{}, r->gdt_limit, r->gdt_base}),
+                                           assign_value(kIdtr, hv::TableValue{}),
+                                           assign_value(kCs, code),
+                                           assign_value(kDs, data),
+                                           assign_value(kEs, data),
+                                           assign_value(kSs, data),
+                                           assign_value(kFs, data),
+                                           assign_value(kGs, data),
+                                           assign(kCr0, r->cr0),
+                                           assign(kCr3, r->cr3),
+                                           assign(kCr4, r->cr4),
+                                           assign(kEfer, r->efer),
+                                           assign(kRip, r->rip),
+                                           assign(kRflags, r->rflags),
+                                           assign(kRax, r->rax),
+                                           assign(kRax + 3, r->rbx),
+                                           assign(kRax + 4, r->rsp),
+                                           assign(kRax + 6, r->rsi)};
     return check(set_registers(partition_->id, 0, list), "SetVpRegisters");
 }
 
@@ -245,21 +262,24 @@ VTime Child::next() const { return partition_ == nullptr ? kNever : partition_->
 
 std::string Child::describe() const {
     static constexpr const char* kStates[] = {"off", "running", "powered off", "failed"};
-    std::string text = fmt::format("{}: {}{}{}{}, {} MiB, {} processor{}, started {} times", entry_.name,
-                                   kStates[static_cast<unsigned>(state_)], why_.empty() ? "" : " (", why_, why_.empty() ? "" : ")",
-                                   entry_.memory_bytes >> 20, entry_.processors, entry_.processors == 1 ? "" : "s", starts_);
+    std::string text =
+        fmt::format("{}: {}{}{}{}, {} MiB, {} processor{}, started {} times", entry_.name,
+                    kStates[static_cast<unsigned>(state_)], why_.empty() ? "" : " (", why_, why_.empty() ? "" : ")",
+                    entry_.memory_bytes >> 20, entry_.processors, entry_.processors == 1 ? "" : "s", starts_);
     if (partition_ == nullptr) return text;
     const Partition& p = *partition_;
     const hv::vmbus::Server& server = p.bus->server();
-    text += fmt::format("\n  partition {}: {} pages deposited; intercepts: {} port, {} memory, {} end of interrupt\n"
-                        "  vmbus {}.{}, {} channels, {} pages shared",
-                        p.id, p.deposits.count(), counts_.port_intercepts, counts_.memory_intercepts, counts_.end_of_interrupts,
-                        server.version() >> 16, server.version() & 0xffff, server.channels().size(), server.gpadl_pages());
+    text += fmt::format(
+        "\n  partition {}: {} pages deposited; intercepts: {} port, {} memory, {} end of interrupt\n"
+        "  vmbus {}.{}, {} channels, {} pages shared",
+        p.id, p.deposits.count(), counts_.port_intercepts, counts_.memory_intercepts, counts_.end_of_interrupts,
+        server.version() >> 16, server.version() & 0xffff, server.channels().size(), server.gpadl_pages());
     for (const auto& controller : p.bus->storage()) {
         for (const auto& disk : controller->disks()) {
             const auto& stats = disk.scsi->stats();
-            text += fmt::format("\n  disk {} {}: {} MiB, {} KiB read, {} KiB written, {} flushes", disk.lun, disk.description,
-                                disk.backend->size_bytes() >> 20, stats.bytes_read >> 10, stats.bytes_written >> 10, stats.flushes);
+            text += fmt::format("\n  disk {} {}: {} MiB, {} KiB read, {} KiB written, {} flushes", disk.lun,
+                                disk.description, disk.backend->size_bytes() >> 20, stats.bytes_read >> 10,
+                                stats.bytes_written >> 10, stats.flushes);
         }
     }
     return text;

@@ -32,7 +32,7 @@ struct ChildServices {
 class Child final {
   public:
     enum class State : u8 {
-        Off,         ///< not started, or stopped from the console
+        Off,  ///< not started, or stopped from the console
         Running,
         PoweredOff,  ///< by itself
         Failed       ///< could not be started, asked for a reset, shut down, or could not be answered

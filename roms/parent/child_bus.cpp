@@ -35,7 +35,8 @@ HvStatus ChildBus::connect() {
 
 hv::parent::StorageController& ChildBus::add_storage_controller(const hv::Guid& instance, u16 max_sub_channels) {
     const std::string name = fmt::format("{}.scsi{}", name_, storage_.size());
-    storage_.push_back(std::make_unique<hv::parent::StorageController>(name, instance, events_, log_, max_sub_channels));
+    storage_.push_back(
+        std::make_unique<hv::parent::StorageController>(name, instance, events_, log_, max_sub_channels));
     vmbus::Offer offer;
     offer.name = name;
     offer.type = hv::kScsiControllerClass;
@@ -51,7 +52,8 @@ hv::parent::StorageController& ChildBus::add_storage_controller(const hv::Guid& 
 void ChildBus::on_message(u32 type, std::span<const u8> payload) {
     if (type != vmbus::kMessageTypeChannel) return;  // nobody here knows other types
     if (queued_messages_ >= kMaxQueuedMessages) {
-        if (complaints_.pass()) log_.warn(Area::Vmbus, "{}: posts without taking its answers; a message is lost", name_);
+        if (complaints_.pass())
+            log_.warn(Area::Vmbus, "{}: posts without taking its answers; a message is lost", name_);
         return;
     }
     work_.push_back({false, 0, {payload.begin(), payload.end()}});
@@ -103,7 +105,8 @@ bool ChildBus::send_message(u32 vp_index, u8 sint, std::span<const u8> message) 
         return false;
     }
     if (status != HvStatus::Success && complaints_.pass())
-        log_.warn(Area::Vmbus, "{}: channel message to VP {} SINT {} dropped: status {:#x}", name_, vp_index, sint, number(status));
+        log_.warn(Area::Vmbus, "{}: channel message to VP {} SINT {} dropped: status {:#x}", name_, vp_index, sint,
+                  number(status));
     return true;
 }
 
@@ -118,7 +121,9 @@ bool ChildBus::connect_event(u32 connection_id) {
 }
 void ChildBus::disconnect_event(u32 connection_id) { ports_.disconnect_event(partition_id_, connection_id); }
 
-bool ChildBus::read_guest(u64 gpa, void* out, u64 size) { return memory_.read(Gpa(gpa), {static_cast<u8*>(out), size}); }
+bool ChildBus::read_guest(u64 gpa, void* out, u64 size) {
+    return memory_.read(Gpa(gpa), {static_cast<u8*>(out), size});
+}
 bool ChildBus::write_guest(u64 gpa, const void* data, u64 size) {
     return memory_.write(Gpa(gpa), {static_cast<const u8*>(data), size});
 }

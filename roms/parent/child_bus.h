@@ -19,7 +19,8 @@ namespace vg::parent {
 /// Messages and signals of the child are queued as they come and worked on by run(), in their order.
 class ChildBus final : private hv::vmbus::Notifier, private PortOwner {
   public:
-    static constexpr std::size_t kMaxQueuedMessages = 64;  ///< beyond it a child that does not take its answers loses its own
+    static constexpr std::size_t kMaxQueuedMessages =
+        64;  ///< beyond it a child that does not take its answers loses its own
     static constexpr VTime kMinRetryDelay = 50'000, kMaxRetryDelay = 10'000'000;
 
     ChildBus(std::string name, u64 partition_id, Ports& ports, ChildMemory& memory, EventQueue& events, Log& log);
@@ -35,7 +36,9 @@ class ChildBus final : private hv::vmbus::Notifier, private PortOwner {
     bool run();
 
     [[nodiscard]] const hv::vmbus::Server& server() const { return server_; }
-    [[nodiscard]] const std::vector<std::unique_ptr<hv::parent::StorageController>>& storage() const { return storage_; }
+    [[nodiscard]] const std::vector<std::unique_ptr<hv::parent::StorageController>>& storage() const {
+        return storage_;
+    }
 
   private:
     struct Work {

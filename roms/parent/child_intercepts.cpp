@@ -20,7 +20,8 @@ bool take(std::span<const u8> payload, T& out) {
 
 hv::RegisterAssignment assign(u32 name, u64 value) { return {name, {}, {value, 0}}; }
 
-/// A register after `size` low bytes of it were written (SDM 1 "General-Purpose Registers in 64-Bit Mode": 32 bits clear the rest).
+/// A register after `size` low bytes of it were written (SDM 1 "General-Purpose Registers in 64-Bit Mode": 32 bits
+/// clear the rest).
 u64 merged(u64 old, u64 value, unsigned size) {
     const u64 mask = low_mask(8 * size);
     return size == 4 ? value & mask : (old & ~mask) | (value & mask);
@@ -48,8 +49,8 @@ void Child::on_intercept(hv::MessageType type, std::span<const u8> payload) {
             return partition_->board->end_of_interrupt(static_cast<u8>(eoi.vector));
         case hv::MessageType::UnrecoverableException:
             if (!take(payload, halt)) break;
-            return end(State::Failed, fmt::format("processor {} shut down or asked for a reset at {:#x}", halt.header.vp_index,
-                                                  halt.header.rip));
+            return end(State::Failed, fmt::format("processor {} shut down or asked for a reset at {:#x}",
+                                                  halt.header.vp_index, halt.header.rip));
         default:
             break;
     }
@@ -70,7 +71,8 @@ void Child::on_port(const hv::IoPortIntercept& io) {
     const unsigned size = io.access_info & 7;
     const u64 next = io.header.rip + (io.header.length_and_cr8 & 0xf);
     if ((io.access_info & hv::io_access::kString) != 0 || (size != 1 && size != 2 && size != 4))
-        return end(State::Failed, fmt::format("string I/O at port {:#x}, rip {:#x}, is not emulated", io.port, io.header.rip));
+        return end(State::Failed,
+                   fmt::format("string I/O at port {:#x}, rip {:#x}, is not emulated", io.port, io.header.rip));
     u64 rax = io.rax;
     if (io.header.access == static_cast<u8>(hv::InterceptAccess::Write)) {
         partition_->board->port_write(io.port, size, static_cast<u32>(rax & low_mask(8 * size)));
@@ -85,20 +87,21 @@ void Child::on_port(const hv::IoPortIntercept& io) {
 void Child::on_memory(const hv::MemoryIntercept& access) {
     ++counts_.memory_intercepts;
     constexpr u16 kCodeLong = 1 << 13;
-    const bool wide =
-        (access.header.execution_state & hv::execution_state::kLongMode) != 0 && (access.header.cs.attributes & kCodeLong) != 0;
+    const bool wide = (access.header.execution_state & hv::execution_state::kLongMode) != 0 &&
+                      (access.header.cs.attributes & kCodeLong) != 0;
     vmm::MmioMove move;
     const unsigned count = access.instruction_bytes <= sizeof access.instruction ? access.instruction_bytes : 0;
-    if (access.header.access == static_cast<u8>(hv::InterceptAccess::Execute) ||
-        !wide || !vmm::decode_move(access.instruction, count, true, move)) {
-        return end(State::Failed, fmt::format("the instruction at {:#x}, which accesses {:#x}, is not emulated", access.header.rip,
-                                              access.gpa));
+    if (access.header.access == static_cast<u8>(hv::InterceptAccess::Execute) || !wide ||
+        !vmm::decode_move(access.instruction, count, true, move)) {
+        return end(State::Failed, fmt::format("the instruction at {:#x}, which accesses {:#x}, is not emulated",
+                                              access.header.rip, access.gpa));
     }
     const hv::VpRegistersHeader header{partition_->id, access.header.vp_index, 0, {}};
     const u32 name = hv::reg::kRax + move.reg;
     hv::RegisterValue value{};
     if (!move.immediate) {
-        const CallResult result = invoke(Call::GetVpRegisters, bytes_of(header), bytes_of(name), 1, 0, writable_bytes_of(value));
+        const CallResult result =
+            invoke(Call::GetVpRegisters, bytes_of(header), bytes_of(name), 1, 0, writable_bytes_of(value));
         if (result.status != HvStatus::Success) return end(State::Failed, "its registers cannot be read");
     }
     if (move.store) {

@@ -31,9 +31,11 @@ HvStatus ChildMemory::map_range(u64 partition_id, Deposits& deposits, u64 gpa, u
     namespace flag = hv::map_flag;
     for (u64 done = 0; done < count;) {
         std::vector<u64> list;
-        for (u64 i = done; i < std::min(count, done + kAtOnce); ++i) list.push_back(pieces_[first_piece + i] / kPageSize);
-        const hv::MapGpaHeader header{partition_id, gpa / kPageSize + done * kPagesPerPiece,
-                                      flag::kRead | flag::kWrite | flag::kKernelExecute | flag::kUserExecute | flag::kLarge, 0};
+        for (u64 i = done; i < std::min(count, done + kAtOnce); ++i)
+            list.push_back(pieces_[first_piece + i] / kPageSize);
+        const hv::MapGpaHeader header{
+            partition_id, gpa / kPageSize + done * kPagesPerPiece,
+            flag::kRead | flag::kWrite | flag::kKernelExecute | flag::kUserExecute | flag::kLarge, 0};
         u32 start = 0;
         const HvStatus status = with_deposits(deposits, [&] {
             const CallResult result = call_list(Call::MapGpaPages, header, std::span<const u64>(list), start);
@@ -48,7 +50,8 @@ HvStatus ChildMemory::map_range(u64 partition_id, Deposits& deposits, u64 gpa, u
 
 HvStatus ChildMemory::map(u64 partition_id, Deposits& deposits) {
     const u64 low = layout_.low / kPiece;
-    if (const HvStatus status = map_range(partition_id, deposits, 0, 0, low); status != HvStatus::Success) return status;
+    if (const HvStatus status = map_range(partition_id, deposits, 0, 0, low); status != HvStatus::Success)
+        return status;
     return map_range(partition_id, deposits, machine::kFourGiB, low, layout_.high / kPiece);
 }
 
@@ -68,11 +71,13 @@ bool ChildMemory::for_each(Gpa gpa, u64 size, F piece) const {
 }
 
 bool ChildMemory::write(Gpa gpa, std::span<const u8> data) {
-    return for_each(gpa, data.size(), [&](u8* to, u64 offset, u64 size) { std::memcpy(to, data.data() + offset, size); });
+    return for_each(gpa, data.size(),
+                    [&](u8* to, u64 offset, u64 size) { std::memcpy(to, data.data() + offset, size); });
 }
 
 bool ChildMemory::read(Gpa gpa, std::span<u8> out) {
-    return for_each(gpa, out.size(), [&](const u8* from, u64 offset, u64 size) { std::memcpy(out.data() + offset, from, size); });
+    return for_each(gpa, out.size(),
+                    [&](const u8* from, u64 offset, u64 size) { std::memcpy(out.data() + offset, from, size); });
 }
 
 }  // namespace vg::parent

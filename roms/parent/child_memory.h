@@ -9,8 +9,8 @@
 
 namespace vg::parent {
 
-/// The pages stay this system's: it reads and writes them directly. What a child has there may change at any time: whoever reads
-/// copies first and checks the copy.
+/// The pages stay this system's: it reads and writes them directly. What a child has there may change at any time:
+/// whoever reads copies first and checks the copy.
 class ChildMemory final : public machine::GuestMemory {
   public:
     static constexpr u64 kPiece = u64{2} << 20;
@@ -31,7 +31,8 @@ class ChildMemory final : public machine::GuestMemory {
     [[nodiscard]] bool read(Gpa gpa, std::span<u8> out) override;
 
   private:
-    /// Calls `piece(pointer, offset, size)` for each consecutive part; false, with nothing done, if some of it is not RAM.
+    /// Calls `piece(pointer, offset, size)` for each consecutive part; false, with nothing done, if some of it is not
+    /// RAM.
     template <class F>
     bool for_each(Gpa gpa, u64 size, F piece) const;
     HvStatus map_range(u64 partition_id, Deposits& deposits, u64 gpa, u64 first_piece, u64 count);

@@ -12,7 +12,8 @@ HvStatus Deposits::give(u32 pages) {
         if (page == 0) return HvStatus::InsufficientMemory;
         const u64 number = page / kPageSize;
         const auto deposit = [&] {
-            return call_list(Call::DepositMemory, hv::DepositHeader{partition_id_}, std::span<const u64>(&number, 1)).status;
+            return call_list(Call::DepositMemory, hv::DepositHeader{partition_id_}, std::span<const u64>(&number, 1))
+                .status;
         };
         HvStatus status = deposit();
         if (status == HvStatus::InsufficientRootMemory && this != &root_deposits()) {
@@ -37,7 +38,8 @@ bool Deposits::take_back() {
         for (u32 i = 0; i < result.reps; ++i) {
             const u64 page = numbers[i] * kPageSize;
             if (pages_.erase(page) == 0) {
-                log("parent: partition {}: the hypervisor returned page {:#x}, which was not deposited", partition_id_, page);
+                log("parent: partition {}: the hypervisor returned page {:#x}, which was not deposited", partition_id_,
+                    page);
                 right = false;
                 continue;
             }

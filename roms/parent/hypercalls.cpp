@@ -31,7 +31,8 @@ void start_hypercalls() {
     output_page = allocate_pages(1);
 }
 
-CallResult invoke(Call call, std::span<const u8> header, std::span<const u8> list, u32 count, u32 start, std::span<u8> output) {
+CallResult invoke(Call call, std::span<const u8> header, std::span<const u8> list, u32 count, u32 start,
+                  std::span<u8> output) {
     VG_ASSERT(header.size() + list.size() <= kPageSize && output.size() <= kPageSize);
     if (!header.empty()) std::memcpy(at<>(input_page), header.data(), header.size());
     if (!list.empty()) std::memcpy(at<>(input_page + header.size()), list.data(), list.size());

@@ -27,8 +27,10 @@ struct CallResult {
     u32 reps;
 };
 
-/// Everything else is made of this. Header and list go into one page, the output comes out of another: each must fit one.
-CallResult invoke(Call call, std::span<const u8> header, std::span<const u8> list, u32 count, u32 start, std::span<u8> output);
+/// Everything else is made of this. Header and list go into one page, the output comes out of another: each must fit
+/// one.
+CallResult invoke(Call call, std::span<const u8> header, std::span<const u8> list, u32 count, u32 start,
+                  std::span<u8> output);
 
 template <class T>
 std::span<const u8> bytes_of(const T& value) {

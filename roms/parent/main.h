@@ -3,8 +3,8 @@
 
 namespace vg::parent {
 
-/// Finds the disk, reads the table, serves children. Returns when the machine should be powered off; panics if something of
-/// that cannot be done, or a child that starts by itself failed.
+/// Finds the disk, reads the table, serves children. Returns when the machine should be powered off; panics if
+/// something of that cannot be done, or a child that starts by itself failed.
 void run();
 
 }  // namespace vg::parent

@@ -13,7 +13,8 @@ HvStatus Ports::add(Port port, u32 flag_count) {
     create.port_id = id;
     create.connection_partition = port.child;
     create.type = static_cast<u32>(type);
-    create.target = {port.event ? kEventSint : kMessageSint, 0, static_cast<u16>(port.flag), static_cast<u16>(flag_count), 0};
+    create.target = {port.event ? kEventSint : kMessageSint, 0, static_cast<u16>(port.flag),
+                     static_cast<u16>(flag_count), 0};
     if (const HvStatus status = call(Call::CreatePort, create); status != HvStatus::Success) return status;
     hv::ConnectPortIn connect{};
     connect.connection_partition = port.child;

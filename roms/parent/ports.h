@@ -20,8 +20,8 @@ class PortOwner {
     virtual void on_signal(u32 connection_id) = 0;
 };
 
-/// Makes ports, and finds who owns the one that something arrived at. A port id is never given out twice, so that what a port
-/// that is gone had queued reaches nobody.
+/// Makes ports, and finds who owns the one that something arrived at. A port id is never given out twice, so that what
+/// a port that is gone had queued reaches nobody.
 class Ports {
   public:
     /// @param self  this partition's id
@@ -55,7 +55,7 @@ class Ports {
     Synic& synic_;
     u64 self_;
     u32 next_id_ = 1;
-    std::map<u32, Port> ports_;                                ///< by port id
+    std::map<u32, Port> ports_;                               ///< by port id
     std::array<u32, hv::kEventFlagsPerSint> port_of_flag_{};  ///< 0: free
 };
 

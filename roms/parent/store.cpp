@@ -47,7 +47,8 @@ Result<std::unique_ptr<Store>> Store::open(hv::vsp::BlockBackend& disk) {
     const std::string name(kTableName);
     const Archive::Member* member = store->archive_.find(name);
     if (member != nullptr && member->size_bytes > ChildrenTable::kMaxBytes)
-        return fail(Error::Code::Usage, fmt::format("{} has {} bytes, more than {}", name, member->size_bytes, ChildrenTable::kMaxBytes));
+        return fail(Error::Code::Usage,
+                    fmt::format("{} has {} bytes, more than {}", name, member->size_bytes, ChildrenTable::kMaxBytes));
     auto text = store->read(name);
     if (!text) return Unexpected{text.error()};
     auto table = ChildrenTable::parse({reinterpret_cast<const char*>(text->data()), text->size()});
@@ -60,7 +61,8 @@ Result<std::vector<u8>> Store::read(const std::string& name) const {
     const Archive::Member* member = archive_.find(name);
     if (member == nullptr) return fail(Error::Code::Usage, fmt::format("the archive has no \"{}\"", name));
     if (member->size_bytes > kMaxImageBytes)
-        return fail(Error::Code::Usage, fmt::format("{} has {} bytes, more than {}", name, member->size_bytes, kMaxImageBytes));
+        return fail(Error::Code::Usage,
+                    fmt::format("{} has {} bytes, more than {}", name, member->size_bytes, kMaxImageBytes));
     std::vector<u8> content(member->size_bytes);
     if (!archive_.read(*member, content)) return fail(Error::Code::Host, fmt::format("{}: the disk failed", name));
     return content;

@@ -34,7 +34,8 @@ System::System(std::unique_ptr<Store> store, s64 unix_seconds_at_zero)
       ports_(synic_, own_partition_id()),
       store_(std::move(store)),
       services_{clock_, log_, ports_, *store_, unix_seconds_at_zero} {
-    for (const ChildEntry& entry : store_->table().children) children_.push_back(std::make_unique<Child>(entry, services_));
+    for (const ChildEntry& entry : store_->table().children)
+        children_.push_back(std::make_unique<Child>(entry, services_));
 }
 
 bool System::run() {
@@ -98,7 +99,8 @@ void System::on_message(u8 sint, u32 type, u64 origin, std::span<const u8> paylo
         return;
     }
     for (const auto& child : children_) {
-        if (child->partition_id() == origin && origin != 0) return child->on_intercept(static_cast<hv::MessageType>(type), payload);
+        if (child->partition_id() == origin && origin != 0)
+            return child->on_intercept(static_cast<hv::MessageType>(type), payload);
     }
     if (strays_.pass()) log("parent: message {:#x} about partition {}, which is not there", type, origin);
 }

@@ -22,7 +22,8 @@ using Time = std::array<u8, sizeof kRegisters>;
 
 Time read_once() {
     constexpr u8 kRegisterA = 0x0a, kUpdating = 0x80;
-    while ((cmos(kRegisterA) & kUpdating) != 0) {}
+    while ((cmos(kRegisterA) & kUpdating) != 0) {
+    }
     Time time{};
     for (std::size_t i = 0; i < time.size(); ++i) time[i] = cmos(kRegisters[i]);
     return time;
