@@ -104,7 +104,8 @@ Result<void> Child::make_partition() {
     const HvStatus initialized =
         with_deposits(p.deposits, [&] { return call(Call::InitializePartition, hv::PartitionIn{id}); });
     if (auto ok = check(initialized, "InitializePartition"); !ok) return ok;
-    if (!p.memory.allocate()) {
+    const bool room = free_page_count() >= entry_.memory_bytes / kPageSize + kReservedPages;
+    if (!room || !p.memory.allocate()) {
         return fail(Error::Code::Host, fmt::format("{}: {} MiB are more than the {} MiB that are left", entry_.name,
                                                    entry_.memory_bytes >> 20, free_page_count() * kPageSize >> 20));
     }
@@ -149,7 +150,7 @@ Result<machine::EntryState> Child::load() {
     }
     auto kernel = services_.store.read(entry_.kernel);
     if (!kernel) return Unexpected{kernel.error()};
-    std::vector<u8> initrd;
+    PageBuffer initrd;
     if (!entry_.initrd.empty()) {
         auto content = services_.store.read(entry_.initrd);
         if (!content) return Unexpected{content.error()};
@@ -157,7 +158,7 @@ Result<machine::EntryState> Child::load() {
     }
     const machine::LoadRequest request{entry_.kernel,           entry_.initrd,           entry_.cmdline,
                                        p.memory.layout().map(), tables->front().address, {}};
-    return machine::load_images(p.memory, request, {*kernel, initrd});
+    return machine::load_images(p.memory, request, {kernel->bytes(), initrd.bytes()});
 }
 
 Result<void> Child::enter(const machine::EntryState& entry) {
@@ -200,9 +201,9 @@ Result<void> Child::let_run() {
 
 void Child::stop() {
     if (partition_ == nullptr) return;
-    take_apart();
-    state_ = State::Off;
-    why_ = "stopped";
+    const bool right = take_apart();
+    state_ = right ? State::Off : State::Failed;
+    why_ = right ? "stopped" : "stopped, with pages lost";
 }
 
 bool Child::take_apart() {

@@ -21,7 +21,7 @@ class ChildMemory final : public machine::GuestMemory {
     ChildMemory(const ChildMemory&) = delete;
     ChildMemory& operator=(const ChildMemory&) = delete;
 
-    /// Allocates the pages, zeroed. False: this system has not that many.
+    /// Allocates the pages, zeroed. False: this system has not that many in pieces of 2 MiB.
     [[nodiscard]] bool allocate();
     /// Maps them into an initialized partition.
     HvStatus map(u64 partition_id, Deposits& deposits);

@@ -4,6 +4,7 @@
 #include "hv/spec/cpuid.h"
 #include "hv/spec/msr.h"
 #include "hv/spec/synic.h"
+#include "hv/spec/system.h"
 #include "roms/parent/hypercalls.h"
 #include "roms/parent/platform.h"
 #include "roms/parent/processor.h"
@@ -33,6 +34,12 @@ void start_hypervisor() {
     if (!has(hv::Gate::CreatePartitions)) panic("this is not a root partition");
     write_msr(hv::msr::GUEST_OS_ID, kGuestOsId);
     start_hypercalls();
+    u64 scheduler = 0;
+    const hv::GetSystemPropertyIn query{static_cast<u32>(hv::SystemProperty::SchedulerType), 0, 0};
+    if (call(Call::GetSystemProperty, query, scheduler) != HvStatus::Success ||
+        scheduler == static_cast<u64>(hv::SchedulerType::Root)) {
+        panic("this system does not schedule processors of children; leave hypervisor.root_scheduler off");
+    }
     const u64 vector = allocate_vector(nothing, nullptr);
     write_msr(hv::msr::STIMER0_CONFIG, hv::stimer::kDirect | hv::stimer::kAutoEnable | vector << 4);
 }

@@ -1,12 +1,19 @@
 #include "roms/parent/ports.h"
 
+#include <utility>
+
 #include "hv/spec/port.h"
 
 namespace vg::parent {
 
+namespace {
+constexpr u32 following(u32 id) { return id == hv::kPortIdMask ? 1 : id + 1; }
+}  // namespace
+
 HvStatus Ports::add(Port port, u32 flag_count) {
-    if (next_id_ > hv::kPortIdMask) return HvStatus::NoResources;
-    const u32 id = next_id_++;
+    // Ports are at most 2 for each child and one for each flag: an id is free long before the search comes round.
+    while (ports_.contains(next_id_)) next_id_ = following(next_id_);
+    const u32 id = std::exchange(next_id_, following(next_id_));
     const auto type = port.event ? hv::PortType::Event : hv::PortType::Message;
     hv::CreatePortIn create{};
     create.port_partition = self_;

@@ -20,8 +20,8 @@ class PortOwner {
     virtual void on_signal(u32 connection_id) = 0;
 };
 
-/// Makes ports, and finds who owns the one that something arrived at. A port id is never given out twice, so that what
-/// a port that is gone had queued reaches nobody.
+/// Makes ports, and finds who owns the one that something arrived at. Port ids are given out in turn, so that
+/// what a port that is gone had queued reaches nobody.
 class Ports {
   public:
     /// @param self  this partition's id

@@ -51,21 +51,21 @@ Result<std::unique_ptr<Store>> Store::open(hv::vsp::BlockBackend& disk) {
                     fmt::format("{} has {} bytes, more than {}", name, member->size_bytes, ChildrenTable::kMaxBytes));
     auto text = store->read(name);
     if (!text) return Unexpected{text.error()};
-    auto table = ChildrenTable::parse({reinterpret_cast<const char*>(text->data()), text->size()});
+    auto table = ChildrenTable::parse({reinterpret_cast<const char*>(text->bytes().data()), text->bytes().size()});
     if (!table) return Unexpected{table.error().in(name)};
     store->table_ = std::move(*table);
     return store;
 }
 
-Result<std::vector<u8>> Store::read(const std::string& name) const {
+Result<PageBuffer> Store::read(const std::string& name) const {
     const Archive::Member* member = archive_.find(name);
     if (member == nullptr) return fail(Error::Code::Usage, fmt::format("the archive has no \"{}\"", name));
-    if (member->size_bytes > kMaxImageBytes)
-        return fail(Error::Code::Usage,
-                    fmt::format("{} has {} bytes, more than {}", name, member->size_bytes, kMaxImageBytes));
-    std::vector<u8> content(member->size_bytes);
-    if (!archive_.read(*member, content)) return fail(Error::Code::Host, fmt::format("{}: the disk failed", name));
-    return content;
+    auto content = member->size_bytes <= kMaxImageBytes ? PageBuffer::create(member->size_bytes) : std::nullopt;
+    if (!content)
+        return fail(Error::Code::Usage, fmt::format("{}: no room for its {} bytes", name, member->size_bytes));
+    if (!archive_.read(*member, content->bytes()))
+        return fail(Error::Code::Host, fmt::format("{}: the disk failed", name));
+    return std::move(*content);
 }
 
 Result<std::unique_ptr<hv::vsp::BlockBackend>> Store::open_disk(const std::string& name) {

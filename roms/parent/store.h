@@ -4,12 +4,12 @@
 #include <memory>
 #include <set>
 #include <string>
-#include <vector>
 
 #include "base/result.h"
 #include "hv/vsp/block_backend.h"
 #include "roms/parent/archive.h"
 #include "roms/parent/children_table.h"
+#include "roms/parent/page_buffer.h"
 
 namespace vg::parent {
 
@@ -22,8 +22,8 @@ class Store {
     static Result<std::unique_ptr<Store>> open(hv::vsp::BlockBackend& disk);
 
     [[nodiscard]] const ChildrenTable& table() const { return table_; }
-    /// A whole member, for a kernel or an initrd. Error: there is none, it is too large, the disk failed.
-    [[nodiscard]] Result<std::vector<u8>> read(const std::string& name) const;
+    /// A whole member, for a kernel or an initrd. Error: there is none, there is no room for it, the disk failed.
+    [[nodiscard]] Result<PageBuffer> read(const std::string& name) const;
     /// The disk in a member that is a fixed VHD. Error: there is none, it is damaged, or a child has it already: it is
     /// nobody else's for as long as the backend lives.
     [[nodiscard]] Result<std::unique_ptr<hv::vsp::BlockBackend>> open_disk(const std::string& name);

@@ -50,9 +50,8 @@ bool System::run() {
     }
     bool right = true;
     for (const auto& child : children_) {
-        const bool failed = child->entry().autostart && child->state() == Child::State::Failed;
-        right = right && !failed;
         child->stop();
+        right = right && !(child->entry().autostart && child->state() == Child::State::Failed);
     }
     right = root_deposits().take_back() && right;
     log("parent: {} MiB free", free_page_count() * kPageSize >> 20);
