@@ -105,6 +105,7 @@ class Decoder {
     bool absolute(const OperandSpec& spec, Operand& o);
 
     [[nodiscard]] unsigned bytes_of(Size size) const;
+    [[nodiscard]] unsigned rare_bytes_of(Size size) const;
     [[nodiscard]] unsigned mod() const { return out_.modrm >> 6; }
     [[nodiscard]] bool rex_w() const { return (out_.rex & 8) != 0; }
     [[nodiscard]] unsigned rex_r() const { return (out_.rex & 4u) << 1; }
@@ -256,7 +257,7 @@ bool Decoder::find_row() {
     if (out_.row == 0) return invalid();
     encoding_ = &encodings()[out_.row];
     out_.op = encoding_->row.op;
-    set_operand_size();
+    if (encoding_->consumes_66 || encoding_->row.has(attr::Force64 | attr::Default64)) set_operand_size();
     return true;
 }
 
@@ -360,7 +361,13 @@ bool Decoder::displacement(unsigned size) {
     return true;
 }
 
-unsigned Decoder::bytes_of(Size size) const {
+inline unsigned Decoder::bytes_of(Size size) const {
+    if (size.rule == SizeRule::V) return out_.op_size;
+    if (size.rule == SizeRule::Fixed) return size.bytes;
+    return rare_bytes_of(size);
+}
+
+unsigned Decoder::rare_bytes_of(Size size) const {
     const unsigned vector = out_.vex_l != 0 ? 32 : 16;
     switch (size.rule) {
         case SizeRule::Fixed:

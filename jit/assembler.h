@@ -72,32 +72,49 @@ class Assembler {
     void modrm(const Encoding& e, u8 reg, u8 rm) {
         note(reg);
         note(rm);
-        prefix(e, reg, kNone, rm);
-        byte(static_cast<u8>(0xc0 | (reg & 7) << 3 | (rm & 7)));
+        u8* p = prefix(p_, e, reg, kNone, rm);
+        *p++ = static_cast<u8>(0xc0 | (reg & 7) << 3 | (rm & 7));
+        p_ = p;
     }
-    void modrm(const Encoding& e, u8 reg, const HostMem& m) {
+    void modrm(const Encoding& e, u8 reg, HostMem m) {
         note(reg);
-        prefix(e, reg, m.index, m.base);
-        memory(reg, m);
+        p_ = memory(prefix(p_, e, reg, m.index, m.base), reg, m);
+    }
+
+    /// A one-byte opcode without prefixes but REX.
+    void plain(u8 opcode, bool w, u8 reg, u8 rm) {
+        note(reg);
+        note(rm);
+        u8* p = rex(p_, w, (reg & 8u) >> 1 | rm >> 3);
+        *p++ = opcode;
+        *p++ = static_cast<u8>(0xc0 | (reg & 7) << 3 | (rm & 7));
+        p_ = p;
+    }
+    void plain(u8 opcode, bool w, u8 reg, HostMem m) {
+        note(reg);
+        const unsigned x = m.index == kNone ? 0u : m.index & 8u, b = m.base == kNone ? 0u : m.base & 8u;
+        u8* p = rex(p_, w, (reg & 8u) >> 1 | x >> 2 | b >> 3);
+        *p++ = opcode;
+        p_ = memory(p, reg, m);
     }
 
     // ---- 64-bit conveniences
-    void mov(u8 to, u8 from) { modrm({.opcode = 0x8b, .w = true}, to, from); }
-    void mov32(u8 to, u8 from) { modrm({.opcode = 0x8b}, to, from); }
-    void mov(u8 to, const HostMem& m) { modrm({.opcode = 0x8b, .w = true}, to, m); }
-    void mov32(u8 to, const HostMem& m) { modrm({.opcode = 0x8b}, to, m); }
-    void mov(const HostMem& m, u8 from) { modrm({.opcode = 0x89, .w = true}, from, m); }
-    void lea(u8 to, const HostMem& m) { modrm({.opcode = 0x8d, .w = true}, to, m); }
-    void lea32(u8 to, const HostMem& m) { modrm({.opcode = 0x8d}, to, m); }
-    void add(u8 to, const HostMem& m) { modrm({.opcode = 0x03, .w = true}, to, m); }
-    void add(u8 to, u8 from) { modrm({.opcode = 0x03, .w = true}, to, from); }
-    void xor_(u8 to, const HostMem& m) { modrm({.opcode = 0x33, .w = true}, to, m); }
-    void cmp(u8 a, const HostMem& m) { modrm({.opcode = 0x3b, .w = true}, a, m); }
-    void cmp(u8 a, u8 b) { modrm({.opcode = 0x3b, .w = true}, a, b); }
+    void mov(u8 to, u8 from) { plain(0x8b, true, to, from); }
+    void mov32(u8 to, u8 from) { plain(0x8b, false, to, from); }
+    void mov(u8 to, HostMem m) { plain(0x8b, true, to, m); }
+    void mov32(u8 to, HostMem m) { plain(0x8b, false, to, m); }
+    void mov(HostMem m, u8 from) { plain(0x89, true, from, m); }
+    void lea(u8 to, HostMem m) { plain(0x8d, true, to, m); }
+    void lea32(u8 to, HostMem m) { plain(0x8d, false, to, m); }
+    void add(u8 to, HostMem m) { plain(0x03, true, to, m); }
+    void add(u8 to, u8 from) { plain(0x03, true, to, from); }
+    void xor_(u8 to, HostMem m) { plain(0x33, true, to, m); }
+    void cmp(u8 a, HostMem m) { plain(0x3b, true, a, m); }
+    void cmp(u8 a, u8 b) { plain(0x3b, true, a, b); }
     /// Group 1 with an immediate: 0 add, 4 and, 5 sub, 7 cmp.
     void alu_imm(u8 which, u8 to, s32 imm, bool w) {
         const bool small = imm >= -128 && imm <= 127;
-        modrm({.opcode = static_cast<u8>(small ? 0x83 : 0x81), .w = w}, which, to);
+        plain(small ? 0x83 : 0x81, w, which, to);
         if (small)
             byte(static_cast<u8>(imm));
         else
@@ -110,7 +127,7 @@ class Assembler {
             byte(static_cast<u8>(0xb8 | (to & 7)));
             dword(static_cast<u32>(imm));
         } else if (static_cast<s64>(imm) == static_cast<s32>(imm)) {
-            modrm({.opcode = 0xc7, .w = true}, 0, to);
+            plain(0xc7, true, 0, to);
             dword(static_cast<u32>(imm));
         } else {
             byte(static_cast<u8>(0x48 | (to >> 3)));
@@ -124,7 +141,7 @@ class Assembler {
         byte(count);
     }
     void shl32(u8 to, u8 count) {
-        modrm({.opcode = 0xc1}, 4, to);
+        plain(0xc1, false, 4, to);
         byte(count);
     }
     void lahf() { byte(0x9f); }
@@ -171,8 +188,8 @@ class Assembler {
         byte(static_cast<u8>(0x58 | (reg & 7)));
     }
     void ret() { byte(0xc3); }
-    void call_memory(const HostMem& m) { modrm({.opcode = 0xff}, 2, m); }
-    void jmp_memory(const HostMem& m) { modrm({.opcode = 0xff}, 4, m); }
+    void call_memory(HostMem m) { plain(0xff, false, 2, m); }
+    void jmp_memory(HostMem m) { plain(0xff, false, 4, m); }
 
     /// Whether T1 has been named as a register operand, or anything called, since keep_t1(): it may have changed.
     [[nodiscard]] bool t1_named() const { return t1_named_; }
@@ -198,53 +215,71 @@ class Assembler {
   private:
     void rel32(u32 target) { dword(target - (offset() + 4)); }
 
-    void prefix(const Encoding& e, u8 reg, u8 index, u8 rm) {
-        const bool r = (reg & 8) != 0, x = index != kNone && (index & 8) != 0, b = rm != kNone && (rm & 8) != 0;
-        if (e.vex) {
-            vex_prefix(e, r, x, b);
-            return;
-        }
-        if (e.lock) byte(0xf0);
-        if (e.size16) byte(0x66);
-        if (e.mandatory != 0) byte(e.mandatory);
-        const u8 rex = static_cast<u8>((e.w ? 8 : 0) | (r ? 4 : 0) | (x ? 2 : 0) | (b ? 1 : 0));
-        if (rex != 0 || e.force_rex) byte(static_cast<u8>(0x40 | rex));
-        if (e.map != 0) byte(0x0f);
-        if (e.map == 2) byte(0x38);
-        if (e.map == 3) byte(0x3a);
-        byte(e.opcode);
+    // The bytes of one instruction go through a local pointer: `p_` would be stored with each, because a byte may alias it.
+
+    /// @param rxb  the low bits of REX
+    [[nodiscard]] static u8* rex(u8* p, bool w, unsigned rxb) {
+        *p = static_cast<u8>(0x40u | (w ? 8u : 0u) | rxb);
+        return p + (w || rxb != 0);
     }
-    void vex_prefix(const Encoding& e, bool r, bool x, bool b) {
-        const u8 pp = e.mandatory == 0x66 ? 1 : e.mandatory == 0xf3 ? 2 : e.mandatory == 0xf2 ? 3 : 0;
-        const u8 tail = static_cast<u8>((~e.vvvv & 15) << 3 | (e.l ? 4 : 0) | pp);
-        if (!x && !b && !e.w && e.map == 1) {
-            byte(0xc5);
-            byte(static_cast<u8>((r ? 0 : 0x80) | tail));
+    [[nodiscard]] static u8* prefix(u8* p, const Encoding& e, u8 reg, u8 index, u8 rm) {
+        // kNone has bit 3 set: it is no register.
+        const unsigned r = reg >> 3 & 1, x = index == kNone ? 0u : index >> 3 & 1u, b = rm == kNone ? 0u : rm >> 3 & 1u;
+        if (e.vex) return vex_prefix(p, e, r, x, b);
+        if (e.lock) *p++ = 0xf0;
+        if (e.size16) *p++ = 0x66;
+        if (e.mandatory != 0) *p++ = e.mandatory;
+        const u8 rex = static_cast<u8>((e.w ? 8u : 0u) | r << 2 | x << 1 | b);
+        if (rex != 0 || e.force_rex) *p++ = static_cast<u8>(0x40 | rex);
+        if (e.map != 0) {
+            *p++ = 0x0f;
+            if (e.map != 1) *p++ = e.map == 2 ? 0x38 : 0x3a;
+        }
+        *p++ = e.opcode;
+        return p;
+    }
+    [[nodiscard]] static u8* vex_prefix(u8* p, const Encoding& e, unsigned r, unsigned x, unsigned b) {
+        const unsigned pp = e.mandatory == 0x66 ? 1 : e.mandatory == 0xf3 ? 2 : e.mandatory == 0xf2 ? 3 : 0;
+        const unsigned tail = (~e.vvvv & 15u) << 3 | (e.l ? 4u : 0u) | pp;
+        if (x == 0 && b == 0 && !e.w && e.map == 1) {
+            *p++ = 0xc5;
+            *p++ = static_cast<u8>((r ^ 1) << 7 | tail);
         } else {
-            byte(0xc4);
-            byte(static_cast<u8>((r ? 0 : 0x80) | (x ? 0 : 0x40) | (b ? 0 : 0x20) | e.map));
-            byte(static_cast<u8>((e.w ? 0x80 : 0) | tail));
+            *p++ = 0xc4;
+            *p++ = static_cast<u8>((r ^ 1) << 7 | (x ^ 1) << 6 | (b ^ 1) << 5 | e.map);
+            *p++ = static_cast<u8>((e.w ? 0x80u : 0u) | tail);
         }
-        byte(e.opcode);
+        *p++ = e.opcode;
+        return p;
     }
-    void memory(u8 reg, const HostMem& m) {
-        const u8 r = static_cast<u8>((reg & 7) << 3);
-        const u8 scale = static_cast<u8>(m.scale == 8 ? 0xc0 : m.scale == 4 ? 0x80 : m.scale == 2 ? 0x40 : 0);
-        const u8 index = static_cast<u8>(m.index == kNone ? 0x20 : (m.index & 7) << 3);
+    [[nodiscard]] static u8* put(u8* p, s32 value) {
+        std::memcpy(p, &value, sizeof value);
+        return p + sizeof value;
+    }
+    [[nodiscard]] static u8* memory(u8* p, u8 reg, HostMem m) {
+        const unsigned r = (reg & 7u) << 3;
         if (m.base == kNone) {
-            byte(static_cast<u8>(r | 4));
-            byte(static_cast<u8>(scale | index | 5));
-            dword(static_cast<u32>(m.disp));
-            return;
+            const unsigned index = m.index == kNone ? 0x20u : (m.index & 7u) << 3;
+            *p++ = static_cast<u8>(r | 4);
+            *p++ = static_cast<u8>(scale_bits(m.scale) | index | 5);
+            return put(p, m.disp);
         }
-        const bool sib = m.index != kNone || (m.base & 7) == 4;
-        const bool small = m.disp >= -128 && m.disp <= 127;
-        const u8 mod = m.disp == 0 && (m.base & 7) != 5 ? 0 : small ? 0x40 : 0x80;
-        byte(static_cast<u8>(mod | r | (sib ? 4 : m.base & 7)));
-        if (sib) byte(static_cast<u8>(scale | index | (m.base & 7)));
-        if (mod == 0x40) byte(static_cast<u8>(m.disp));
-        if (mod == 0x80) dword(static_cast<u32>(m.disp));
+        const unsigned base = m.base & 7u;
+        const bool small = m.disp == static_cast<s8>(m.disp);
+        const unsigned mod = m.disp == 0 && base != 5 ? 0 : small ? 0x40 : 0x80;
+        if (m.index != kNone) {
+            *p++ = static_cast<u8>(mod | r | 4);
+            *p++ = static_cast<u8>(scale_bits(m.scale) | (m.index & 7u) << 3 | base);
+        } else {
+            *p++ = static_cast<u8>(mod | r | base);
+            if (base == 4) *p++ = 0x24;
+        }
+        if (mod == 0x80) return put(p, m.disp);
+        if (mod == 0x40) *p++ = static_cast<u8>(m.disp);
+        return p;
     }
+    /// 1, 2, 4, 8 as SIB.scale.
+    static constexpr unsigned scale_bits(u8 scale) { return ((scale >> 1u) - (scale >> 3u)) << 6; }
 
     void note(u8 reg) { t1_named_ = t1_named_ || reg == kT1; }
 

@@ -3,7 +3,6 @@
 #include <array>
 
 #include "base/assert.h"
-#include "cpu/isa/isa.h"
 
 namespace vg::jit {
 
@@ -143,8 +142,7 @@ Class group(Class c, const Insn& i, u8 map, u8 opcode) {
     return c;
 }
 
-Class classify_vector(const Insn& i) {
-    const cpu::Row& r = cpu::row(i.row);
+Class classify_vector(const cpu::Row& r) {
     constexpr u32 kVector = cpu::attr::Sse | cpu::attr::Avx;
     constexpr u32 kOther = cpu::attr::X87 | cpu::attr::HostDependent | cpu::attr::Vsib;
     if (r.how != cpu::How::Host || !r.has(kVector | cpu::attr::Mmx) || r.has(kOther)) return {};
@@ -169,7 +167,7 @@ Class classify_x87(const Insn& i) {
     }
 }
 
-Class classify_0f38(const Insn& i) {
+Class classify_0f38(const Insn& i, const cpu::Row& r) {
     using enum Role;
     const u8 opcode = i.bytes[i.opcode_offset];
     switch (i.op) {
@@ -181,7 +179,7 @@ Class classify_0f38(const Insn& i) {
         case cpu::Op::ADOX:
             return rm(Both, Read);
         default:
-            return classify_vector(i);
+            return classify_vector(r);
     }
 }
 
@@ -233,9 +231,9 @@ unsigned vector_alignment(const Insn& i) {
     return aligned ? operand->size : 1;
 }
 
-u8 opcode_map(const Insn& i) {
+u8 opcode_map(const cpu::Row& row) {
     using cpu::OpcodeMap;
-    switch (cpu::row(i.row).map) {
+    switch (row.map) {
         case OpcodeMap::One:
             return 0;
         case OpcodeMap::M0F:
@@ -253,11 +251,10 @@ u8 opcode_map(const Insn& i) {
     VG_UNREACHABLE();
 }
 
-Class classify(const Insn& i) {
-    const cpu::Row& r = cpu::row(i.row);
-    if (i.vex != 0) return is_vex_gpr(i.op) ? Class{.emit = Emit::VexGpr} : classify_vector(i);
+Class classify(const Insn& i, const cpu::Row& r) {
+    if (i.vex != 0) return is_vex_gpr(i.op) ? Class{.emit = Emit::VexGpr} : classify_vector(r);
     if (r.has(cpu::attr::X87)) return classify_x87(i);
-    if (r.how == cpu::How::Host) return classify_vector(i);
+    if (r.how == cpu::How::Host) return classify_vector(r);
     switch (i.op) {
         case cpu::Op::CLI:
             return {.emit = Emit::Cli};
@@ -295,7 +292,7 @@ Class classify(const Insn& i) {
             break;
     }
     const u8 opcode = i.bytes[i.opcode_offset];
-    switch (opcode_map(i)) {
+    switch (opcode_map(r)) {
         case 0: {
             if (opcode == 0x90 && (i.rex & 1) == 0) return {.emit = Emit::Nothing};
             return group(kOneByte[opcode], i, 0, opcode);
@@ -311,9 +308,9 @@ Class classify(const Insn& i) {
             return c;
         }
         case 2:
-            return classify_0f38(i);
+            return classify_0f38(i, r);
         default:
-            return classify_vector(i);
+            return classify_vector(r);
     }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/insn.h"
+#include "cpu/isa/isa.h"
 
 namespace vg::jit {
 
@@ -58,8 +59,9 @@ struct Class {
 };
 
 /// Position of the opcode in the opcode maps: 0 one-byte, 1: 0F, 2: 0F38, 3: 0F3A.
-[[nodiscard]] u8 opcode_map(const cpu::Insn& i);
-[[nodiscard]] Class classify(const cpu::Insn& i);
+[[nodiscard]] u8 opcode_map(const cpu::Row& row);
+/// @param row  the instruction's
+[[nodiscard]] Class classify(const cpu::Insn& i, const cpu::Row& row);
 /// What the address of a vector instruction's memory operand must be a multiple of, or #GP(0).
 [[nodiscard]] unsigned vector_alignment(const cpu::Insn& i);
 

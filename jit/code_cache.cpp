@@ -1,6 +1,7 @@
 #include "jit/code_cache.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,6 +12,22 @@
 #include "base/host_memory.h"
 
 namespace vg::jit {
+
+namespace {
+
+/// Puts a file in the place of the mapping at `writable` and maps it once more. MAP_FAILED: the host refuses.
+void* second_view(void* writable, u32 size) {
+    const int file = memfd_create("verdigris-code", MFD_CLOEXEC);
+    if (file < 0) return MAP_FAILED;
+    void* view = MAP_FAILED;
+    if (ftruncate(file, size) == 0 &&
+        mmap(writable, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED)
+        view = mmap(nullptr, size, PROT_READ, MAP_SHARED, file, 0);
+    close(file);
+    return view;
+}
+
+}  // namespace
 
 Result<CodeArena> CodeArena::create(u32 size) {
     const auto refused = [](const char* what) {
@@ -25,6 +42,7 @@ Result<CodeArena> CodeArena::create(u32 size) {
     // An old size of 0 asks for a second view of a shared mapping. A memfd would do as well, but perf(1) looks into
     // its map file (jit/perf_output.h) for anonymous memory only.
     void* executable = mremap(writable, 0, size, MREMAP_MAYMOVE);
+    if (executable == MAP_FAILED) executable = second_view(writable, size);  // valgrind(1) knows no size of 0
     if (executable == MAP_FAILED) return refused("mremap");
     arena.executable_ = static_cast<u8*>(executable);
     if (mprotect(executable, size, PROT_READ | PROT_EXEC) != 0) return refused("mprotect");

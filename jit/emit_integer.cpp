@@ -68,7 +68,7 @@ bool Translator::emit_modrm(const Class& c) {
     const unsigned rm_size = c.rm_size != 0 ? c.rm_size : cur_->op_size;
     const unsigned reg_size = c.reg_size != 0 ? c.reg_size : cur_->op_size;
     const bool sized = (c.reg != Role::None && c.reg_size == 0) || c.rm_size == 0;
-    Encoding e{.map = opcode_map(*cur_),
+    Encoding e{.map = opcode_map(*row_),
                .opcode = opcode(),
                .mandatory = mandatory_prefix(cur_->op),
                .size16 = sized && cur_->op_size == 2,

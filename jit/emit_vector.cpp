@@ -50,7 +50,7 @@ bool is_string_compare(u8 map, u8 opcode) { return map == 3 && opcode >= 0x60 &&
 }  // namespace
 
 void Translator::vector_encoding(Encoding& e) const {
-    e.map = opcode_map(*cur_);
+    e.map = opcode_map(*row_);
     e.opcode = opcode();
     e.w = (cur_->rex & 8) != 0;
     if (cur_->vex != 0) {

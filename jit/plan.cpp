@@ -1,6 +1,7 @@
 #include "jit/plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 
 #include "jit/layout.h"
@@ -282,7 +283,7 @@ void find_flags(InsnPlan& p, const Insn& i, const cpu::Row& row, bool last) {
             break;
     }
     if (memory_form(i)) p.asks = p.clobbers = true;
-    p.reads_flags = depends_on_flags(i, p.how);
+    p.reads_flags = depends_on_flags(i, row, p.how);
     p.writes_flags = touched_flags(row) != 0;
     if (p.writes_flags && !p.reads_flags) find_recipe(p, i);
 }
@@ -353,8 +354,7 @@ class Grouping {
 
     void visit(unsigned k, InsnPlan& p) {
         if (p.access) find(k, p);
-        for (unsigned reg = 0; reg < 16; ++reg)
-            if ((p.writes & bit(reg)) != 0) ++version_[reg];
+        for (unsigned writes = p.writes; writes != 0; writes &= writes - 1) ++version_[std::countr_zero(writes)];
         if (p.adjusted != kNoReg) added_[p.adjusted] += p.adjustment;
     }
     /// Leaves the groups that are worth it in the plan, each with a slot of its own while it is in use.
@@ -477,8 +477,7 @@ void find_entry_contract(BlockPlan& plan, unsigned count) {
 
 }  // namespace
 
-bool depends_on_flags(const Insn& i, const Class& how) {
-    const cpu::Row& row = cpu::row(i.row);
+bool depends_on_flags(const Insn& i, const cpu::Row& row, const Class& how) {
     // Flags that the manuals call undefined but that stay as they are (the rule is in cpu/ops/flags.h).
     switch (i.op) {
         case Op::MUL:
@@ -512,12 +511,13 @@ void make_plan(BlockPlan& plan, std::span<const Insn> insns, u32 start_offset, b
     s32 end_offset = static_cast<s32>(start_offset);
     for (unsigned k = 0; k < count; ++k) {
         const Insn& i = insns[k];
-        const cpu::Row& row = cpu::row(i.row);
-        end_offset += i.length;
         InsnPlan& p = plan.insns[k];
+        const cpu::Row& row = *p.row;
+        end_offset += i.length;
         const Class how = p.how;
         p = {};
         p.how = how;
+        p.row = &row;
         find_writes(p, i, row);
         find_flags(p, i, row, k + 1 == count);
         if (groups) {
@@ -533,7 +533,7 @@ void make_plan(BlockPlan& plan, std::span<const Insn> insns, u32 start_offset, b
         bool used;
         p.keep = keep_of(plan, k, count, used);
         // What only leaves some of them as they were need not know them if nobody sees the outcome.
-        if (!used && !p.wants_slot && (cpu::row(insns[k].row).flags_read & kStatusFlags) == 0)
+        if (!used && !p.wants_slot && (p.row->flags_read & kStatusFlags) == 0)
             p.reads_flags = false;
     }
     find_entry_contract(plan, count);

@@ -20,7 +20,8 @@ enum class Keep : u8 {
 };
 
 struct InsnPlan {
-    Class how;  ///< Emit::Helper if the interpreter executes it
+    Class how;                      ///< Emit::Helper if the interpreter executes it
+    const cpu::Row* row = nullptr;  ///< the instruction's
     // ---- registers
     u16 writes = 0;             ///< general registers that it may change
     u8 adjusted = cpu::kNoReg;  ///< register that only has a constant added (not in `writes`)
@@ -66,11 +67,11 @@ struct BlockPlan {
     bool passes_flags = false;
 };
 
-/// Fills `plan` for `insns`; `plan.insns[k].how` must be there already, `start_offset` is the first one's place in its
+/// Fills `plan` for `insns`; `plan.insns[k].how` and `.row` must be there already, `start_offset` is the first one's place in its
 /// page. @param groups  whether accesses may share checks
 void make_plan(BlockPlan& plan, std::span<const cpu::Insn> insns, u32 start_offset, bool groups);
 
 /// Whether the status flags before the instruction matter to what it leaves (other than at a fault).
-[[nodiscard]] bool depends_on_flags(const cpu::Insn& insn, const Class& how);
+[[nodiscard]] bool depends_on_flags(const cpu::Insn& insn, const cpu::Row& row, const Class& how);
 
 }  // namespace vg::jit

@@ -66,10 +66,10 @@ bool host_is_zen() {
     return amd && family >= kFirstZen;
 }
 
-bool ends_block(const Insn& i) {
+bool ends_block(const Insn& i, const cpu::Row& row) {
     // They change nothing that the code behind depends on.
     if (i.op == Op::CLI || i.op == Op::STI || i.op == Op::SWAPGS) return false;
-    return (cpu::row(i.row).attributes & (cpu::attr::Branch | cpu::attr::System)) != 0 || may_change_key(i);
+    return row.has(cpu::attr::Branch | cpu::attr::System) || may_change_key(i);
 }
 
 }  // namespace
@@ -98,29 +98,30 @@ unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& s
             straddles = status == cpu::DecodeStatus::Truncated;
             break;
         }
-        Class& how = plan_.insns[count].how;
-        how = class_of(insn);
+        const cpu::Row& row = cpu::row(insn.row);
+        const Class how = class_of(insn, row);
+        plan_.insns[count].how = how;
+        plan_.insns[count].row = &row;
         ++count;
         offset += insn.length;
         // Jumps backward close loops and are mostly taken; forward, the code behind them is likely to be next.
         const bool forward = how.emit == Emit::Jcc && static_cast<s64>(insn.imm) >= 0;
         if (extend && forward && ++side_exits <= kMaxSideExits) continue;
-        if (ends_block(insn)) break;
+        if (ends_block(insn, row)) break;
     }
     return count;
 }
 
-bool Translator::native(const Insn& insn) const {
+bool Translator::native(const cpu::Row& row) const {
     if (!key_.has(ModeKey::kFlat) || key_.has(ModeKey::kAligned)) return false;
-    const cpu::Row& row = cpu::row(insn.row);
     if (row.feature != cpu::Feature::Base && !model_->has(row.feature)) return false;
     return host_is_zen_ || !undefined_flags_differ(row);
 }
 
 /// How an instruction is emitted in the present mode.
-Class Translator::class_of(const Insn& insn) const {
-    if (!native(insn)) return {};
-    const Class how = classify(insn);
+Class Translator::class_of(const Insn& insn, const cpu::Row& row) const {
+    if (!native(row)) return {};
+    const Class how = classify(insn, row);
     u32 units = how.uses_x87 ? ModeKey::kX87 : 0;
     if (how.uses_vectors) units |= insn.vex != 0 ? ModeKey::kSse | ModeKey::kAvx : ModeKey::kSse;
     return key_.has(units) ? how : Class{};
@@ -136,7 +137,9 @@ bool Translator::decode_crossing(Spa spa, const u8* page, const Rest& rest) {
     Insn& insn = insns_[0];
     if (cpu::decode(std::span<const u8>(bytes, cpu::kMaxInsnLength), key_.code_mode(), insn) != cpu::DecodeStatus::Ok)
         return false;
-    plan_.insns[0].how = class_of(insn);
+    const cpu::Row& row = cpu::row(insn.row);
+    plan_.insns[0].how = class_of(insn, row);
+    plan_.insns[0].row = &row;
     return true;
 }
 
@@ -266,7 +269,7 @@ void Translator::emit_guard() {
 void Translator::emit_instruction(unsigned index) {
     index_ = index;
     cur_ = &insns_[index];
-    row_ = &cpu::row(cur_->row);
+    row_ = plan_now().row;
     start_ = end_;
     end_ += cur_->length;
     const u32 code = a_.offset(), site = blocks_.site_count();

@@ -99,8 +99,8 @@ class Translator {
 
     // ---- block formation (translator.cpp)
     unsigned decode(Spa spa, const u8* page, unsigned max_count, bool& straddles);
-    [[nodiscard]] bool native(const cpu::Insn& insn) const;
-    [[nodiscard]] Class class_of(const cpu::Insn& insn) const;
+    [[nodiscard]] bool native(const cpu::Row& row) const;
+    [[nodiscard]] Class class_of(const cpu::Insn& insn, const cpu::Row& row) const;
     [[nodiscard]] bool decode_crossing(Spa spa, const u8* page, const Rest& rest);
     void emit_guard();
     void emit_prologue(u16 page_offset, bool uses_vectors);

@@ -6,14 +6,11 @@ namespace vg::cpu::ops {
 
 namespace {
 
-/// Checks that `count` values can be pushed, so that a fault in the middle leaves nothing behind.
-bool can_push(Interp& in, unsigned count, unsigned size) {
-    for (unsigned n = 1; n <= count; ++n) {
-        const u64 sp = (in.s.gpr[RSP] - u64{n} * size) & in.stack_mask();
-        u64 address;
-        if (!in.linear(Seg::SS, sp, size, true, address) || !in.probe(address, size, true)) return false;
-    }
-    return true;
+/// Checks that the n-th value from here (from 1) can be pushed, so that a fault in the middle leaves nothing behind.
+bool can_push(Interp& in, unsigned n, unsigned size) {
+    const u64 sp = (in.s.gpr[RSP] - u64{n} * size) & in.stack_mask();
+    u64 address;
+    return in.linear(Seg::SS, sp, size, true, address) && in.probe(address, size, true);
 }
 
 /// A value of an outer frame, for ENTER.
@@ -23,14 +20,14 @@ bool load_frame(Interp& in, u64 frame, unsigned size, u64& value) {
     return in.linear(Seg::SS, frame & in.stack_mask(), size, false, address) && in.load(address, &value, size, true);
 }
 
-/// What ENTER pushes after RBP: the outer frames' pointers and its own. With `push` false only checks the reads.
+/// What ENTER pushes after RBP: the outer frames' pointers and its own. With `push` false only checks, in the same order.
 bool enter_frames(Interp& in, unsigned level, unsigned size, u64 own_frame, bool push) {
     u64 value = 0;
     for (unsigned n = 1; n < level; ++n) {
         if (!load_frame(in, in.s.gpr[RBP] - u64{n} * size, size, value)) return false;
-        if (push && !in.push(value, size)) return false;
+        if (push ? !in.push(value, size) : !can_push(in, n + 1, size)) return false;
     }
-    return level == 0 || !push || in.push(own_frame, size);
+    return level == 0 || (push ? in.push(own_frame, size) : can_push(in, level + 1, size));
 }
 
 }  // namespace
@@ -55,7 +52,7 @@ Exec ENTER(Interp& in, const Insn& i) {
     VpState& s = in.s;
     const unsigned level = i.imm2 & 31, size = i.op_size;
     const u64 old_rsp = s.gpr[RSP], mask = in.stack_mask();
-    if (!can_push(in, level + 1, size) || !enter_frames(in, level, size, 0, false)) return in.vp.failed();
+    if (!can_push(in, 1, size) || !enter_frames(in, level, size, 0, false)) return in.vp.failed();
     // The new top must be writable too: "the stack-pointer limit check and page fault are those of a push".
     u64 address;
     const u64 bottom = (old_rsp - u64{level + 1} * size - static_cast<u16>(i.imm)) & mask;
@@ -83,7 +80,8 @@ Exec LEAVE(Interp& in, const Insn& i) {
 
 Exec PUSHA(Interp& in, const Insn& i) {
     const u64 old_rsp = in.s.gpr[RSP];
-    if (!can_push(in, 8, i.op_size)) return in.vp.failed();
+    for (unsigned n = 1; n <= 8; ++n)
+        if (!can_push(in, n, i.op_size)) return in.vp.failed();
     for (unsigned reg = RAX; reg <= RDI; ++reg) {
         if (in.push(reg == RSP ? old_rsp : in.s.gpr[reg], i.op_size)) continue;
         in.s.gpr[RSP] = old_rsp;
