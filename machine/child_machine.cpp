@@ -12,17 +12,6 @@
 
 namespace vg::machine {
 
-namespace {
-
-/// Instance GUID of the n-th SCSI controller of a partition: fixed, so that a guest's device names are too.
-hv::Guid controller_instance(u32 number) {
-    hv::Guid guid = {0x76, 0x65, 0x72, 0x64, 0x69, 0x67, 0x72, 0x49, 0x80, 0x73, 0x63, 0x73, 0x69, 0x00, 0x00, 0x00};
-    guid[15] = static_cast<u8>(number);
-    return guid;
-}
-
-}  // namespace
-
 ChildMachine::~ChildMachine() = default;
 
 Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config, const ChildSection& section,
@@ -89,7 +78,7 @@ Result<void> ChildMachine::attach_disks() {
         while (controllers.size() <= disk.controller) {
             const auto number = static_cast<u32>(controllers.size());
             controllers.push_back(&parent_->add_storage_controller(fmt::format("{}.scsi{}", section_.name, number),
-                                                                   controller_instance(number),
+                                                                   storage_instance(number),
                                                                    static_cast<u16>(section_.processors - 1)));
         }
         auto device = open_disk_image(disk);

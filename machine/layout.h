@@ -1,10 +1,11 @@
-// Where RAM lies: guest-physical layout of a partition or bare PC.
+// Where RAM lies: guest-physical layout of a partition or bare PC; what its controllers are called.
 #pragma once
 
 #include <algorithm>
 #include <vector>
 
 #include "base/types.h"
+#include "hv/spec/guid.h"
 #include "machine/acpi_tables.h"
 #include "machine/guest_memory.h"
 
@@ -29,5 +30,12 @@ struct RamLayout {
         return ranges;
     }
 };
+
+/// Instance GUID of the n-th SCSI controller of a partition: fixed, so that a guest's device names are too.
+constexpr hv::Guid storage_instance(u32 number) {
+    hv::Guid guid = {0x76, 0x65, 0x72, 0x64, 0x69, 0x67, 0x72, 0x49, 0x80, 0x73, 0x63, 0x73, 0x69, 0x00, 0x00, 0x00};
+    guid[15] = static_cast<u8>(number);
+    return guid;
+}
 
 }  // namespace vg::machine

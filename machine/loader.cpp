@@ -1,13 +1,9 @@
 #include "machine/loader.h"
 
 #include <elf.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <random>
@@ -68,18 +64,17 @@ Result<void> store_cmdline(GuestMemory& memory, const LoadRequest& request) {
 struct Blob {
     u64 base = 0, size = 0;
 };
-Result<Blob> load_initrd(GuestMemory& memory, const LoadRequest& request, u64 kernel_end, u64 highest) {
-    if (request.initrd.empty()) return Blob{};
-    auto content = read_file(request.initrd, u64{2} << 30);
-    if (!content) return Unexpected{content.error()};
+Result<Blob> load_initrd(GuestMemory& memory, const LoadRequest& request, std::span<const u8> content, u64 kernel_end,
+                         u64 highest) {
+    if (content.empty()) return Blob{};
     const u64 top = std::min(ram_end(request, kernel_end - 1), highest + 1);
-    if (content->size() > top || align_down(top - content->size(), kPageSize) < kernel_end) {
+    if (content.size() > top || align_down(top - content.size(), kPageSize) < kernel_end) {
         return bad(request.initrd, fmt::format("the initrd ({} MiB) does not fit between the kernel's end 0x{:x} and "
                                                "0x{:x}; give the guest more memory",
-                                               content->size() >> 20, kernel_end, top));
+                                               content.size() >> 20, kernel_end, top));
     }
-    const Blob blob{align_down(top - content->size(), kPageSize), content->size()};
-    if (auto ok = store(memory, request.initrd, blob.base, *content, "the initrd"); !ok) return Unexpected{ok.error()};
+    const Blob blob{align_down(top - content.size(), kPageSize), content.size()};
+    if (auto ok = store(memory, request.initrd, blob.base, content, "the initrd"); !ok) return Unexpected{ok.error()};
     return blob;
 }
 
@@ -110,8 +105,9 @@ void put_screen_info(std::span<u8> zero_page, const FrameBuffer& screen) {
     put<u16>(zero_page, kScreenAttributes, kScreenColourLinear);
 }
 
-Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image) {
+Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request, const BootImages& images) {
     using namespace boot;
+    const std::span<const u8> image = images.kernel;
     const u16 version = get<u16>(image, kVersion);
     if (version < 0x20c || (get<u16>(image, kXLoadFlags) & 1) == 0) {
         return bad(request.kernel, fmt::format("boot protocol {}.{:02} without a 64-bit entry point; use a 64-bit Linux "
@@ -143,7 +139,7 @@ Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request,
                                                request.cmdline.size(), get<u32>(image, kCmdlineSize)));
     }
     if (auto ok = store_cmdline(memory, request); !ok) return Unexpected{ok.error()};
-    auto initrd = load_initrd(memory, request, align_up(end, kPageSize), get<u32>(image, kInitrdAddrMax));
+    auto initrd = load_initrd(memory, request, images.initrd, align_up(end, kPageSize), get<u32>(image, kInitrdAddrMax));
     if (!initrd) return Unexpected{initrd.error()};
 
     std::vector<u8> zero(kPageSize);
@@ -271,11 +267,11 @@ Result<u64> load_segments(GuestMemory& memory, const LoadRequest& request, std::
     return align_up(end, kPageSize);
 }
 
-Result<EntryState> load_pvh(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image, const ElfImage& elf) {
-    auto end = load_segments(memory, request, image, elf);
+Result<EntryState> load_pvh(GuestMemory& memory, const LoadRequest& request, const BootImages& images, const ElfImage& elf) {
+    auto end = load_segments(memory, request, images.kernel, elf);
     if (!end) return Unexpected{end.error()};
     if (auto ok = store_cmdline(memory, request); !ok) return Unexpected{ok.error()};
-    auto initrd = load_initrd(memory, request, *end, 0xffffffff);
+    auto initrd = load_initrd(memory, request, images.initrd, *end, 0xffffffff);
     if (!initrd) return Unexpected{initrd.error()};
 
     constexpr u64 kModules = boot::kInfo + 0x100, kMemmap = boot::kInfo + 0x200;
@@ -305,15 +301,15 @@ Result<EntryState> load_pvh(GuestMemory& memory, const LoadRequest& request, std
     return entry;
 }
 
-Result<EntryState> load_multiboot(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image, const ElfImage& elf) {
-    auto end = load_segments(memory, request, image, elf);
+Result<EntryState> load_multiboot(GuestMemory& memory, const LoadRequest& request, const BootImages& images, const ElfImage& elf) {
+    auto end = load_segments(memory, request, images.kernel, elf);
     if (!end) return Unexpected{end.error()};
     // argv[0] is the image's name, as boot loaders pass it.
     const std::string name = request.kernel.substr(request.kernel.rfind('/') + 1);
     LoadRequest with_name = request;
     with_name.cmdline = request.cmdline.empty() ? name : name + " " + request.cmdline;
     if (auto ok = store_cmdline(memory, with_name); !ok) return Unexpected{ok.error()};
-    auto module = load_initrd(memory, request, *end, 0xffffffff);
+    auto module = load_initrd(memory, request, images.initrd, *end, 0xffffffff);
     if (!module) return Unexpected{module.error()};
 
     constexpr u64 kModules = boot::kInfo + 0x100, kMemmap = boot::kInfo + 0x200;
@@ -359,43 +355,17 @@ bool has_multiboot_header(std::span<const u8> image) {
 
 }  // namespace
 
-Result<std::vector<u8>> read_file(const std::string& path, u64 limit) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    struct stat info {};
-    if (fd < 0 || ::fstat(fd, &info) != 0) {
-        const int code = errno;
-        if (fd >= 0) ::close(fd);
-        return bad(path, fmt::format("cannot be read: {}", std::strerror(code)));
-    }
-    if (static_cast<u64>(info.st_size) > limit) {
-        ::close(fd);
-        return bad(path, fmt::format("has {} bytes, more than the {} allowed here", info.st_size, limit));
-    }
-    std::vector<u8> content(static_cast<std::size_t>(info.st_size));
-    u64 done = 0;
-    while (done < content.size()) {
-        const ssize_t count = ::read(fd, content.data() + done, content.size() - done);
-        if (count <= 0) break;
-        done += static_cast<u64>(count);
-    }
-    ::close(fd);
-    if (done != content.size()) return bad(path, "became shorter while it was read; try again");
-    return content;
-}
-
-Result<EntryState> load_kernel(GuestMemory& memory, const LoadRequest& request) {
-    auto content = read_file(request.kernel, u64{1} << 30);
-    if (!content) return Unexpected{content.error()};
-    const std::span<const u8> image(*content);
+Result<EntryState> load_images(GuestMemory& memory, const LoadRequest& request, const BootImages& images) {
+    const std::span<const u8> image = images.kernel;
     if (get<u16>(image, boot::kBootFlag) == 0xaa55 && get<u32>(image, boot::kHeaderMagic) == 0x53726448) {
-        return load_bzimage(memory, request, image);
+        return load_bzimage(memory, request, images);
     }
     if (image.size() >= 64 && std::memcmp(image.data(), ELFMAG, SELFMAG) == 0) {
         auto elf = get<u8>(image, EI_CLASS) == ELFCLASS64 ? parse_elf<Elf64_Ehdr, Elf64_Phdr>(request.kernel, image)
                                                           : parse_elf<Elf32_Ehdr, Elf32_Phdr>(request.kernel, image);
         if (!elf) return Unexpected{elf.error()};
-        if (elf->pvh_entry) return load_pvh(memory, request, image, *elf);
-        if (has_multiboot_header(image)) return load_multiboot(memory, request, image, *elf);
+        if (elf->pvh_entry) return load_pvh(memory, request, images, *elf);
+        if (has_multiboot_header(image)) return load_multiboot(memory, request, images, *elf);
         return bad(request.kernel, "an ELF file without PVH note (XEN_ELFNOTE_PHYS32_ENTRY) and without multiboot header; "
                                    "use the bzImage, or a kernel built with CONFIG_PVH");
     }

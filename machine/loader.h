@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,12 +40,29 @@ struct EntryState {
     u64 rip = 0, rsi = 0, rbx = 0, rax = 0, rsp = 0;
 };
 
+/// Contents of the files that a request names. No initrd: empty.
+struct BootImages {
+    std::span<const u8> kernel, initrd;
+};
+
 /// Loads by content: bzImage, PVH ELF or multiboot, in that order of recognition. Errors (Usage) name the file, the
 /// offset, what was found, and what would do.
+[[nodiscard]] Result<EntryState> load_images(GuestMemory& memory, const LoadRequest& request, const BootImages& images);
+/// The same with the request's files (loader_file.cpp).
 [[nodiscard]] Result<EntryState> load_kernel(GuestMemory& memory, const LoadRequest& request);
 
-/// Puts the processor into the entry state; page tables and descriptor tables go to low memory.
-/// False if that memory is not RAM.
+/// An entry state as register values, flat segments from base 0 to 4 GiB. Everything else is as after a reset.
+struct EntryRegisters {
+    u64 rip = 0, rax = 0, rbx = 0, rsi = 0, rsp = 0, rflags = 0;
+    u64 cr0 = 0, cr3 = 0, cr4 = 0, efer = 0;
+    u64 gdt_base = 0;
+    u16 gdt_limit = 0;
+    u16 code_selector = 0, code_attributes = 0;  ///< attributes as in a segment's hidden part, [15:12] AVL L DB G
+    u16 data_selector = 0, data_attributes = 0;
+};
+/// Writes page tables and descriptor tables to low memory. Nothing if that memory is not RAM.
+[[nodiscard]] std::optional<EntryRegisters> prepare_entry(GuestMemory& memory, const EntryState& entry);
+/// Puts the processor into the entry state. False if low memory is not RAM.
 [[nodiscard]] bool enter(GuestMemory& memory, cpu::Vp& vp, const EntryState& entry);
 
 /// Whole content of a file. Error (Usage) if it cannot be read or is larger than `limit`.

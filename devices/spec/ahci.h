@@ -8,11 +8,13 @@ namespace vg::devices::ahci {
 inline constexpr u32 kPortsOffset = 0x100, kPortStride = 0x80, kMaxPorts = 32, kSlots = 32;
 
 // Generic host control
-inline constexpr u32 kCap = 0x00, kGhc = 0x04, kIs = 0x08, kPi = 0x0c, kVs = 0x10;
-inline constexpr u32 kCap64Bit = 1u << 31, kCapQueueing = 1u << 30, kCapOverride = 1u << 24, kCapAhciOnly = 1u << 18,
-                     kCapGen3 = 3u << 20, kCapSlotsShift = 8;
+inline constexpr u32 kCap = 0x00, kGhc = 0x04, kIs = 0x08, kPi = 0x0c, kVs = 0x10, kCap2 = 0x24, kBohc = 0x28;
+inline constexpr u32 kCap64Bit = 1u << 31, kCapQueueing = 1u << 30, kCapStaggered = 1u << 27, kCapOverride = 1u << 24,
+                     kCapAhciOnly = 1u << 18, kCapGen3 = 3u << 20, kCapSlotsShift = 8;
 inline constexpr u32 kGhcReset = 1u << 0, kGhcInterrupts = 1u << 1, kGhcAhci = 1u << 31;
 inline constexpr u32 kVersion = 0x00010301;
+inline constexpr u32 kCap2Handoff = 1u << 0;
+inline constexpr u32 kBohcBiosOwned = 1u << 0, kBohcOsOwned = 1u << 1;
 
 // Ports
 inline constexpr u32 kPxClb = 0x00, kPxClbu = 0x04, kPxFb = 0x08, kPxFbu = 0x0c, kPxIs = 0x10, kPxIe = 0x14,
@@ -22,7 +24,8 @@ inline constexpr u32 kPxClb = 0x00, kPxClbu = 0x04, kPxFb = 0x08, kPxFbu = 0x0c,
 // PxIS and PxIE
 inline constexpr u32 kIsDeviceToHost = 1u << 0, kIsPioSetup = 1u << 1, kIsSetDeviceBits = 1u << 3,
                      kIsDescriptor = 1u << 5, kIsConnectChange = 1u << 6, kIsPhyReady = 1u << 22,
-                     kIsOverflow = 1u << 24, kIsHostBusFatal = 1u << 29, kIsTaskFile = 1u << 30;
+                     kIsOverflow = 1u << 24, kIsLinkNonFatal = 1u << 26, kIsLinkFatal = 1u << 27,
+                     kIsHostBusData = 1u << 28, kIsHostBusFatal = 1u << 29, kIsTaskFile = 1u << 30;
 inline constexpr u32 kIsReadOnly = kIsConnectChange | kIsPhyReady;  ///< follow PxSERR
 inline constexpr u32 kIeWritable = 0xfdc000ff;
 

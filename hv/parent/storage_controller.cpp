@@ -9,32 +9,6 @@ namespace vg::hv::parent {
 
 namespace {
 
-/// Gives a block device to the core; what failed is said once in the log, the guest gets a medium error.
-class DeviceBackend final : public vsp::BlockBackend {
-  public:
-    DeviceBackend(devices::BlockDevice& device, Log& log) : device_(device), log_(log) {}
-    u64 size_bytes() const override { return device_.size_bytes(); }
-    bool read_only() const override { return device_.read_only(); }
-    u32 physical_sector_bytes() const override { return device_.physical_sector_bytes(); }
-    bool read(u64 offset, std::span<u8> out) override { return check("read", offset, device_.read(offset, out)); }
-    bool write(u64 offset, std::span<const u8> data) override {
-        return check("write", offset, device_.write(offset, data));
-    }
-    bool discard(u64 offset, u64 size) override { return check("discard", offset, device_.discard(offset, size)); }
-    bool flush() override { return check("flush", 0, device_.flush()); }
-
-  private:
-    bool check(const char* what, u64 offset, const Result<void>& result) {
-        if (result) return true;
-        if (complaints_.pass())
-            log_.error(Area::Storage, "{}: {} at {:#x}: {}", device_.describe(), what, offset, result.error().text);
-        return false;
-    }
-    devices::BlockDevice& device_;
-    Log& log_;
-    RateLimit complaints_;
-};
-
 /// The ranges of a GPA-direct packet as the data of a request.
 class RangeData final : public vsp::GuestData {
   public:
@@ -79,11 +53,11 @@ StorageController::StorageController(std::string name, const Guid& instance, Eve
 
 StorageController::~StorageController() { events_.cancel(timer_); }
 
-Result<void> StorageController::attach(u8 path, u8 target, u8 lun, std::unique_ptr<devices::BlockDevice> device) {
-    if (device->size_bytes() < vsp::kSectorSize)
-        return fail(Error::Code::Usage, name_ + ": " + device->describe() + " is smaller than one sector");
-    Disk disk{path, target, lun, std::move(device), nullptr, nullptr};
-    disk.backend = std::make_unique<DeviceBackend>(*disk.device, log_);
+Result<void> StorageController::attach(u8 path, u8 target, u8 lun, std::unique_ptr<vsp::BlockBackend> backend,
+                                       std::string description) {
+    if (backend->size_bytes() < vsp::kSectorSize)
+        return fail(Error::Code::Usage, name_ + ": " + description + " is smaller than one sector");
+    Disk disk{path, target, lun, std::move(description), std::move(backend), nullptr};
     disk.scsi =
         std::make_unique<vsp::ScsiDisk>(*disk.backend, identity_of(instance_, path, target, lun), core_->scratch());
     if (!core_->attach(path, target, lun, *disk.scsi)) {
@@ -213,7 +187,7 @@ void StorageController::fields(StateVisitor& v) {
     due_fields(v);
     for (const Disk& disk : disks_) {
         const VisitScope scope(v, fmt::format("disk{}.{}.{}", disk.path, disk.target, disk.lun));
-        v.note("image", disk.device->describe());
+        v.note("image", disk.description);
         disk.scsi->fields(v);
     }
 }

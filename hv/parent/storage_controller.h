@@ -13,9 +13,12 @@
 #include "base/events.h"
 #include "base/log.h"
 #include "base/result.h"
-#include "devices/storage/block_device.h"
 #include "hv/vmbus/channel.h"
 #include "hv/vsp/storage.h"
+
+namespace vg::devices {
+class BlockDevice;
+}
 
 namespace vg::hv::parent {
 
@@ -34,6 +37,9 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     StorageController& operator=(const StorageController&) = delete;
 
     /// Puts a disk at path/target/lun. Error (Usage): the place is taken or out of range, or the disk has no sector.
+    /// @param description  for people: "vhd (differencing of base.vhd)"
+    Result<void> attach(u8 path, u8 target, u8 lun, std::unique_ptr<vsp::BlockBackend> backend, std::string description);
+    /// The same for a disk image of the host (storage_device.cpp).
     Result<void> attach(u8 path, u8 target, u8 lun, std::unique_ptr<devices::BlockDevice> device);
 
     void opened(vmbus::Channel& channel) override;
@@ -47,7 +53,7 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     [[nodiscard]] const vsp::Storage& core() const { return *core_; }
     struct Disk {
         u8 path, target, lun;
-        std::unique_ptr<devices::BlockDevice> device;
+        std::string description;
         std::unique_ptr<vsp::BlockBackend> backend;
         std::unique_ptr<vsp::ScsiDisk> scsi;
     };

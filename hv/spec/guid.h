@@ -41,10 +41,14 @@ constexpr bool parse_guid(std::string_view text, Guid& out) {
     return true;
 }
 
+namespace detail {
+void malformed_guid();  // not constexpr, and nowhere defined
+}
+
 /// A GUID known at compile time; a malformed one does not compile.
 consteval Guid guid(std::string_view text) {
     Guid result{};
-    if (!parse_guid(text, result)) throw "malformed GUID";
+    if (!parse_guid(text, result)) detail::malformed_guid();
     return result;
 }
 

@@ -82,7 +82,7 @@ Json child_json(machine::ChildMachine& child) {
                 if (count != 0) commands[scsi_name(static_cast<u8>(opcode))] = count;
             }
             disks.push_back({{"controller", controller->name()}, {"target", disk.target}, {"lun", disk.lun},
-                             {"image", disk.device->describe()}, {"size_bytes", disk.device->size_bytes()},
+                             {"image", disk.description}, {"size_bytes", disk.backend->size_bytes()},
                              {"commands", std::move(commands)}});
         }
     }

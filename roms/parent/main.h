@@ -1,0 +1,10 @@
+// What the system does once its runtime stands.
+#pragma once
+
+namespace vg::parent {
+
+/// Finds the disk, reads the table, serves children. Returns when the machine should be powered off; panics if
+/// something of that cannot be done, or a child that starts by itself failed.
+void run();
+
+}  // namespace vg::parent
