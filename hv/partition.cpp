@@ -105,6 +105,8 @@ void Partition::release_shown_pages() {
 
 mmu::SlatMode Partition::slat() const { return impl_->space.mode(); }
 
+u64 Partition::table_pages() const { return impl_->space.table_pages(); }
+
 bool Partition::readable(Gpa gpa) const {
     const std::optional<GpaBacking> backing = impl_->space.find(gpa);
     if (!backing || !backing->permissions.read) return false;
