@@ -24,6 +24,7 @@
 #include "hv/spec/vp_state.h"
 #include "roms/vmm/disks.h"
 #include "roms/vmm/linux_boot.h"
+#include "roms/vmm/misuse.h"
 #include "roms/vmm/mmio.h"
 #include "roms/vmm/mshv.h"
 
@@ -233,7 +234,7 @@ bool load_linux(Machine& m, const std::string& path, const std::string& cmdline)
 
 struct Options {
     std::string kernel, until = "Linux version";
-    std::string disks;
+    std::string disks, misuse;
     std::string cmdline = "earlyprintk=serial,ttyS0 console=ttyS0 acpi=off pci=off panic=-1";
     unsigned cycles = 1;
 };
@@ -245,6 +246,7 @@ void parse(Options& options, const std::string& word) {
     };
     if (const char* v = value("vmm.kernel=")) options.kernel = v;
     if (const char* v = value("vmm.disks=")) options.disks = v;
+    if (const char* v = value("vmm.misuse=")) options.misuse = v;
     if (const char* v = value("vmm.until=")) {
         options.until = v;
         for (char& c : options.until)
@@ -297,6 +299,7 @@ int run_cycles(const Options& options) {
 
 int run_all(const Options& options) {
     Disks disks(options.disks);
+    if (!options.misuse.empty() && !misuse_nvme(options.misuse)) return 1;
     const int result = run_cycles(options);
     return disks.end() ? result : 1;
 }

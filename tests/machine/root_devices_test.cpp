@@ -232,3 +232,16 @@ TEST_CASE("root devices: an NVMe controller that is pointed at the hypervisor fa
     machine.memory().read(Spa(board::kIommuBase), &value, sizeof value);
     CHECK(value == ~u64{0});
 }
+
+TEST_CASE("root devices: a machine that cannot be built leaves nothing that knows its parts",
+          "[machine][root][iommu]") {
+    test::TempDir dir;
+    test::write_file(dir / "k",
+                     std::vector<u8>(4096, 0x5a));  // no kernel image: found out when everything else is there
+    auto config = parse_config("[hypervisor]\n[boot]\nkernel = \"k\"\n", "m.toml", dir / ".", {});
+    REQUIRE(config);
+    CHECK_FALSE(Machine::create(*config, {}));
+    auto little = parse_config("[hypervisor]\nmemory = \"1 MiB\"\n[boot]\nkernel = \"k\"\n", "m.toml", dir / ".", {});
+    REQUIRE(little);
+    CHECK_FALSE(Machine::create(*little, {}));
+}
