@@ -42,7 +42,7 @@ struct Outcome {
 struct MachineOptions {
     enum class EngineKind : u8 { Jit, Step };
     EngineKind engine = EngineKind::Jit;
-    Log::Sink log_sink;
+    Log::Sink log_sink;  ///< each line begins with the virtual time in seconds
     Level log_level = Level::Warn;
     std::vector<std::pair<Area, Level>> log_areas;
     /// A byte from the console of a partition ("" for the bare PC).
