@@ -108,6 +108,10 @@ Result<void> PciBoard::attach_disks() {
     return {};
 }
 
+void PciBoard::trace_to(Log& log) {
+    if (ahci_ != nullptr) ahci_->trace_to(log);
+}
+
 Result<void> PciBoard::flush_disks() {
     Result<void> first;
     for (devices::BlockDevice* disk : disks_) {
