@@ -230,6 +230,7 @@ machine::MachineOptions machine_options(const RunOptions& options, const Prepare
     out.engine = options.engine == "step" ? machine::MachineOptions::EngineKind::Step : machine::MachineOptions::EngineKind::Jit;
     out.log_areas = prepared.log_areas;
     out.watchers = prepared.watchers.all();
+    out.log_time = true;
     out.log_sink = [](Area area, Level level, std::string_view line) {
         std::fprintf(stderr, "[%s %s] %s\n", std::string(to_string(area)).c_str(), std::string(to_string(level)).c_str(),
                      printable(line).c_str());
