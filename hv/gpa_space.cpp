@@ -39,7 +39,7 @@ Result<void> GpaSpace::map(Gpa gpa, Spa spa, u64 size, mmu::SlatPermissions perm
         insert(gpa.value, {size, accessible(permissions) ? spa : Spa(), permissions});
     }
     show_overlays(gpa.value, gpa.value + size);
-    if (replaced) flush_();
+    if (replaced) flush_(gpa, size);
     return done;
 }
 
@@ -51,7 +51,7 @@ Result<void> GpaSpace::unmap(Gpa gpa, u64 size) {
     // The table first: what it still shows must stay counted.
     auto done = slat_.unmap(gpa, size);
     if (done) carve(gpa.value, gpa.value + size);
-    flush_();
+    flush_(gpa, size);
     return done;
 }
 
@@ -144,7 +144,7 @@ void GpaSpace::add_overlay(Gpa gpa, Spa page, mmu::SlatPermissions permissions) 
     const Gpa base = gpa.page_base();
     overlays_[base.value].push_back({page, permissions});
     show(base);
-    flush_();
+    flush_(base, kPageSize);
 }
 
 void GpaSpace::remove_overlay(Gpa gpa, Spa page) {
@@ -154,7 +154,7 @@ void GpaSpace::remove_overlay(Gpa gpa, Spa page) {
     std::erase_if(it->second, [page](const Overlay& overlay) { return overlay.page == page; });
     if (it->second.empty()) overlays_.erase(it);
     show(base);
-    flush_();
+    flush_(base, kPageSize);
 }
 
 namespace {

@@ -25,8 +25,9 @@ struct GpaBacking {
 
 class GpaSpace {
   public:
-    using Flush = std::function<void()>;
-    /// @param flush   drops everything that processors have cached about the space
+    using Flush = std::function<void(Gpa first, u64 size)>;
+    /// @param flush   drops at least what processors and devices have cached about that part of the space; called after
+    ///                the table has changed and before the caller can use a page for something else
     /// @param ledger  counts the pages that are mapped here; null: nobody counts (memory that is not lent by a parent)
     GpaSpace(mmu::PhysicalMemory& memory, Log& log, PageLedger* ledger, mmu::SlatBuilder::AllocatePage allocate,
              mmu::SlatBuilder::FreePage free, Flush flush);

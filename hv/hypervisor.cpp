@@ -42,6 +42,7 @@ Hypervisor::Hypervisor(mmu::PhysicalMemory& memory, EventQueue& events, Log& log
       ledger_(memory) {}
 
 Hypervisor::~Hypervisor() {
+    device_guard_.reset();  // no device reaches anything when its table goes
     while (!nodes_.empty()) {
         if (Partition* partition = nodes_.back()->partition.get()) partition->release_shown_pages();
         nodes_.back()->partition.reset();
@@ -258,6 +259,10 @@ void Hypervisor::fields(StateVisitor& v) {
     for (const auto& node : nodes_) {
         VisitScope scope(v, "partition" + std::to_string(node->id));
         node->fields(v);
+    }
+    if (device_guard_ != nullptr) {
+        VisitScope scope(v, "device_guard");
+        device_guard_->fields(v);
     }
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/events.h"
 #include "base/log.h"
+#include "hv/device_guard.h"
 #include "hv/page_ledger.h"
 #include "hv/partition.h"
 #include "hv/partition_node.h"
@@ -67,6 +68,10 @@ class Hypervisor {
     [[nodiscard]] static u64 private_bytes(u64 partition_ram, u32 vp_count);
     void set_vp_host(VpHost* host) { vp_host_ = host; }
     [[nodiscard]] VpHost* vp_host() const { return vp_host_; }
+    /// Puts the devices of the root partition under the hypervisor's rule (the machine, once it knows them). Without it
+    /// their DMA is not checked.
+    void set_device_guard(std::unique_ptr<DeviceGuard> guard) { device_guard_ = std::move(guard); }
+    [[nodiscard]] DeviceGuard* device_guard() const { return device_guard_.get(); }
 
     /// A child of the built-in parent. The private memory must hold at least the root table and the partition's overlay
     /// pages (asserted).
@@ -124,6 +129,7 @@ class Hypervisor {
     EventQueue& events_;
     Log& log_;
     VpHost* vp_host_ = nullptr;
+    std::unique_ptr<DeviceGuard> device_guard_;
     Spa first_, next_page_, end_;
     std::vector<Spa> free_pages_;
     PageLedger ledger_;

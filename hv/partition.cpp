@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/bits.h"
 #include "base/state.h"
+#include "hv/device_guard.h"
 #include "hv/gpa_space.h"
 #include "hv/hypervisor.h"
 #include "hv/overlay.h"
@@ -32,12 +33,14 @@ struct Partition::Impl {
               partition.hypervisor_.memory(), partition.hypervisor_.log(),
               partition.guest_parent() == nullptr ? nullptr : &partition.hypervisor_.ledger(),
               [&pool = partition.pool()] { return pool.allocate(); },
-              [&pool = partition.pool()](Spa page) { pool.free(page); }, [this, &partition] { flush(partition); }),
+              [&pool = partition.pool()](Spa page) { pool.free(page); },
+              [this, &partition](Gpa first, u64 size) { flush(partition, first, size); }),
           clock(partition.hypervisor_.events().now()),
           hypercall_page(partition, kCodePage),
           reference_page(partition, kDataPage) {}
 
-    void flush(Partition& partition) const {
+    void flush(Partition& partition, Gpa first, u64 size) const {
+        if (DeviceGuard* guard = partition.hypervisor_.device_guard()) guard->flush(partition.id_, first, size);
         if (closing) return;
         for (const auto& vp : partition.vps_) vp->processor().tlb().flush_slat(space.mode().root);
     }
@@ -101,6 +104,8 @@ void Partition::release_shown_pages() {
 }
 
 mmu::SlatMode Partition::slat() const { return impl_->space.mode(); }
+
+u64 Partition::table_pages() const { return impl_->space.table_pages(); }
 
 bool Partition::readable(Gpa gpa) const {
     const std::optional<GpaBacking> backing = impl_->space.find(gpa);

@@ -139,6 +139,8 @@ class Partition {
     [[nodiscard]] bool writable(Gpa gpa) const;
     /// Second-level tables, for a processor's level and for inspection.
     [[nodiscard]] mmu::SlatMode slat() const;
+    /// Pages that they occupy.
+    [[nodiscard]] u64 table_pages() const;
 
     /// Overlay pages (hypercall page, SIMP, SIEFP, assist, reference TSC): `page` (SPA) hides what is mapped at gpa until
     /// remove_overlay. An overlay outside the GPA space is remembered but not visible (M-07). Of several at one GPA

@@ -74,6 +74,7 @@ class Connections {
     bool remove_doorbell(u32 connection_id) { return doorbells_.erase(connection_id) != 0; }
     /// The doorbell that a write of `size` bytes triggers, or null.
     [[nodiscard]] const Doorbell* find_doorbell(Gpa gpa, u32 size, u64 value) const;
+    [[nodiscard]] const std::map<u32, Doorbell>& doorbells() const { return doorbells_; }
     /// Connections of both kinds.
     [[nodiscard]] std::size_t count() const { return map_.size() + doorbells_.size(); }
 

@@ -37,6 +37,14 @@ class Synic {
         Off    ///< SCONTROL or SIMP disabled
     };
 
+    /// One that waits for its SINT's slot.
+    struct Message {
+        u32 type = 0;
+        u8 size = 0;
+        u64 origin = 0;
+        std::array<u8, kMessagePayloadMax> payload{};
+    };
+
     explicit Synic(Vp& vp);
 
     /// Queues a message for a SINT and delivers what the slot allows, first in, first out.
@@ -79,18 +87,13 @@ class Synic {
     [[nodiscard]] bool set_sint(unsigned index, u64 value);
 
     [[nodiscard]] std::size_t queued(u8 sint) const { return queue_[sint].size(); }
+    /// Oldest first.
+    [[nodiscard]] const std::deque<Message>& waiting(u8 sint) const { return queue_[sint]; }
     /// Reset values, pages removed, queues dropped (S-10).
     void reset();
     void fields(StateVisitor& v);
 
   private:
-    struct Message {
-        u32 type = 0;
-        u8 size = 0;
-        u64 origin = 0;
-        std::array<u8, kMessagePayloadMax> payload{};
-    };
-
     [[nodiscard]] bool messages_on() const;
     [[nodiscard]] bool events_on() const;
     void drain(u8 sint);

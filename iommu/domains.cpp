@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "base/state.h"
 
 namespace vg::iommu {
 namespace {
@@ -107,6 +108,46 @@ void DeviceDomains::flush(u16 domain, Iova iova, u64 size) {
     if (mask > bits(unit_.capabilities(), 53, 48)) return flush(domain);
     write64(reg::kInvalidateAddress, align_down(first, kPageSize) | mask);
     invalidate_iotlb(u64{reg::kSelective} << reg::iotlb::kRequestedLow | u64{domain} << reg::iotlb::kDomainLow);
+}
+
+void DeviceDomains::report_faults() { write32(reg::kFaultControl, 0); }
+
+/// VT-d 4.1 "Fault Status Register": FRI is where the first pending record is; records are cleared one by one, then the
+/// overflow, after which the unit goes on recording.
+DeviceDomains::Faults DeviceDomains::take_faults() {
+    Faults taken;
+    const u64 status = unit_.mmio_read(reg::kFaultStatus, 4);
+    for (u64 i = 0; i < Vtd::kFaultRecords; ++i) {
+        constexpr u32 kRecordBytes = 16, kTop = 12;
+        const u32 index = static_cast<u32>((bits(status, 15, reg::fsts::kRecordLow) + i) % Vtd::kFaultRecords);
+        const u32 place = reg::kFaultRecords + index * kRecordBytes;
+        const u64 high = unit_.mmio_read(place + 8, 8);
+        if ((high & reg::frcd::kFault) == 0) continue;
+        taken.list.push_back({.rid = static_cast<u16>(high),
+                              .reason = static_cast<FaultReason>(bits(high, 39, reg::frcd::kReasonLow)),
+                              .write = (high & reg::frcd::kRead) == 0,
+                              .recorded = true,
+                              .info = unit_.mmio_read(place, 8)});
+        write32(place + kTop, static_cast<u32>(reg::frcd::kFault >> 32));
+    }
+    taken.overflow = (status & reg::fsts::kOverflow) != 0;
+    if (taken.overflow) write32(reg::kFaultStatus, reg::fsts::kOverflow);
+    return taken;
+}
+
+void DeviceDomains::fields(StateVisitor& v) {
+    v("root", root_);
+    std::vector<u64> tables, devices;
+    for (const auto& [bus, table] : context_tables_) tables.push_back(table | bus);
+    for (const auto& [rid, domain] : attached_) devices.push_back(u64{rid} << 16 | domain);
+    constexpr std::size_t kBuses = 256, kDevices = 65536;
+    v("context_tables", tables, kBuses);
+    v("attached", devices, kDevices);
+    if (!v.loading()) return;
+    context_tables_.clear();
+    for (const u64 table : tables) context_tables_[static_cast<u8>(table)] = table & ~kPageMask;
+    attached_.clear();
+    for (const u64 device : devices) attached_[static_cast<u16>(device >> 16)] = static_cast<u16>(device);
 }
 
 void DeviceDomains::invalidate_contexts(u64 command) {

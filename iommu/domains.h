@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <vector>
 
 #include "base/result.h"
 #include "iommu/vtd.h"
@@ -43,6 +44,19 @@ class DeviceDomains {
     /// The same for [iova, iova+size), size > 0. What the unit's page-selective invalidations cannot express is flushed
     /// with the whole domain.
     void flush(u16 domain, Iova iova, u64 size);
+
+    /// From now on the unit says when it has recorded a fault, by a message to its event sink; what is in the message
+    /// says nothing.
+    void report_faults();
+    struct Faults {
+        std::vector<Fault> list;  ///< oldest first, at most Vtd::kFaultRecords
+        bool overflow = false;    ///< there were more than the unit could record
+    };
+    /// Takes the faults out of the unit's registers, so that it can record others. Allowed in the event sink.
+    [[nodiscard]] Faults take_faults();
+
+    /// What the tables in memory were made from.
+    void fields(StateVisitor& v);
 
     /// Attached devices and their domains.
     [[nodiscard]] const std::map<u16, u16>& attached() const { return attached_; }

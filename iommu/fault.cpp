@@ -57,7 +57,8 @@ void Vtd::fault_event(u32 status_before) {
 void Vtd::deliver(Event& event) {
     if ((event.control & reg::event::kMask) != 0) return;
     event.control &= ~reg::event::kPending;
-    out_.send(u64{event.upper} << 32 | event.address, event.data);
+    devices::MessageSink& sink = event_sink_ != nullptr ? *event_sink_ : out_;
+    sink.send(u64{event.upper} << 32 | event.address, event.data);
 }
 
 void Vtd::write_fault_status(u32 value) {

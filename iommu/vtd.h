@@ -69,6 +69,10 @@ class Vtd final : public devices::Device, public mmu::MmioHandler {
     /// For a chip that has no requester id: its messages are remapped, but an entry's source validation does not apply.
     [[nodiscard]] devices::MessageSink& unidentified_messages();
 
+    /// Where the unit's own events (fault, completion) go instead of to `out`: a hypervisor whose unit it is, so that
+    /// they do not meet the messages of its guests' devices. Called in the middle of a transfer; null: to `out`.
+    void set_event_sink(devices::MessageSink* sink) { event_sink_ = sink; }
+
     [[nodiscard]] std::string_view name() const override { return config_.name; }
     void reset() override;
     void fields(StateVisitor& v) override;
@@ -179,6 +183,7 @@ class Vtd final : public devices::Device, public mmu::MmioHandler {
     EventQueue& events_;
     Log& log_;
     devices::MessageSink& out_;
+    devices::MessageSink* event_sink_ = nullptr;
     VtdConfig config_;
     u64 capabilities_ = 0, extended_capabilities_ = 0;
     EventQueue::TimerId queue_timer_;

@@ -111,7 +111,7 @@ class Assembler {
     void xor_(u8 to, HostMem m) { plain(0x33, true, to, m); }
     void cmp(u8 a, HostMem m) { plain(0x3b, true, a, m); }
     void cmp(u8 a, u8 b) { plain(0x3b, true, a, b); }
-    /// Group 1 with an immediate: 0 add, 4 and, 5 sub, 7 cmp.
+    /// Group 1 with an immediate: 0 add, 4 and, 5 sub, 6 xor, 7 cmp.
     void alu_imm(u8 which, u8 to, s32 imm, bool w) {
         const bool small = imm >= -128 && imm <= 127;
         plain(small ? 0x83 : 0x81, w, which, to);

@@ -21,34 +21,43 @@ struct Site {
     const cpu::Insn* insn = nullptr;  ///< the record to execute; nullptr: fetch it again
     u32 access = 0;                   ///< memory check: where the access is done once its host address is known
     u32 next = 0;                     ///< behind the instruction
-    u32 patch = 0;                    ///< link: the rel32 that leads here
-    u32 stub = 0;                     ///< link: the code that leaves through this site
-    u32 next_incoming = 0;            ///< link: next site in the target's list of patched links
-    Block* linked = nullptr;          ///< link: the block that `patch` leads to now
     u32 recipe = 0;                   ///< how to compute the status flags here; 0: as kPending says
-    bool edge_pending = false;        ///< link: kPending may be set, to a recipe that does not depend on registers
-    u32 edge_recipe = 0;  ///< link: what kPending is set to on the way (the flags are in the hardware, too); 0: nothing
-    u32 edge_slot = 0;    ///< jump to another page: its entry in the bank's edge table; 0: it has not been taken yet
-    Block* edge_block = nullptr;  ///< where it led the last time
-    u32 next_edge = 0;            ///< next site in a block's list
-    bool edge_listed = false;     ///< it is in one: that of the block it led to the first time, or that one's successor
-    u32 memo = kNoMemo;           ///< memory check: its place in the banks' memo tables
-    u32* counter = nullptr;       ///< misses of a memo
-    u8 memo_check = 0;            ///< which check of the block it is
-    u32 edge_compare = 0, edge_jump = 0;  ///< the two displacements (disp32) that name the entry
-    s32 edge_distance = 0;                ///< from the address that is looked up to the target
-    s32 rip_offset = 0;   ///< RIP of the instruction (or the link's target) relative to the code page base
-    u8 index = 0;         ///< instructions of the block before this one
-    u16 size = 0;         ///< memory check: bytes
-    u8 misalignment = 0;  ///< memory check: address bits that must be zero
-    bool write = false;
-    bool sum = false;           ///< memory check: T0 wants the host address itself, not the guest address
-    bool rip_in_t0 = false;     ///< slow jump: RIP is the target, not rip_offset
-    bool rip_in_stash = false;  ///< leaving: RIP is the value in the stash, not rip_offset
-    bool guard = false;         ///< edge check that the page behind is still Block::rest_page
-    bool group = false;         ///< memory check for several accesses of the block
-    bool separate = false;      ///< link: to a translation without groups (ModeKey::kSeparate)
-    bool check_key = false;     ///< the instruction may change what the mode key is made of
+    s32 rip_offset = 0;  ///< RIP of the instruction (or the link's target) relative to the code page base
+    u32 patch = 0;       ///< link: the rel32 that leads here; 0: this is no link
+    u32 edge_jump = 0;   ///< edge: see edge_compare; 0: there is none
+    // A link (a jump within the page) or an edge (a jump to another one).
+    union {
+        Block* linked = nullptr;  ///< link: the block that `patch` leads to now
+        Block* edge_block;        ///< edge: where it led the last time
+    };
+    union {
+        u32 next_incoming = 0;  ///< link: next site in the target's list of patched links
+        u32 next_edge;          ///< edge: next site in a block's list
+    };
+    union {
+        u32 edge_recipe = 0;  ///< link: what kPending is set to on the way (the flags are in the hardware, too); 0: nothing
+        u32 edge_slot;        ///< edge: its entry in the bank's edge table; 0: it has not been taken yet
+    };
+    union {
+        u32 stub = 0;      ///< link: the code that leaves through this site
+        u32 edge_compare;  ///< edge: the displacement (disp32) that names the entry, as edge_jump does
+    };
+    s32 edge_distance = 0;  ///< edge: from the address that is looked up to the target
+    u32 memo = kNoMemo;     ///< memory check: its place in the banks' memo tables
+    u32* counter = nullptr;  ///< misses of a memo
+    u16 size = 0;            ///< memory check: bytes
+    u8 misalignment = 0;     ///< memory check: address bits that must be zero
+    u8 index = 0;            ///< instructions of the block before this one
+    bool sum = false;        ///< memory check: T0 wants the host address itself, not the guest address
+    bool write : 1 = false;
+    bool edge_pending : 1 = false;  ///< link: kPending may be set, to a recipe that does not depend on registers
+    bool edge_listed : 1 = false;   ///< it is in one: that of the block it led to the first time, or that one's successor
+    bool rip_in_t0 : 1 = false;     ///< slow jump: RIP is the target, not rip_offset
+    bool rip_in_stash : 1 = false;  ///< leaving: RIP is the value in the stash, not rip_offset
+    bool guard : 1 = false;         ///< edge check that the page behind is still Block::rest_page
+    bool group : 1 = false;         ///< memory check for several accesses of the block
+    bool separate : 1 = false;      ///< link: to a translation without groups (ModeKey::kSeparate)
+    bool check_key : 1 = false;     ///< the instruction may change what the mode key is made of
 };
 
 /// One translation: straight-line guest code within one physical page, for one mode key.

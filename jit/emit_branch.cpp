@@ -64,12 +64,19 @@ bool Translator::emit_leave() {
 
 // ---- leaving
 
-/// A jump within the page, to be patched when its target is known.
-void Translator::link(u32 rel32_at, s64 target, EdgeFlags flags) {
+/// For leaving behind the block's last instruction.
+u32 Translator::exit_site(s64 target) {
     const u32 number = new_site();
     Site& site = blocks_.site(number);
     site.rip_offset = static_cast<s32>(target);
     site.index = block_->count;
+    return number;
+}
+
+/// A jump within the page, to be patched when its target is known.
+void Translator::link(u32 rel32_at, s64 target, EdgeFlags flags) {
+    const u32 number = exit_site(target);
+    Site& site = blocks_.site(number);
     site.patch = rel32_at;
     site.edge_recipe = flags.recipe;
     site.edge_pending = flags.pending;
@@ -81,19 +88,31 @@ void Translator::load_code_address(s64 target) {
     if (target != 0) a_.lea(kT0, {.base = kT0, .disp = static_cast<s32>(target)});
 }
 
-/// Compares T0 with its entry in the jump cache; T1 becomes the entry's offset (mmu::jump_index times 16).
-/// Returns where to jump if they differ.
-u32 Translator::emit_index() {
+/// Looks T0 up in the jump cache; T1 becomes the entry's offset (mmu::jump_index times 16). If there is none, goes to
+/// `thunk` with `site`.
+void Translator::emit_index(u32 thunk, u32 site) {
     a_.lea32(kT1, {.index = kT0, .scale = 4});
     a_.alu_imm(4, kT1, static_cast<s32>((mmu::kJumpEntries - 1) << 4), false);
     a_.cmp(kT0, {.base = kBank, .index = kT1, .disp = static_cast<int>(mmu::kJumpTable)});
-    return a_.jcc_later(kNe);
+    const u32 from = a_.jcc_later(kNe);
+    cold_.push_back(
+        {.kind = Cold::Kind::JumpMiss, .from = from, .thunk = thunk, .site = site, .back = a_.offset(), .flags = {}});
+}
+
+/// Another target has taken the place: this one may be beside it.
+void Translator::emit_jump_miss(const Cold& c) {
+    static_assert(mmu::other_jump_index(4) == 5 && sizeof(mmu::JumpEntry) == 16);
+    a_.alu_imm(6, kT1, sizeof(mmu::JumpEntry), false);
+    a_.cmp(kT0, {.base = kBank, .index = kT1, .disp = static_cast<int>(mmu::kJumpTable)});
+    a_.jcc(kE, c.back);
+    a_.push_imm(c.site);
+    a_.jmp(c.thunk);
 }
 
 /// The same; an unknown target is looked up by the slow path, or the instruction of `site` executed by it.
 void Translator::emit_lookup(u32 site) {
     blocks_.site(site).access = a_.offset();
-    cold_thunk(emit_index(), thunks_.miss_jump, site);
+    emit_index(thunks_.miss_jump, site);
 }
 
 void Translator::emit_transfer() {
@@ -134,10 +153,7 @@ void Translator::emit_edge_check(s64 target, s64 key, u32 number) {
 
 void Translator::emit_far_edge(s64 target) {
     settle_flags();
-    const u32 number = new_site();
-    Site& site = blocks_.site(number);
-    site.rip_offset = static_cast<s32>(target);
-    site.index = block_->count;
+    const u32 number = exit_site(target);
     load_code_address(0);
     emit_edge_check(target, 0, number);
     a_.lea(kT0, {.base = kT0, .disp = static_cast<s32>(target & ~static_cast<s64>(kPageMask))});
@@ -150,8 +166,7 @@ void Translator::emit_far_edge(s64 target) {
 void Translator::emit_fallthrough(s64 target) {
     if (in_page(target) || key_.has(ModeKey::kFlat)) return emit_edge(target);
     settle_flags();
-    link(a_.jmp_later(), target, {});
-    blocks_.site(blocks_.site_count() - 1).patch = 0;
+    cold_thunk(a_.jmp_later(), thunks_.leave, exit_site(target));
 }
 
 bool Translator::emit_jcc() {
@@ -319,15 +334,14 @@ bool Translator::emit_call_rm() {
     emit_stack_limit();
     a_.push(kT0);
     a_.mov(kT0, {.base = kBank, .disp = kStash});
-    const u32 gone = emit_index();
-    a_.alu_imm(4, kT0, -static_cast<s32>(kPageSize), true);
-    a_.mov({.base = kBank, .disp = kCodePage}, kT0);
-    a_.call_memory({.base = kBank, .index = kT1, .disp = static_cast<int>(mmu::kJumpTable) + kJumpHost});
     // The refill for the stack emptied the jump cache: the call is complete, the dispatcher knows the way.
     const u32 number = new_site();
     blocks_.site(number).index = block_->count;
     blocks_.site(number).rip_in_stash = true;
-    cold_thunk(gone, thunks_.leave, number);
+    emit_index(thunks_.leave, number);
+    a_.alu_imm(4, kT0, -static_cast<s32>(kPageSize), true);
+    a_.mov({.base = kBank, .disp = kCodePage}, kT0);
+    a_.call_memory({.base = kBank, .index = kT1, .disp = static_cast<int>(mmu::kJumpTable) + kJumpHost});
     emit_return_site();
     return true;
 }

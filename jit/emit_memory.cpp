@@ -90,7 +90,6 @@ u32 Translator::take_memo(bool write, Site& site) {
     if (tuning_.tier == Tier::Plain) return kNoMemo;
     site.counter = counters_.take(1, tuning_.tier == Tier::Profiled ? kMissesStart : tuning_.patience);
     if ((tuning_.no_memo >> check & 1) != 0) return kNoMemo;
-    site.memo_check = check;
     if (site.counter == nullptr) return kNoMemo;
     return site.memo = memos_.take(write);
 }
@@ -158,7 +157,6 @@ void Translator::emit_memo_miss(const Cold& c) {
     again.block = block_;
     again.access = c.back;
     again.counter = site.counter;
-    again.memo_check = site.memo_check;
     cold_thunk(a_.jcc_later(kS), thunks_.memo_misses, blocks_.add_site(again));
     a_.jmp(c.back);
 }

@@ -49,7 +49,7 @@ JitEngine::JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeAr
     : memory_(memory),
       options_(options),
       arena_(std::move(arena)),
-      thunks_(make_thunks(arena_)),
+      thunks_(make_thunks(arena_, &blocks_.site(0))),
       translator_(arena_, blocks_, thunks_, memos_, counters_, options_.watchers, stats_) {
     memory_.set_code_observer(this);
     for (TranslationWatcher* watcher : options_.watchers) watcher->thunks({arena_.executable(0), Thunks::kSize});
@@ -210,17 +210,18 @@ bool JitEngine::full() const {
 
 Block* JitEngine::translate_new(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip) {
     if (full()) flush();
-    return translate(vp, key, spa, page, page_rip, {});
+    return translate(vp, key, spa, page, page_rip, {}, vp.state().budget);
 }
 
-/// There is room (`full()`).
-Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip, const Tuning& tuning) {
+/// There is room (`full()`). @param budget  a block that needs more is not made
+Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip, const Tuning& tuning,
+                            s64 budget) {
     const auto start = std::chrono::steady_clock::now();
     arena_.prepare();
     const u32 used = arena_.hot.used + arena_.cold.used;
     const bool groups = !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
     const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
-    const Translator::Limits limits{options_.block_limit, options_.profile_runs};
+    const Translator::Limits limits{options_.block_limit, options_.profile_runs, budget};
     Block* block = translator_.translate(spa, page, key, vp.model(), limits, rest, groups, tuning);
     if (block == nullptr) return nullptr;
     VG_ASSERT(arena_.hot.used <= arena_.hot.end && arena_.cold.used <= arena_.cold.end);

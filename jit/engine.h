@@ -85,7 +85,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c);
     [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip, bool& global);
     [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip,
-                                   const Tuning& tuning);
+                                   const Tuning& tuning, s64 budget);
     [[nodiscard]] Block* translate_new(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
     /// Whether the next translation might not fit any more.
     [[nodiscard]] bool full() const;
@@ -155,8 +155,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     mmu::PhysicalMemory& memory_;
     Options options_;
     CodeArena arena_;
-    Thunks thunks_;
     BlockMap blocks_;
+    Thunks thunks_;
     MemoSlots memos_;
     Counters counters_;
     Translator translator_;

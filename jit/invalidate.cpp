@@ -35,7 +35,7 @@ void JitEngine::invalidate(Block& block) {
     // targets must not patch them later.
     for (u32 number = block.first_site; number < block.site_end; ++number) {
         Site& site = blocks_.site(number);
-        if (site.linked == nullptr) continue;
+        if (site.patch == 0 || site.linked == nullptr) continue;
         u32* link = &site.linked->incoming;
         while (*link != number) link = &blocks_.site(*link).next_incoming;
         *link = site.next_incoming;

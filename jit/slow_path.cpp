@@ -90,7 +90,10 @@ u64 JitEngine::separate(Context& c, const Site& site) {
         if (host == nullptr) return 0;
         block = translate_new(*c.vp, key, spa, host - spa.offset(), s.rip - spa.offset());
     }
-    if (block == nullptr || s.budget < block->count) return 0;
+    if (block == nullptr || s.budget < block->count) {
+        separate_next_ = true;  // not the block that leads back here
+        return 0;
+    }
     set_flags(s, s.rflags);
     s.jit[1] = s.rip - spa.offset();
     c.bank = c.vp->tlb().bank();

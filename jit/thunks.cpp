@@ -17,7 +17,8 @@ namespace {
 /// The thunks as one code generator. In translated code RSP is 16-byte aligned; at kStackBase it is as on entry.
 class Generator : public Xbyak::CodeGenerator {
   public:
-    explicit Generator(u8* buffer) : CodeGenerator(Thunks::kOwnSize, buffer) {}
+    Generator(const CodeArena& arena, const Site* sites)
+        : CodeGenerator(Thunks::kOwnSize, arena.writable()), sites_(sites), executable_(arena.executable(0)) {}
 
     Thunks make() {
         Thunks t;
@@ -34,11 +35,9 @@ class Generator : public Xbyak::CodeGenerator {
         t.load_x87 = start();
         emit_load_x87();
         t.miss_read = start();
-        xor_(r8, ptr[rbp + r9 + static_cast<int>(mmu::kReadTable)]);
-        emit_slow(reinterpret_cast<u64>(&vg_jit_slow_access));
+        emit_miss(static_cast<int>(mmu::kReadTable));
         t.miss_write = start();
-        xor_(r8, ptr[rbp + r9 + static_cast<int>(mmu::kWriteTable)]);
-        emit_slow(reinterpret_cast<u64>(&vg_jit_slow_access));
+        emit_miss(static_cast<int>(mmu::kWriteTable));
         t.miss_jump = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_jump));
         t.miss_edge = start();
@@ -204,6 +203,52 @@ class Generator : public Xbyak::CodeGenerator {
         reload();
         jmp(ptr[rsp - 8]);
     }
+    /// Another page has taken the place of the one accessed: its entry may be in its second place.
+    void emit_miss(int table) {
+        const int second = table + static_cast<int>(mmu::kTlbEntries * sizeof(mmu::TlbEntry));
+        Xbyak::Label slow;
+        xor_(r8, ptr[rbp + r9 + table]);  // the address
+        mov(state(gpr_disp(cpu::RAX)), rax);
+        mov(state(gpr_disp(cpu::RCX)), rcx);
+        mov(r9, r8);
+        shr(r9, 12);
+        mov(rax, r9);
+        shr(rax, static_cast<int>(mmu::kTlbBits));
+        xor_(r9d, eax);
+        and_(r9d, mmu::kSecondEntries - 1);
+        shl(r9d, 4);
+        mov(ecx, dword[rsp]);
+        imul(rcx, rcx, sizeof(Site));
+        mov(rax, reinterpret_cast<u64>(sites_));
+        add(rcx, rax);
+        mov(rax, r8);
+        xor_(rax, ptr[rbp + r9 + second]);
+        cmp(rax, static_cast<u32>(kPageSize));
+        jae(slow, T_NEAR);
+        add(ax, word[rcx + static_cast<int>(offsetof(Site, size))]);
+        cmp(eax, static_cast<u32>(kPageSize));
+        ja(slow, T_NEAR);
+        movzx(eax, byte[rcx + static_cast<int>(offsetof(Site, misalignment))]);
+        test(eax, r8d);
+        jnz(slow, T_NEAR);
+        mov(r9, ptr[rbp + r9 + second + static_cast<int>(offsetof(mmu::TlbEntry, addend))]);
+        movzx(eax, byte[rcx + static_cast<int>(offsetof(Site, sum))]);
+        neg(rax);
+        and_(rax, r9);
+        add(r8, rax);  // the host's, if that is what the code goes on with
+        mov(ecx, dword[rcx + static_cast<int>(offsetof(Site, access))]);
+        mov(rax, reinterpret_cast<u64>(executable_));
+        add(rax, rcx);
+        mov(rcx, state(gpr_disp(cpu::RCX)));
+        mov(ptr[rsp], rax);
+        mov(rax, state(gpr_disp(cpu::RAX)));
+        lea(rsp, ptr[rsp + 8]);
+        jmp(ptr[rsp - 8]);
+        L(slow);
+        mov(rax, state(gpr_disp(cpu::RAX)));
+        mov(rcx, state(gpr_disp(cpu::RCX)));
+        emit_slow(reinterpret_cast<u64>(&vg_jit_slow_access));
+    }
     void emit_helper() {
         spill();
         save_vectors();
@@ -227,14 +272,16 @@ class Generator : public Xbyak::CodeGenerator {
         ret();
     }
 
+    const Site* sites_;
+    const u8* executable_;
     u32 left_ = 0, resume_ = 0;
     Xbyak::Label no_return_label_;
 };
 
 }  // namespace
 
-Thunks make_thunks(CodeArena& arena) {
-    Generator generator(arena.writable());
+Thunks make_thunks(CodeArena& arena, const Site* sites) {
+    Generator generator(arena, sites);
     Thunks thunks = generator.make();
     VG_ASSERT(Xbyak::GetError() == Xbyak::ERR_NONE);
     // A function pointer is the only way to call code that no compiler has seen.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/types.h"
+#include "jit/block.h"
 #include "jit/code_cache.h"
 #include "jit/context.h"
 #include "jit/string_thunks.h"
@@ -50,7 +51,7 @@ extern "C" u64 vg_jit_memo_misses(Context* context, u32 site);
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site);
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site);
 
-/// Emits the thunks at the start of the arena.
-Thunks make_thunks(CodeArena& arena);
+/// Emits the thunks at the start of the arena. @param sites  site 0 of the blocks to come
+Thunks make_thunks(CodeArena& arena, const Site* sites);
 
 }  // namespace vg::jit

@@ -90,7 +90,7 @@ u64 JitEngine::memo_misses(Context& c, u32 number) {
 Block* JitEngine::retranslate(cpu::Vp& vp, Block& old, const Tuning& tuning, u64 page_rip) {
     if (full()) return nullptr;
     const u8* page = memory_.ram(old.spa.page_base());
-    Block* next = translate(vp, ModeKey{old.key}, old.spa, page, page_rip, tuning);
+    Block* next = translate(vp, ModeKey{old.key}, old.spa, page, page_rip, tuning, INT64_MAX);
     if (next == nullptr) return nullptr;
     std::vector<u32>& incoming = incoming_;
     incoming.clear();
@@ -129,8 +129,9 @@ void JitEngine::lead_edges(cpu::Vp& vp, Block& old, Block& next, u64 page_rip) {
     }
     old.edge_sites = 0;
     const u64 rip = page_rip + old.spa.offset();
-    mmu::JumpEntry& e = bank.jump[mmu::jump_index(rip)];
-    if (e.rip == rip && leads_to_old(e)) e.host = host;
+    const u32 index = mmu::jump_index(rip);
+    for (mmu::JumpEntry* e : {&bank.jump[index], &bank.jump[mmu::other_jump_index(index)]})
+        if (e->rip == rip && leads_to_old(*e)) e->host = host;
 }
 
 }  // namespace vg::jit

@@ -152,7 +152,7 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
     model_ = &model;
     bool straddles = false;
     unsigned count = decode(spa, page, std::min(limits.instructions, kMaxInsns), straddles);
-    if (count == 0 && !straddles) return nullptr;
+    if ((count == 0 && !straddles) || count > limits.budget) return nullptr;
     crossing_ = count == 0 && decode_crossing(spa, page, rest);
     if (crossing_) count = 1;
     tunable_ = !crossing_ && key.has(ModeKey::kFlat);
@@ -243,6 +243,8 @@ void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
     index_ = 0;
     const u32 site = new_site();
     blocks_.site(site).rip_offset = page_offset;
+    // The dispatcher is to find this block again, too long for what is left, not one that only leads back here.
+    blocks_.site(site).separate = key_.has(ModeKey::kSeparate);
     cold_thunk(a_.jcc_later(kS), thunks_.leave, site);
     emit_entry_counter();
     if (uses_vectors) emit_unit_check(kVectorsLoaded, thunks_.load_vectors);
@@ -386,7 +388,7 @@ void Translator::emit_cold() {
         if (c.from != 0) a_.patch_here(c.from);
         switch (c.kind) {
             case Cold::Kind::Thunk:
-                blocks_.site(c.site).stub = a_.offset();
+                if (Site& site = blocks_.site(c.site); site.patch != 0) site.stub = a_.offset();
                 a_.push_imm(c.site);
                 a_.jmp(c.thunk);
                 break;
@@ -402,6 +404,9 @@ void Translator::emit_cold() {
                 break;
             case Cold::Kind::GroupMiss:
                 emit_group_miss(c);
+                break;
+            case Cold::Kind::JumpMiss:
+                emit_jump_miss(c);
                 break;
             case Cold::Kind::MemoMiss:
                 emit_memo_miss(c);

@@ -49,10 +49,12 @@ class Translator {
     struct Limits {
         unsigned instructions = 32;  ///< of a block, 1..64
         u32 profile_runs = 0;        ///< as in Options
+        s64 budget = INT64_MAX;      ///< a block that needs more is not made
     };
 
     /// Translates the code at `spa`, whose page's bytes are at `page`. At least one instruction is taken: one that
-    /// crosses the page's end is left to the interpreter, which fetches it. nullptr: the bytes are no instruction.
+    /// crosses the page's end is left to the interpreter, which fetches it. nullptr: the bytes are no instruction, or the budget does not
+    /// suffice.
     /// @param rest  what lies behind the page in the address space, if that is known: then such an instruction is
     ///              translated too, and checks where its rest is each time
     /// @param groups  whether accesses may share checks
@@ -81,11 +83,11 @@ class Translator {
     };
     /// Out-of-line code of this block: `from` jumps to it (rel32).
     struct Cold {
-        enum class Kind : u8 { Thunk, LoadUnit, SideExit, ReturnMiss, StackLimit, MemoMiss, GroupMiss };
+        enum class Kind : u8 { Thunk, LoadUnit, SideExit, ReturnMiss, StackLimit, JumpMiss, MemoMiss, GroupMiss };
         Kind kind = Kind::Thunk;
         u8 index = 0;  ///< instruction
         u32 from = 0;
-        u32 thunk = 0;  ///< Thunk: where to, with `site`; LoadUnit: what is called
+        u32 thunk = 0;  ///< Thunk, JumpMiss: where to, with `site`; LoadUnit: what is called
         u32 site = 0;
         u32 back = 0;    ///< where the main line goes on
         s64 target = 0;  ///< SideExit: guest offset; ReturnMiss: what the stack pointer is to be raised by
@@ -226,13 +228,15 @@ class Translator {
         u32 recipe = 0;        ///< for the registers as they are; the flags are in the hardware too
         bool pending = false;  ///< or: as kPending says, independent of registers
     };
+    [[nodiscard]] u32 exit_site(s64 target);
     void link(u32 rel32_at, s64 target, EdgeFlags flags);
     [[nodiscard]] EdgeFlags prepare_edge();
     void emit_edge(s64 target);
     void emit_far_edge(s64 target);
     void emit_fallthrough(s64 target);
     void load_code_address(s64 target);
-    u32 emit_index();
+    void emit_index(u32 thunk, u32 site);
+    void emit_jump_miss(const Cold& c);
     void emit_lookup(u32 site);
     void emit_transfer();
     /// Looks a jump to code offset `target` up in the edge table, by T0, which holds code offset `key`. The site gets an entry of its own when it is

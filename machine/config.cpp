@@ -121,6 +121,12 @@ class Loader {
         else wrong(*node, key, "true or false");
         return true;
     }
+    bool operator()(std::string_view key, std::optional<bool>& out, std::string_view doc) {
+        bool value = false;
+        if (!(*this)(key, value, doc)) return false;
+        out = value;
+        return true;
+    }
     bool operator()(std::string_view key, u32& out, std::string_view, u64 low = 0, u64 high = 0xffffffff) {
         toml::node* node = take(key);
         if (node == nullptr) return false;
@@ -281,6 +287,9 @@ class Shower {
         return value && line(key, fmt::format("{}", *value));
     }
     bool operator()(std::string_view key, bool& value, std::string_view) { return line(key, value ? "true" : "false"); }
+    bool operator()(std::string_view key, std::optional<bool>& value, std::string_view doc) {
+        return value && (*this)(key, *value, doc);
+    }
     bool operator()(std::string_view key, u32& value, std::string_view, u64 = 0, u64 = 0) {
         return line(key, fmt::format("{}", value));
     }
@@ -334,6 +343,9 @@ class Schema {
     }
     bool operator()(std::string_view key, bool& value, std::string_view doc) {
         return add(key, {{"type", "boolean"}, {"default", value}}, doc);
+    }
+    bool operator()(std::string_view key, std::optional<bool>&, std::string_view doc) {
+        return add(key, {{"type", "boolean"}}, doc);
     }
     bool operator()(std::string_view key, u32& value, std::string_view doc, u64 low = 0, u64 high = 0xffffffff) {
         return add(key, {{"type", "integer"}, {"minimum", low}, {"maximum", high}, {"default", value}}, doc);

@@ -152,7 +152,8 @@ struct ChildSection {
 
 struct DevicesSection {
     u32 isa_debug_exit = 0;
-    bool testdev = false, fw_cfg = true, display = false, iommu = false;
+    bool testdev = false, fw_cfg = true, display = false;
+    std::optional<bool> iommu;  ///< Config::has_iommu
     Place at;
 
     template <class V>
@@ -160,7 +161,9 @@ struct DevicesSection {
         v("isa_debug_exit", isa_debug_exit, "first of the exit device's four I/O ports; 0: absent", 0, 0xfffc);
         v("testdev", testdev, "test device of kvm-unit-tests");
         v("display", display, "linear frame buffer display on PCI (bare PC)");
-        v("iommu", iommu, "VT-d unit that remaps the DMA and the interrupts of PCI devices and the IOAPIC (bare PC)");
+        v("iommu", iommu,
+          "VT-d unit: of the bare PC's kernel (left out: absent), or of the hypervisor, which keeps the parent "
+          "partition's devices within its memory (left out: there)");
         v("fw_cfg", fw_cfg, "firmware configuration interface at port 0x510 (bare PC)");
     }
 };
@@ -192,6 +195,9 @@ struct Config {
     std::vector<ChildSection> children;
     DevicesSection devices;
     std::optional<TestSection> test;
+
+    /// A machine with a hypervisor and physical devices has a remapping unit unless it is turned off.
+    [[nodiscard]] bool has_iommu() const { return devices.iommu.value_or(hypervisor && boot); }
 
     template <class V>
     void keys(V& v) {

@@ -231,23 +231,21 @@ Result<void> check_config(const Config& config) {
         return bad(file, "nothing to boot; add [hypervisor] and [[child]], or [boot] for a bare PC");
     }
     const DevicesSection& devices = config.devices;
-    if (!config.boot && (devices.isa_debug_exit != 0 || devices.testdev || devices.display || devices.iommu)) {
-        const char* key = devices.testdev   ? "testdev"
-                          : devices.display ? "display"
-                          : devices.iommu   ? "iommu"
-                                            : "isa_debug_exit";
-        return bad(devices.at.text(key),
-                   "test devices, the display and the IOMMU are those of a bare PC; partitions have none: remove "
-                   "them, or use [boot]");
+    if (!config.boot &&
+        (devices.isa_debug_exit != 0 || devices.testdev || devices.display || devices.iommu.value_or(false))) {
+        const char* key = devices.testdev               ? "testdev"
+                          : devices.display             ? "display"
+                          : devices.isa_debug_exit != 0 ? "isa_debug_exit"
+                                                        : "iommu";
+        return bad(
+            devices.at.text(key),
+            "test devices, the display and the IOMMU are those of the machine that [boot] starts; partitions have "
+            "none: remove them, or use [boot]");
     }
     if (!config.boot && !config.disks.empty()) {
         return bad(config.disks.front().at.text(),
                    "disks of the machine itself are for what [boot] names; partitions have "
                    "[[child.disk]]");
-    }
-    if (config.hypervisor && devices.iommu) {
-        return bad(devices.at.text("iommu"),
-                   "a hypervisor that owns the IOMMU is not available yet; remove iommu or [hypervisor]");
     }
     if (!config.nics.empty()) {
         return bad(config.nics.front().at.text(), "network adapters are not available yet; remove [[nic]]");

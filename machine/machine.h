@@ -83,6 +83,8 @@ class Machine {
     [[nodiscard]] Log& log() { return log_; }
     [[nodiscard]] mmu::PhysicalMemory& memory() { return memory_; }
     [[nodiscard]] hv::Hypervisor* hypervisor() { return hypervisor_.get(); }
+    /// The board that [boot] runs on: bare PC or root partition. Null under the built-in parent.
+    [[nodiscard]] PcMachine* pc() { return pc_.get(); }
     [[nodiscard]] const std::vector<std::unique_ptr<ChildMachine>>& children() const { return children_; }
     [[nodiscard]] cpu::Engine& engine() { return *engine_; }
     [[nodiscard]] const Scheduler& scheduler() const { return *scheduler_; }

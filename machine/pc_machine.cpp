@@ -7,6 +7,7 @@
 #include "machine/acpi_tables.h"
 #include "machine/layout.h"
 #include "machine/loader.h"
+#include "machine/root_devices.h"
 
 namespace vg::machine {
 
@@ -16,7 +17,10 @@ Result<std::unique_ptr<PcMachine>> PcMachine::create(const Config& config, mmu::
     auto model = cpu::CpuModel::create(config.machine.cpu);
     if (!model) return Unexpected{model.error().in(config.machine.at.text("cpu"))};
     std::unique_ptr<PcMachine> pc(new PcMachine(memory, log, std::move(*model)));
-    if (auto ok = pc->build(config, events, log, hypervisor, std::move(handlers)); !ok) return Unexpected{ok.error()};
+    if (auto ok = pc->build(config, events, log, hypervisor, std::move(handlers)); !ok) {
+        if (hypervisor != nullptr) hypervisor->set_device_guard(nullptr);  // it knows this board's unit
+        return Unexpected{ok.error()};
+    }
     return pc;
 }
 
@@ -36,10 +40,8 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     if (auto ok = memory_.add_mmio("ioapic", Spa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic()); !ok) {
         return ok;
     }
-    if (config.devices.iommu) {
-        iommu_ = std::make_unique<iommu::Vtd>(memory_, events, log, chipset_->messages());
-        if (auto ok = memory_.add_mmio("iommu", Spa(board::kIommuBase), iommu::Vtd::kSize, *iommu_); !ok) return ok;
-        chipset_->remap_ioapic(iommu_->messages(board::kIoApicRid));
+    if (config.has_iommu()) {
+        if (auto ok = add_iommu(events, log); !ok) return ok;
     }
     add_legacy_chips(events, handlers_.chipset.reset);
     if (auto ok = add_hpet(events); !ok) return ok;
@@ -48,6 +50,9 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     auto pci = PciBoard::create(config, {memory_, events, io_, *chipset_, top, iommu_.get()});
     if (!pci) return Unexpected{pci.error()};
     pci_ = std::move(*pci);
+    if (iommu_ != nullptr && hypervisor != nullptr) {
+        if (auto ok = guard_devices(*hypervisor); !ok) return ok;
+    }
     if (auto ok = add_test_devices(config); !ok) return ok;
 
     if (root_ == nullptr) make_processors(config, events, log);
@@ -57,7 +62,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     leave_as_firmware();
     pci_->trace_to(log);
     acpi.pci = pci_->acpi();
-    if (iommu_ != nullptr) acpi.dmar.emplace();
+    if (iommu_ != nullptr && root_ == nullptr) acpi.dmar.emplace();
     acpi.has_pic = true;
     acpi.hpet = true;
     acpi.memory_top = layout.top();
@@ -95,6 +100,24 @@ void PcMachine::make_root(const Config& config, hv::Hypervisor& hypervisor) {
     for (u32 i = 0; i < config.machine.processors; ++i) root.apic_ids.push_back(i);
     root_ = &hypervisor.create_root(std::move(root), *root_sink_, model_);
     boot_ = &root_->vps().front()->processor();
+}
+
+/// The bare PC's kernel drives the unit itself. The root partition's does not see it: nothing is at its address.
+Result<void> PcMachine::add_iommu(EventQueue& events, Log& log) {
+    iommu_ = std::make_unique<iommu::Vtd>(memory_, events, log, chipset_->messages());
+    if (root_ != nullptr) return {};
+    chipset_->remap_ioapic(iommu_->messages(board::kIoApicRid));
+    return memory_.add_mmio("iommu", Spa(board::kIommuBase), iommu::Vtd::kSize, *iommu_);
+}
+
+Result<void> PcMachine::guard_devices(hv::Hypervisor& hypervisor) {
+    std::vector<u16> devices;
+    for (const auto& [rid, function] : pci_->bus().functions()) devices.push_back(rid.value);
+    auto guard = RootDevices::create(hypervisor, *iommu_, devices);
+    if (!guard) return Unexpected{guard.error()};
+    root_devices_ = guard->get();
+    hypervisor.set_device_guard(std::move(*guard));
+    return {};
 }
 
 void PcMachine::add_legacy_chips(EventQueue& events, const std::function<void()>& reset) {

@@ -25,6 +25,8 @@
 
 namespace vg::machine {
 
+class RootDevices;
+
 /// Processors, RAM and chips of a PC without firmware. Owns them; the machine owns it.
 ///
 /// DEVIATION: the A20 gates of the 8042 and of port 92 can be read back and have no effect: address line 20 always counts.
@@ -44,6 +46,10 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     [[nodiscard]] const std::vector<std::unique_ptr<cpu::Vp>>& vps() const { return vps_; }
     [[nodiscard]] Chipset& chipset() { return *chipset_; }
     [[nodiscard]] PciBoard& pci() { return *pci_; }
+    /// Null without one. The hypervisor's, if there is a hypervisor.
+    [[nodiscard]] iommu::Vtd* iommu() { return iommu_.get(); }
+    /// Who holds the root partition's devices; null on a bare PC, and where there is no unit.
+    [[nodiscard]] const RootDevices* root_devices() const { return root_devices_; }
     [[nodiscard]] devices::Ps2Keyboard& keyboard() { return keyboard_; }
     [[nodiscard]] devices::Ps2Mouse& mouse() { return mouse_; }
     void fields(StateVisitor& v);
@@ -58,6 +64,8 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     void make_root(const Config& config, hv::Hypervisor& hypervisor);
     void make_processors(const Config& config, EventQueue& events, Log& log);
     [[nodiscard]] cpu::ApicBus& apics() { return root_ != nullptr ? root_->apic_bus() : apics_; }
+    Result<void> add_iommu(EventQueue& events, Log& log);
+    Result<void> guard_devices(hv::Hypervisor& hypervisor);
     Result<void> add_test_devices(const Config& config);
     Result<void> add_test_device();
     void add_legacy_chips(EventQueue& events, const std::function<void()>& reset);
@@ -108,6 +116,7 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     std::unique_ptr<devices::TestDevice> test_device_;
     std::unique_ptr<iommu::Vtd> iommu_;
     std::unique_ptr<PciBoard> pci_;
+    RootDevices* root_devices_ = nullptr;  ///< the hypervisor's
     std::vector<std::unique_ptr<cpu::Vp>> vps_;
     std::unique_ptr<RootSink> root_sink_;
     hv::Partition* root_ = nullptr;

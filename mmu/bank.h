@@ -36,6 +36,9 @@ struct Edge {
 
 inline constexpr unsigned kTlbBits = 12;
 inline constexpr u32 kTlbEntries = 1u << kTlbBits;
+/// Behind them: entries that another page took the place of, by another index, for code that misses.
+inline constexpr u32 kSecondEntries = 1024;
+inline constexpr u32 kTlbSlots = kTlbEntries + kSecondEntries;
 inline constexpr unsigned kJumpBits = 14;
 inline constexpr u32 kJumpEntries = 1u << kJumpBits;
 inline constexpr u32 kEdgeEntries = 65536;  ///< entry 0 stays empty
@@ -49,8 +52,8 @@ inline constexpr u32 kMemosPerMark = 32;
 
 /// What lies at `base` (the value of the base register while the bank is current).
 struct BankTables {
-    TlbEntry read[kTlbEntries];
-    TlbEntry write[kTlbEntries];
+    TlbEntry read[kTlbSlots];
+    TlbEntry write[kTlbSlots];
     JumpEntry jump[kJumpEntries];
     JumpEntry edge[kEdgeEntries];  ///< the same for direct jumps to other pages: each place in the code has its entry
     TlbEntry memo[kMemos];
@@ -70,15 +73,23 @@ inline constexpr std::ptrdiff_t kMemoMarks = offsetof(BankTables, memo_marks);
 
 /// Entry number of a page: its low page-number bits.
 constexpr u32 tlb_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kTlbEntries - 1); }
+/// Entry number of a page among all slots once another page has taken its own.
+constexpr u32 second_index(u64 gva) {
+    const u64 page = gva >> 12;
+    return kTlbEntries + (static_cast<u32>(page ^ page >> kTlbBits) & (kSecondEntries - 1));
+}
 /// Entry number in the jump cache. Two instructions find the entry's offset; targets of less than four bytes' distance
 /// share one. Functions, which begin at multiples of 16, use a quarter of the entries.
 constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip >> 2) & (kJumpEntries - 1); }
 
+/// Where an entry goes that another target takes the place of, for code that does not find it in its own.
+constexpr u32 other_jump_index(u32 index) { return index ^ 1; }
+
 /// Tag of an empty entry: a page address whose index differs from the entry's, so that no address can match.
-/// It is 0 for every entry but the first, so that clearing is memset plus one store.
-constexpr u64 empty_tag(u32 index) { return index == 0 ? kPageSize : 0; }
-/// The same for the jump cache: a rip that has another index.
-constexpr u64 empty_rip(u32 index) { return index == 0 ? 4 : 0; }
+/// It is 0 for every slot but the first of each kind.
+constexpr u64 empty_tag(u32 slot) { return slot == 0 || slot == kTlbEntries ? kPageSize : 0; }
+/// The same for the jump cache: a rip that is never looked for there.
+constexpr u64 empty_rip(u32 index) { return index < 2 ? 8 : 0; }
 /// Of an empty entry of the edge table: further from any canonical address than a displacement reaches.
 inline constexpr u64 kEmptyEdge = u64{1} << 62;
 

@@ -28,9 +28,8 @@ BankStore::BankStore(int state_fd, u64 state_offset, u64 empty_memo)
     if (state == MAP_FAILED) return;
     tables_ = reinterpret_cast<BankTables*>(memory_.data());
     populate(tables_, offsetof(BankTables, edge));
-    tables_->read[0].tag = empty_tag(0);
-    tables_->write[0].tag = empty_tag(0);
-    tables_->jump[0].rip = empty_rip(0);
+    for (const u32 slot : {0u, kTlbEntries}) tables_->read[slot].tag = tables_->write[slot].tag = empty_tag(slot);
+    for (const u32 index : {0u, 1u}) tables_->jump[index].rip = empty_rip(index);
     prepare_edges(1);
 }
 
@@ -52,24 +51,41 @@ void BankStore::prepare_memos(u32 count) {
     }
 }
 
-void BankStore::empty(bool write, u32 index) {
-    entries(write)[index].tag = empty_tag(index);
-    table_[write].used.set(index, false);
+void BankStore::empty(bool write, u32 slot) {
+    entries(write)[slot].tag = empty_tag(slot);
+    table_[write].used.set(slot, false);
 }
 
-bool BankStore::fill(bool write, const EntryRecord& record, EntryRecord& evicted) {
-    const u32 index = tlb_index(record.entry.tag);
+EntryRecord BankStore::record_at(bool write, u32 slot) const {
+    const Table& table = table_[write];
+    return {entries(write)[slot], table.origins[slot], table.global.test(slot), table.large.test(slot)};
+}
+
+void BankStore::put(bool write, u32 slot, const EntryRecord& record) {
     Table& table = table_[write];
-    TlbEntry& entry = entries(write)[index];
-    const bool evicts = table.used.test(index) && entry.tag != record.entry.tag;
-    if (evicts) evicted = {entry, table.origins[index], table.global.test(index), table.large.test(index)};
-    entry = record.entry;
-    table.origins[index] = record.origin;
-    table.used.set(index);
-    table.global.set(index, record.global);
-    table.large.set(index, record.large);
+    entries(write)[slot] = record.entry;
+    table.origins[slot] = record.origin;
+    table.used.set(slot);
+    table.global.set(slot, record.global);
+    table.large.set(slot, record.large);
+}
+
+void BankStore::fill(bool write, const EntryRecord& record) {
+    const u32 slot = tlb_index(record.entry.tag);
+    if (table_[write].used.test(slot) && entries(write)[slot].tag != record.entry.tag) {
+        const EntryRecord evicted = record_at(write, slot);
+        put(write, second_index(evicted.entry.tag), evicted);
+    }
+    put(write, slot, record);
     if (record.large) large_regions_ |= region_bit(record.entry.tag);
-    return evicts;
+}
+
+bool BankStore::take_second(bool write, u64 page, EntryRecord& out) {
+    const u32 slot = second_index(page);
+    if (entries(write)[slot].tag != page || !table_[write].used.test(slot)) return false;
+    out = record_at(write, slot);
+    empty(write, slot);
+    return true;
 }
 
 void BankStore::fill_fetch(const FetchEntry& entry, bool global, bool large) {
@@ -83,10 +99,19 @@ void BankStore::fill_fetch(const FetchEntry& entry, bool global, bool large) {
 }
 
 void BankStore::fill_jump(u64 rip, u64 host, bool global) {
-    const u32 index = jump_index(rip);
+    const u32 index = jump_index(rip), other = other_jump_index(index);
+    if (jump_used_.test(index) && tables_->jump[index].rip != rip) {
+        tables_->jump[other] = tables_->jump[index];
+        jump_used_.set(other);
+        jump_global_.set(other, jump_global_.test(index));
+        jump_large_.set(other, jump_large_.test(index));
+    } else if (jump_used_.test(other) && tables_->jump[other].rip == rip) {
+        empty_jump(other);  // what it leads to may be of the past
+    }
     tables_->jump[index] = {rip, host};
     jump_used_.set(index);
     jump_global_.set(index, global);
+    jump_large_.set(index, may_be_large(rip));
     jump_pages_.set(tlb_index(rip));
 }
 
@@ -94,6 +119,7 @@ void BankStore::fill_edge(u32 slot, u64 name, const Edge& edge) {
     tables_->edge[slot] = {name, edge.host};
     edge_used_.set(slot);
     edge_global_.set(slot, edge.global);
+    edge_large_.set(slot, may_be_large(edge.target));
     edge_links_[slot].target = edge.target;
     list_edge(slot, tlb_index(edge.target));
     jump_pages_.set(tlb_index(edge.target));
@@ -230,17 +256,17 @@ void BankStore::drop_jumps(u64 gva) {
         if (edge_used_.test(slot) && edge_links_[slot].target >> 12 == page) empty_edge(slot);
 }
 
-/// What leads to the 1 GiB region of `gva`.
+/// What leads to large pages in the 1 GiB region of `gva`.
 void BankStore::drop_region_jumps(u64 gva) {
     const u64 region = gva >> kRegionBits;
     for (u32 word = 0; word < jump_used_.words.size(); ++word) {
-        for (u64 each = jump_used_.words[word]; each != 0; each &= each - 1) {
+        for (u64 each = jump_used_.words[word] & jump_large_.words[word]; each != 0; each &= each - 1) {
             const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
             if (tables_->jump[index].rip >> kRegionBits == region) empty_jump(index);
         }
     }
     for (u32 word = 0; word * 64 < edges_ready_; ++word) {
-        for (u64 each = edge_used_.words[word]; each != 0; each &= each - 1) {
+        for (u64 each = edge_used_.words[word] & edge_large_.words[word]; each != 0; each &= each - 1) {
             const u32 slot = word * 64 + static_cast<u32>(std::countr_zero(each));
             if (edge_links_[slot].target >> kRegionBits == region) empty_edge(slot);
         }
@@ -252,8 +278,8 @@ void BankStore::drop_page(u64 gva, bool only_global) {
     const u32 index = tlb_index(gva);
     for (const bool write : {false, true}) {
         drop_memos(write, [tag](const TlbEntry& memo) { return memo.tag == tag; });
-        if (entries(write)[index].tag != tag || (only_global && !table_[write].global.test(index))) continue;
-        empty(write, index);
+        for (const u32 slot : {index, second_index(gva)})
+            if (entries(write)[slot].tag == tag && (!only_global || table_[write].global.test(slot))) empty(write, slot);
     }
     FetchEntry& fetch = fetch_[fetch_index(gva)];
     if (fetch.tag == tag) {
@@ -291,15 +317,22 @@ void BankStore::drop_large(u64 gva) {
 
 void BankStore::drop_writes(u64 host_page, u16 slot) {
     drop_memos(true, [host_page](const TlbEntry& memo) { return memo.tag + memo.addend == host_page; });
-    const u32 first = slot < kTlbEntries ? slot : 0, last = slot < kTlbEntries ? slot : kTlbEntries - 1;
+    if (slot < kTlbEntries)
+        drop_writes_between(host_page, slot, slot + 1);
+    else
+        drop_writes_between(host_page, 0, kTlbEntries);
+    drop_writes_between(host_page, kTlbEntries, kTlbSlots);
+}
+
+void BankStore::drop_writes_between(u64 host_page, u32 first, u32 end) {
     const Table& table = table_[1];
-    for (u32 word = first / 64; word <= last / 64; ++word) {
+    for (u32 word = first / 64; word <= (end - 1) / 64; ++word) {
         u64 each = table.used.words[word];
-        if (first == last) each &= u64{1} << (first % 64);
+        if (end - first == 1) each &= u64{1} << (first % 64);
         for (; each != 0; each &= each - 1) {
-            const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
-            const TlbEntry& entry = tables_->write[index];
-            if (entry.tag + entry.addend == host_page) empty(true, index);
+            const u32 slot = word * 64 + static_cast<u32>(std::countr_zero(each));
+            const TlbEntry& entry = tables_->write[slot];
+            if (entry.tag + entry.addend == host_page) empty(true, slot);
         }
     }
 }

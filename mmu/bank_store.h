@@ -28,7 +28,7 @@ struct Origin {
     u64 gpa = 0, spa = 0;
 };
 
-/// One inline entry with all that is known about it: how entries travel between bank and victim buffer.
+/// One inline entry with all that is known about it: how entries travel between their places.
 struct EntryRecord {
     TlbEntry entry;
     Origin origin;
@@ -53,8 +53,10 @@ class BankStore {
 
     [[nodiscard]] BankTables* tables() const { return tables_; }
 
-    /// Puts a read (write) entry in its place. If another page's entry was there, returns true and hands it out.
-    bool fill(bool write, const EntryRecord& record, EntryRecord& evicted);
+    /// Puts a read (write) entry in its place. Another page's entry that was there goes to its second place.
+    void fill(bool write, const EntryRecord& record);
+    /// Takes the entry for `page` out of its second place, if it is there.
+    bool take_second(bool write, u64 page, EntryRecord& out);
     /// @param global  the page of `rip` is global: the entry outlives flushes of the address space
     void fill_jump(u64 rip, u64 host, bool global);
     void fill_edge(u32 slot, u64 name, const Edge& edge);
@@ -97,8 +99,8 @@ class BankStore {
 
   private:
     struct Table {
-        BitSet<kTlbEntries> used, global, large;
-        std::array<Origin, kTlbEntries> origins;
+        BitSet<kTlbSlots> used, global, large;
+        std::array<Origin, kTlbSlots> origins;
     };
     static constexpr u32 kFetchEntries = 64;
     static constexpr u32 fetch_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kFetchEntries - 1); }
@@ -112,10 +114,17 @@ class BankStore {
     /// Takes the entry for the bucket of its target's page into that bucket's list, out of its present one's.
     void list_edge(u32 slot, u32 bucket);
     [[nodiscard]] TlbEntry* entries(bool write) const { return write ? tables_->write : tables_->read; }
-    void empty(bool write, u32 index);
+    void put(bool write, u32 slot, const EntryRecord& record);
+    [[nodiscard]] EntryRecord record_at(bool write, u32 slot) const;
+    void empty(bool write, u32 slot);
+    void drop_writes_between(u64 host_page, u32 first, u32 end);
     void drop_large(u64 gva);
     void drop_jumps(u64 gva);
     void drop_region_jumps(u64 gva);
+    /// Whether the code page of `gva` may be derived from a large page: it is not if it was looked up just now.
+    [[nodiscard]] bool may_be_large(u64 gva) const {
+        return find_fetch(gva) == nullptr || (fetch_large_ >> fetch_index(gva) & 1) != 0;
+    }
     void empty_edge(u32 slot);
     void empty_jump(u32 index);
     template <u32 N>
@@ -129,8 +138,8 @@ class BankStore {
     const u64 empty_memo_;
     BankTables* tables_ = nullptr;
     std::array<Table, 2> table_;  ///< read, write
-    BitSet<kJumpEntries> jump_used_, jump_global_;
-    BitSet<kEdgeEntries> edge_used_, edge_global_;
+    BitSet<kJumpEntries> jump_used_, jump_global_, jump_large_;
+    BitSet<kEdgeEntries> edge_used_, edge_global_, edge_large_;
     /// Of an entry of the edge table that has been used: where it leads, and its neighbours in the list of all that
     /// lead, or led, to pages of one bucket (tlb_index). 0 ends a list.
     struct EdgeLinks {

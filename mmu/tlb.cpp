@@ -15,7 +15,6 @@ namespace vg::mmu {
 namespace {
 
 constexpr u32 kMaxBanks = 32;
-constexpr u32 kVictims = 8;
 
 u16 pcid_of(const PagingMode& mode) { return mode.pcide ? static_cast<u16>(mode.cr3 & 0xfff) : 0; }
 
@@ -55,14 +54,6 @@ u64 random_empty_memo() {
     return kNonCanonical | (random & kFree);
 }
 
-struct Victim {
-    const BankStore* bank = nullptr;
-    EntryRecord record;
-};
-
-/// What victims are searched by: page address and kind. Never 0, which stands for an empty slot.
-constexpr u64 victim_tag(bool write, u64 page) { return page | 2 | (write ? 1 : 0); }
-
 bool same_root(u64 a, u64 b) { return ((a ^ b) & ~kPageMask) == 0; }
 
 }  // namespace
@@ -75,9 +66,6 @@ struct Tlb::Impl {
     BankStore* current = nullptr;
     BankStore* siblings[3] = {};  ///< by Privilege, of the current mode and second level; null: look it up
     std::array<Context, WalkCache::kMaxContexts> contexts{};
-    std::array<u64, kVictims> victim_tags{};  ///< 0: none
-    std::array<Victim, kVictims> victims{};
-    u32 next_victim = 0;
     SlatCache slat_cache;
     WalkCache walk_cache;
     u64 generation = 1, stamp = 0, jump_generation = 1;
@@ -96,8 +84,6 @@ struct Tlb::Impl {
     BankStore* new_bank(TlbStats& stats);
     void synchronize(BankStore& bank, u32 pkru);
     void fill(bool write, const EntryRecord& record);
-    void clear_victims() { victim_tags.fill(0); }
-    bool take_victim(bool write, u64 page, EntryRecord& out);
     /// Gives the chosen contexts new generations.
     template <class Choose>
     void flush(bool with_global, u32 pkru, Choose choose);
@@ -138,7 +124,6 @@ BankStore* Tlb::Impl::new_bank(TlbStats& stats) {
     ++stats.bank_evictions;
     oldest->clear_all();
     oldest->last_used = 0;
-    clear_victims();
     std::fill(std::begin(siblings), std::end(siblings), nullptr);
     return oldest;
 }
@@ -176,29 +161,12 @@ void Tlb::Impl::synchronize(BankStore& bank, u32 pkru) {
     }
     if (bank.pke && bank.pkru != pkru) {
         bank.clear_data();
-        clear_victims();
         bank.pkru = pkru;
     }
 }
 
 void Tlb::Impl::fill(bool write, const EntryRecord& record) {
-    if (tlb_index(record.entry.tag) >= stress) return;
-    EntryRecord evicted;
-    if (!current->fill(write, record, evicted)) return;
-    const u32 slot = next_victim++ % kVictims;
-    victim_tags[slot] = victim_tag(write, evicted.entry.tag);
-    victims[slot] = {current, evicted};
-}
-
-bool Tlb::Impl::take_victim(bool write, u64 page, EntryRecord& out) {
-    const u64 tag = victim_tag(write, page);
-    for (u32 i = 0; i < kVictims; ++i) {
-        if (victim_tags[i] != tag || victims[i].bank != current) continue;
-        out = victims[i].record;
-        victim_tags[i] = 0;
-        return true;
-    }
-    return false;
+    if (tlb_index(record.entry.tag) < stress) current->fill(write, record);
 }
 
 template <class Choose>
@@ -209,7 +177,6 @@ void Tlb::Impl::flush(bool with_global, u32 pkru, Choose choose) {
         context.walk.nonglobal = generation;
         if (with_global) context.walk.global = generation;
     }
-    clear_victims();
     if (current != nullptr) synchronize(*current, pkru);
 }
 
@@ -219,7 +186,6 @@ void Tlb::Impl::drop_page(u64 gva, u16 pcid, bool globals_elsewhere) {
         if (own || globals_elsewhere) bank->drop_page(gva, !own);
     }
     walk_cache.drop_page(gva);
-    clear_victims();
 }
 
 Tlb::Tlb(PhysicalMemory& memory, int state_fd, u64 state_offset)
@@ -291,7 +257,7 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
         ++stats_.fetch_walks;
     } else if (own) {
         EntryRecord record;
-        if (im.take_victim(write, tag, record)) {
+        if (im.current->take_second(write, tag, record)) {
             ++stats_.victim_hits;
             im.fill(write, record);
             t.gpa = Gpa(record.origin.gpa | offset);
@@ -391,7 +357,6 @@ void Tlb::flush_slat(u64 root) {
 
 void Tlb::pkru_changed() {
     ++changes_;
-    impl_->clear_victims();
     if (impl_->current->pke) impl_->current->clear_data();
 }
 
@@ -400,7 +365,6 @@ void Tlb::drop_write_entries(Spa page) {
     const u8* host = impl_->memory.ram(page);
     const u16 slot = impl_->memory.page_info(page).write_slot;
     for (const auto& bank : impl_->banks) bank->drop_writes(reinterpret_cast<u64>(host), slot);
-    impl_->clear_victims();
 }
 
 void Tlb::fill_jump(u64 rip, u64 host, bool global) { impl_->current->fill_jump(rip, host, global); }

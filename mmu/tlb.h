@@ -20,7 +20,7 @@ enum class Privilege : u8 {
 
 struct TlbStats {
     u64 read_fills = 0, write_fills = 0, fetch_walks = 0;
-    u64 walk_cache_hits = 0, victim_hits = 0;
+    u64 walk_cache_hits = 0, victim_hits = 0;  ///< victim_hits: found in their second place, by C++
     u64 flushes_all = 0, flushes_context = 0, flushes_page = 0, bank_switches = 0, bank_evictions = 0;
 };
 

@@ -22,7 +22,9 @@
 #include "hv/spec/partition.h"
 #include "hv/spec/registers.h"
 #include "hv/spec/vp_state.h"
+#include "roms/vmm/disks.h"
 #include "roms/vmm/linux_boot.h"
+#include "roms/vmm/misuse.h"
 #include "roms/vmm/mmio.h"
 #include "roms/vmm/mshv.h"
 
@@ -232,6 +234,7 @@ bool load_linux(Machine& m, const std::string& path, const std::string& cmdline)
 
 struct Options {
     std::string kernel, until = "Linux version";
+    std::string disks, misuse;
     std::string cmdline = "earlyprintk=serial,ttyS0 console=ttyS0 acpi=off pci=off panic=-1";
     unsigned cycles = 1;
 };
@@ -242,6 +245,8 @@ void parse(Options& options, const std::string& word) {
         return word.compare(0, length, key) == 0 ? word.c_str() + length : nullptr;
     };
     if (const char* v = value("vmm.kernel=")) options.kernel = v;
+    if (const char* v = value("vmm.disks=")) options.disks = v;
+    if (const char* v = value("vmm.misuse=")) options.misuse = v;
     if (const char* v = value("vmm.until=")) {
         options.until = v;
         for (char& c : options.until)
@@ -262,7 +267,7 @@ long free_kib() {
     return value;
 }
 
-int run_all(const Options& options) {
+int run_cycles(const Options& options) {
     for (unsigned cycle = 0; cycle < options.cycles; ++cycle) {
         Machine m;
         open_machine(m);
@@ -290,6 +295,13 @@ int run_all(const Options& options) {
     }
     std::printf("vmm: all %u cycles passed\n", options.cycles);
     return 0;
+}
+
+int run_all(const Options& options) {
+    Disks disks(options.disks);
+    if (!options.misuse.empty() && !misuse_nvme(options.misuse)) return 1;
+    const int result = run_cycles(options);
+    return disks.end() ? result : 1;
 }
 
 void become_init() {

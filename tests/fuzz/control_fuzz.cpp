@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const vg::u8* data, std::size_t size) {
     std::string tree(kTree);
     if (request.size() != input.size()) tree.append(input.substr(request.size() + 1)).append("\n");
 
-    bool printed = false, jit = false;
+    bool printed = false, jit = false, walk = false;
     const auto print_tree = [&] {
         printed = true;
         return tree;
@@ -36,9 +36,15 @@ int LLVMFuzzerTestOneInput(const vg::u8* data, std::size_t size) {
         jit = true;
         return std::string();
     };
-    const std::string answer = vg::cli::answer_request(request, print_tree, print_jit);
+    const auto print_walk = [&](const std::string& path) {
+        walk = true;
+        return path + "/spa = 0x1\n";
+    };
+    const std::string answer = vg::cli::answer_request(request, {print_tree, print_jit, print_walk});
     if (jit) {
-        VG_ASSERT(!printed);
+        VG_ASSERT(!printed && !walk);
+    } else if (walk) {
+        VG_ASSERT(!printed && (!request.starts_with("inspect-json") || nlohmann::json::accept(answer)));
     } else if (!printed) {
         VG_ASSERT(answer.starts_with("error: "));
     } else if (request.starts_with("inspect-json")) {

@@ -21,8 +21,8 @@ struct RootFixture {
     static constexpr u64 kInput = 0x1000, kOutput = 0x2000;  ///< the root's hypercall pages
 
     struct Host final : VpHost {
-        void vp_created(cpu::Vp& vp) override { vps.push_back(&vp); }
-        void vp_destroyed(cpu::Vp& vp) override { std::erase(vps, &vp); }
+        void vp_created(cpu::Vp& made) override { vps.push_back(&made); }
+        void vp_destroyed(cpu::Vp& gone) override { std::erase(vps, &gone); }
         std::vector<cpu::Vp*> vps;
     };
     struct Parts {

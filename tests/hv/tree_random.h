@@ -11,6 +11,18 @@
 
 namespace vg::hv::test {
 
+/// Devices of the root, where a test has some: the third way to memory beside processors and hypercalls.
+class TreeDevices {
+  public:
+    virtual ~TreeDevices() = default;
+    /// Puts them under the hypervisor's rule.
+    virtual void start(RootFixture& f) = 0;
+    /// They know nothing of the hypervisor any more.
+    virtual void stop(RootFixture& f) = 0;
+    /// One device's access of `size` bytes at an address of the root. False: refused.
+    virtual bool access(unsigned device, u64 address, void* data, u64 size, bool write) = 0;
+};
+
 /// What every page may be touched by, kept by page numbers alone.
 class TreeModel {
   public:
@@ -61,12 +73,62 @@ inline void check_tree(RootFixture& f, const TreeModel& model, u64 first_page, u
     }
 }
 
+/// A device touches some page of those in question, one of the hypervisor's own, or the border of two. What it reaches
+/// is decided by page numbers: it is its partition's until the partition gave it away.
+inline void touch(RootFixture& f, TreeDevices& devices, const TreeModel& model, u64 first_page, u64 page_count,
+                  u64 choice) {
+    const auto require = [](bool ok, const char* what) {
+        if (!ok) throw std::runtime_error(what);
+    };
+    const unsigned device = choice & 3;
+    const bool write = (choice & 4) != 0;
+    const u64 page = first_page + (choice >> 8) % page_count;
+    u64 mark = choice * 0x9e3779b97f4a7c15, data = mark;
+    if ((choice & 0xf0) == 0) {
+        const u64 own = RootFixture::kPrivateSpa + ((choice >> 8) % 64 + 512) * kPageSize;  // never shown
+        require(!devices.access(device, own, &data, sizeof data, write), "a device reaches the hypervisor's memory");
+        return;
+    }
+    const bool across = (choice & 0xf0) == 0x10 && page + 1 < first_page + page_count;
+    const u64 address = (page << 12) + (across ? kPageSize - 4 : 8 * (choice >> 4 & 0x1f));
+    const bool allowed = !model.gone.contains(page) && !(across && model.gone.contains(page + 1));
+    u64 before = 0;
+    f.memory.read(Spa(address), &before, sizeof before);
+    require(devices.access(device, address, &data, sizeof data, write) == allowed,
+            allowed ? "a device does not reach its partition's memory" : "a device reaches a page that was given away");
+    u64 after = 0;
+    f.memory.read(Spa(address), &after, sizeof after);
+    if (allowed && write) require(after == mark, "a device's write went elsewhere");
+    if (allowed && !write) require(data == before, "a device read elsewhere");
+    // Of a transfer across two pages the first may be done; what was given away is as it was.
+    if (!allowed && !across) require(after == before, "a refused write changed memory");
+    if (!allowed && across && model.gone.contains(page + 1))
+        require(after >> 32 == before >> 32, "a refused write changed memory");
+}
+
 /// Throws where model and hypervisor differ.
-inline void random_tree(std::span<const u8> input) {
+inline void random_tree(std::span<const u8> input, TreeDevices* devices = nullptr) {
     constexpr u64 kFirst = 0x800, kCount = 96, kGpaPages = 48;
     vg::test::InputBytes bytes(input);
     static RootFixture::Parts parts;
     RootFixture f(parts, false, 1);
+    struct Connected {
+        Connected(TreeDevices* which, RootFixture& root) : devices(which), f(root) {
+            if (devices != nullptr) devices->start(f);
+        }
+        ~Connected() {
+            if (devices != nullptr) devices->stop(f);
+        }
+        TreeDevices* devices;
+        RootFixture& f;
+    } connected(devices, f);
+    u64 choice = 0;
+    const auto touch_some = [&](const TreeModel& model, unsigned count) {
+        for (; devices != nullptr && count > 0; --count) {
+            choice = choice * 0xd1342543de82ef95 + 1;
+            touch(f, *devices, model, kFirst, kCount, choice >> 16);
+        }
+    };
     TreeModel model;
     const auto pick = [&]() -> u64 {
         if (model.children.empty()) return 0;
@@ -77,6 +139,7 @@ inline void random_tree(std::span<const u8> input) {
     const auto page = [&] { return kFirst + bytes.take<u8>() % kCount; };
     unsigned step = 0;
     while (!bytes.empty()) {
+        touch_some(model, 8);
         const u8 action = bytes.take<u8>() % 9;
         const u64 id = pick();
         if (action == 0 && model.children.size() < 5) {
@@ -128,8 +191,13 @@ inline void random_tree(std::span<const u8> input) {
                 !f.child(id).vps().empty()) {
                 const u64 shown = f.map_state_page(id, f.child(id).vps().front()->index(),
                                                    static_cast<StatePage>(bytes.take<u8>() % 2));
-                // a page that shows the VP is the root's to see while it is mapped: not checked against the model
+                // a page that shows the VP is the root's to see while it is mapped, by every way
+                u64 data = 0;
+                if (shown != 0 && devices != nullptr && !devices->access(0, shown << 12, &data, sizeof data, false))
+                    throw std::runtime_error("a device does not reach a page that is shown");
                 if (shown != 0) f.child(id).release_shown_pages();
+                if (shown != 0 && devices != nullptr && devices->access(0, shown << 12, &data, sizeof data, false))
+                    throw std::runtime_error("a device reaches a page that is not shown any more");
             }
             if (what == 3 && f.remove(id) == HvStatus::Success) {
                 if (!model.children[id].deposits.empty()) throw std::runtime_error("a partition went with pages");

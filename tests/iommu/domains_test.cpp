@@ -222,3 +222,44 @@ TEST_CASE("domains: no access ever reaches a page that is not mapped for its dev
     CHECK(reached > 5000);
     CHECK(refused > 5000);
 }
+
+TEST_CASE("domains: faults are told to the unit's owner, taken in order, and recorded again after an overflow",
+          "[iommu][domains]") {
+    Owner owner;
+    mmu::SlatBuilder slat(owner.memory, owner.allocate(), owner.free());
+    DeviceDomains domains(owner.memory, owner.unit, owner.allocate(), owner.free());
+    REQUIRE(domains.enable());
+    REQUIRE(domains.attach(0x10, 1, slat.root()));
+    test::RecordingSink events;
+    owner.unit.set_event_sink(&events);
+    CHECK_FALSE(owner.read8(0x10, 0x1000));
+    CHECK(events.sent.empty());  // masked
+    domains.report_faults();     // one is pending
+    CHECK(events.sent.size() == 1);
+    DeviceDomains::Faults taken = domains.take_faults();
+    REQUIRE(taken.list.size() == 1);
+    CHECK_FALSE(taken.overflow);
+    CHECK(domains.take_faults().list.empty());
+    for (u64 round = 0; round < 3; ++round) {
+        events.sent.clear();
+        for (u64 i = 0; i < Vtd::kFaultRecords + 3; ++i) {
+            const u64 page = (0x100 * round + i) * kPageSize;
+            CHECK_FALSE((i % 2 == 0 ? owner.read8(0x10, page + 5) : owner.write8(0x10, page + 5)));
+        }
+        CHECK(events.sent.size() == 1);  // until it is looked at
+        taken = domains.take_faults();
+        CHECK(taken.overflow);
+        REQUIRE(taken.list.size() == Vtd::kFaultRecords);
+        for (u64 i = 0; i < taken.list.size(); ++i) {
+            CHECK(taken.list[i].rid == 0x10);
+            CHECK(taken.list[i].info == (0x100 * round + i) * kPageSize);
+            CHECK(taken.list[i].write == (i % 2 != 0));
+            CHECK(taken.list[i].reason == (i % 2 != 0 ? FaultReason::NoWrite : FaultReason::NoRead));
+        }
+        CHECK(owner.get32(reg::kFaultStatus) == 0);
+    }
+    CHECK(owner.sink.sent.empty());  // a guest's interrupt controllers hear nothing
+    owner.unit.set_event_sink(nullptr);
+    CHECK_FALSE(owner.read8(0x10, 0x1000));
+    CHECK(owner.sink.sent.size() == 1);
+}

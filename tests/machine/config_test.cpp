@@ -242,6 +242,25 @@ TEST_CASE("config: what cannot be built is said before anything is built", "[mac
     CHECK(check(pc + "bus = \"nvme\"\nlun = 1\n").find("m.toml:6:7: lun is for bus = \"vmbus\"") == 0);
     CHECK(check("[hypervisor]\n[boot]\nkernel = \"/bin/sh\"\n" + child).find("m.toml:4:1: a guest as parent partition creates its own") == 0);
     CHECK(check("[hypervisor]\n" + child + "[devices]\ntestdev = true\n").find("m.toml:5:11: test devices") == 0);
+    CHECK(check("[hypervisor]\n" + child + "[devices]\niommu = true\n").find("m.toml:5:9: test devices") == 0);
     CHECK(check("[machine]\nmemory = \"1 MiB\"\n[boot]\nkernel = \"/bin/sh\"\n").find("m.toml:2:10: memory") == 0);
     CHECK(check("[machine]\nclock = \"soon\"\n[boot]\nkernel = \"/bin/sh\"\n").find("not a time") != std::string::npos);
+}
+
+TEST_CASE("config: the IOMMU is there under a hypervisor with physical devices, or where it is asked for",
+          "[machine][config]") {
+    const auto has = [](const std::string& text) {
+        const auto config = parse_config(text, "m.toml", ".", {});
+        REQUIRE(config);
+        const auto again = parse_config(show_config(*config), "again", ".", {});
+        REQUIRE(again);
+        CHECK(again->has_iommu() == config->has_iommu());
+        return config->has_iommu();
+    };
+    const std::string boot = "[boot]\nkernel = \"/bin/sh\"\n", hypervisor = "[hypervisor]\n";
+    CHECK_FALSE(has(boot));
+    CHECK(has(boot + "[devices]\niommu = true\n"));
+    CHECK(has(hypervisor + boot));
+    CHECK_FALSE(has(hypervisor + boot + "[devices]\niommu = false\n"));
+    CHECK_FALSE(has(hypervisor + "[[child]]\nkernel = \"/bin/sh\"\n"));
 }

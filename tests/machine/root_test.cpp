@@ -1,5 +1,6 @@
 // A Linux root partition with /dev/mshv, and children that a monitor in it makes and destroys. Needs a kernel with
 // CONFIG_MSHV_ROOT: $VG_MSHV_KERNEL, or build/guest/bzImage-mshv. Rows R-01..R-94.
+#include <fmt/format.h>
 #include <catch2/catch.hpp>
 
 #include <cstdlib>
@@ -10,6 +11,8 @@
 #include "hv/hypervisor.h"
 #include "hv/vp.h"
 #include "machine/machine.h"
+#include "machine/pc_machine.h"
+#include "machine/root_devices.h"
 #include "tests/machine/small_kernel.h"
 #include "tests/support/temp_dir.h"
 
@@ -59,7 +62,7 @@ class Archive {
 
 struct RootRun {
     RootRun(const std::string& kernel, const std::string& child_kernel, const std::string& options, unsigned processors,
-            bool root_scheduler) {
+            bool root_scheduler, const std::vector<const char*>& buses = {}) {
         constexpr unsigned kDirectory = 040755, kProgram = 0100755;
         Archive archive;
         for (const char* name : {"dev", "proc", "sys"}) archive.add(name, kDirectory);
@@ -77,6 +80,13 @@ struct RootRun {
         config.boot->initrd = initrd;
         config.boot->cmdline = "console=ttyS0 loglevel=4 " + options;
         machine::MachineOptions machine_options;
+        for (const char* bus : buses) {
+            machine::DiskSection& disk = config.disks.emplace_back();
+            disk.bus = bus;
+            disk.image = dir / (std::to_string(config.disks.size()) + ".raw");
+            test::write_file(disk.image, std::vector<u8>(4 << 20));
+        }
+        machine_options.log_sink = [this](Area, Level, std::string_view line) { log += std::string(line) + "\n"; };
         machine_options.console = [this](const std::string&, u8 byte) { console += static_cast<char>(byte); };
         auto made = machine::Machine::create(config, std::move(machine_options));
         REQUIRE(made);
@@ -85,7 +95,7 @@ struct RootRun {
     }
 
     test::TempDir dir;
-    std::string console;
+    std::string console, log;
     std::unique_ptr<machine::Machine> machine;
 };
 
@@ -145,6 +155,53 @@ TEST_CASE("root: Linux registers /dev/mshv, and twenty children in turn leave no
     CHECK(run.console.find("vmm: all 20 cycles passed") != std::string::npos);
     CHECK(run.console.find("BUG:") == std::string::npos);
     CHECK(run.machine->hypervisor()->root()->partition->vps().size() == processors);
+    check_nothing_left(run);
+}
+
+TEST_CASE("root: disks behind the hypervisor's IOMMU serve Linux while children come and go",
+          "[machine][root][iommu][slow]") {
+    const std::string kernel = find_file("VG_MSHV_KERNEL", "bzImage-mshv");
+    if (kernel.empty()) {
+        WARN("no kernel with CONFIG_MSHV_ROOT: set VG_MSHV_KERNEL, or put it at build/guest/bzImage-mshv");
+        return;
+    }
+    const unsigned processors = GENERATE(1u, 2u);
+    RootRun run(kernel, "", "vmm.cycles=20 vmm.disks=sda,nvme0n1", processors, false, {"ahci", "nvme"});
+    CAPTURE(run.console, run.log);
+    CHECK(run.console.find("vmm: all 20 cycles passed") != std::string::npos);
+    CHECK(run.console.find("vmm: disks came back as written") != std::string::npos);
+    CHECK(run.console.find("vmm: ended with status 0") != std::string::npos);
+    for (const char* complaint : {"BUG:", "ata1: ", "nvme nvme0: I/O", "DMAR"})
+        CHECK(run.console.find(complaint) == std::string::npos);
+    CHECK(run.log.find("was refused") == std::string::npos);
+    check_nothing_left(run);
+    // Every function of the board is in the root's domain, and every transfer went through the unit.
+    const machine::RootDevices* devices = run.machine->pc()->root_devices();
+    REQUIRE(devices != nullptr);
+    CHECK(devices->domains().attached().size() == run.machine->pc()->pci().bus().functions().size());
+    for (const auto& [rid, domain] : devices->domains().attached())
+        CHECK(domain == run.machine->hypervisor()->root()->id);
+    CHECK(devices->faults().empty());
+    CHECK(run.machine->pc()->iommu()->history().transfers.total() > 5'000);
+}
+
+TEST_CASE("root: Linux points a device at the hypervisor's memory in vain, and its disks do not notice",
+          "[machine][root][iommu][slow]") {
+    const std::string kernel = find_file("VG_MSHV_KERNEL", "bzImage-mshv");
+    if (kernel.empty()) {
+        WARN("no kernel with CONFIG_MSHV_ROOT: set VG_MSHV_KERNEL, or put it at build/guest/bzImage-mshv");
+        return;
+    }
+    RootRun run(kernel, "", "vmm.cycles=2 vmm.disks=sda,nvme0n1 vmm.misuse=0000:00:09.0", 1, false,
+                {"ahci", "nvme", "nvme"});
+    CAPTURE(run.console, run.log);
+    const hv::Hypervisor& hypervisor = *run.machine->hypervisor();
+    const u64 own = hypervisor.private_base().value + hypervisor.private_size() - kPageSize;
+    CHECK(run.console.find(fmt::format("vmm: 0000:00:09.0 pointed at {:#x}, CSTS 0x3", own)) != std::string::npos);
+    CHECK(run.log ==
+          fmt::format("a device of partition 1 was refused: 00:09.0 read {:#x}: 0x06 no read permission\n", own));
+    CHECK(run.console.find("vmm: disks came back as written") != std::string::npos);
+    CHECK(run.console.find("vmm: all 2 cycles passed") != std::string::npos);
     check_nothing_left(run);
 }
 

@@ -89,7 +89,38 @@ TEST_CASE("tlb: empty tables match no address", "[mmu][tlb]") {
         CHECK(f.tlb->find_write(gva) == nullptr);
     }
     const BankTables* bank = f.tlb->bank();
-    for (u32 i = 0; i < kJumpEntries; ++i) REQUIRE(jump_index(bank->jump[i].rip) == (i == 0 ? 1 : 0));
+    for (u32 i = 0; i < kJumpEntries; ++i) {
+        const u32 index = jump_index(bank->jump[i].rip);
+        REQUIRE((index != i && other_jump_index(index) != i));
+    }
+}
+
+TEST_CASE("tlb: a jump entry whose place is taken moves beside it, once", "[mmu][tlb]") {
+    Fixture f;
+    constexpr u64 kApart = u64{4} * kJumpEntries;  // one place for both
+    const u64 first = 0x5010, second = first + kApart, third = second + kApart;
+    for (const u64 rip : {first, second, third}) f.page(rip & ~kPageMask, 0x10000, kP | kW);
+    const u32 index = jump_index(first);
+    const auto& own = f.tlb->bank()->jump[index];
+    const auto& other = f.tlb->bank()->jump[other_jump_index(index)];
+    f.tlb->fill_jump(first, 1, false);
+    f.tlb->fill_jump(second, 2, true);
+    CHECK((own.rip == second && own.host == 2 && other.rip == first && other.host == 1));
+    f.tlb->fill_jump(third, 3, false);
+    CHECK((own.rip == third && other.rip == second));
+    f.tlb->fill_jump(second, 4, true);
+    CHECK((own.rip == second && own.host == 4 && other.rip == third));
+    // The flags have moved along.
+    f.tlb->flush_nonglobal(0);
+    CHECK((own.rip == second && other.rip != third));
+    f.tlb->fill_jump(first, 5, false);
+    CHECK(other.rip == second);
+    f.tlb->fill_jump(second, 6, true);
+    CHECK((own.rip == second && own.host == 6 && other.rip == first));
+    f.tlb->flush_page(first);
+    CHECK((own.rip == second && other.rip != first));
+    f.tlb->flush_page(second);
+    CHECK(own.rip != second);
 }
 
 TEST_CASE("tlb: reads fill reads, writes fill writes once the dirty bit is set", "[mmu][tlb]") {
@@ -162,7 +193,7 @@ TEST_CASE("tlb: a page that gets code loses its write entries in every bank", "[
     CHECK(f.tlb->find_write(0x6000) == nullptr);
 }
 
-TEST_CASE("tlb: conflicting pages come back from the victim buffer, and not after a flush", "[mmu][tlb]") {
+TEST_CASE("tlb: conflicting pages come back from their second places, and not after a flush", "[mmu][tlb]") {
     Fixture f;
     const u64 a = 0x400000, b = a + kTlbEntries * kPageSize;
     f.large(a, 0x400000, kP | kW | kU);

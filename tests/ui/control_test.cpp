@@ -7,8 +7,9 @@ using vg::cli::answer_request;
 namespace {
 
 std::string ask(std::string_view request, std::string tree = "now = 7\nhv/vp0/rip = 0x10\nhv/vp1/rip = 0x20\nhvx = 1\n") {
-    return answer_request(
-        request, [&] { return tree; }, [](const std::string& path, bool json) { return path + (json ? " {}\n" : " -\n"); });
+    return answer_request(request, {[&] { return tree; },
+                                    [](const std::string& path, bool json) { return path + (json ? " {}\n" : " -\n"); },
+                                    [](const std::string& path) { return path + "/spa = 0x1\n"; }});
 }
 
 }  // namespace
@@ -23,6 +24,9 @@ TEST_CASE("control: a part of the tree is everything below its path", "[ui][cont
     CHECK(ask("inspect-json none") == "{}\n");
     CHECK(ask("inspect jit/top") == "jit/top -\n");
     CHECK(ask("inspect-json jit") == "jit {}\n");
+    CHECK(ask("inspect walk/2/0x0") == "walk/2/0x0/spa = 0x1\n");
+    CHECK(ask("inspect-json walk/2/0x0").find("\"spa\": \"0x1\"") != std::string::npos);
+    CHECK(ask("inspect walk").empty());
 }
 
 TEST_CASE("control: an unknown request is answered without looking at the machine", "[ui][control]") {
@@ -32,7 +36,8 @@ TEST_CASE("control: an unknown request is answered without looking at the machin
             asked = true;
             return std::string();
         };
-        const std::string answer = answer_request(request, look, [&](const std::string&, bool) { return look(); });
+        const std::string answer = answer_request(request, {look, [&](const std::string&, bool) { return look(); },
+                                                            [&](const std::string&) { return look(); }});
         CHECK(answer.rfind("error: ", 0) == 0);
         CHECK_FALSE(asked);
     }

@@ -11,6 +11,7 @@
 
 #include "base/state.h"
 #include "ui/cli/commands.h"
+#include "ui/cli/inspect_hypervisor.h"
 #include "ui/cli/inspect_jit.h"
 #include "ui/cli/statistics.h"
 
@@ -53,16 +54,15 @@ std::string select(const std::string& tree, std::string_view path) {
 
 }  // namespace
 
-std::string answer_request(std::string_view request, const std::function<std::string()>& print_tree,
-                           const std::function<std::string(const std::string&, bool)>& print_jit) {
+std::string answer_request(std::string_view request, const InspectSources& sources) {
     const std::size_t space = request.find(' ');
     const std::string_view verb = request.substr(0, space);
-    const std::string_view path = space == std::string_view::npos ? "" : request.substr(space + 1);
-    const bool known = verb == "inspect" || verb == "inspect-json";
-    if (known && is_jit_path(std::string(path))) return print_jit(std::string(path), verb == "inspect-json");
-    if (verb == "inspect") return select(print_tree(), path);
-    if (verb == "inspect-json") return json_text(to_json(select(print_tree(), path)));
-    return "error: known requests are: inspect PATH, inspect-json PATH\n";
+    const std::string path(space == std::string_view::npos ? "" : request.substr(space + 1));
+    const bool json = verb == "inspect-json";
+    if (!json && verb != "inspect") return "error: known requests are: inspect PATH, inspect-json PATH\n";
+    if (is_jit_path(path)) return sources.jit(path, json);
+    const std::string lines = is_walk_path(path) ? sources.walk(path) : select(sources.tree(), path);
+    return json ? json_text(to_json(lines)) : lines;
 }
 
 Result<std::unique_ptr<ControlSocket>> ControlSocket::create(const std::string& address) {
@@ -73,17 +73,20 @@ Result<std::unique_ptr<ControlSocket>> ControlSocket::create(const std::string& 
 
 void ControlSocket::serve(machine::Machine& machine, const jit::Survey* survey) {
     using Clock = std::chrono::steady_clock;
-    const auto print_tree = [&machine] {
+    InspectSources sources;
+    sources.tree = [&machine] {
         StatePrinter printer;
         machine.fields(printer);
+        show_hypervisor(machine, printer);
         return printer.result();
     };
-    const auto print_jit = [&](const std::string& path, bool json) { return inspect_jit(machine, survey, path, json); };
+    sources.jit = [&](const std::string& path, bool json) { return inspect_jit(machine, survey, path, json); };
+    sources.walk = [&](const std::string& path) { return inspect_walk(machine, path); };
     for (int i = 0; i < kMaxClients; ++i) {
         const int client = listener_->accept();
         if (client < 0) return;
         const std::string request = read_line(client, kMaxRequest, Clock::now() + kRequestTime);
-        send_all(client, answer_request(request, print_tree, print_jit), Clock::now() + kAnswerTime);
+        send_all(client, answer_request(request, sources), Clock::now() + kAnswerTime);
         ::close(client);
     }
 }

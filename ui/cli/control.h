@@ -31,11 +31,14 @@ class ControlSocket {
     std::unique_ptr<UnixListener> listener_;
 };
 
-/// What the server says to one request line, whatever is in it. `print_tree` gives the state tree as `path = value` lines
-/// and is called only when the request needs it; `print_jit` gives what there is to say of the translator at "jit" or below, as text
-/// or JSON. A part of the tree that does not exist is empty.
-[[nodiscard]] std::string answer_request(std::string_view request, const std::function<std::string()>& print_tree,
-                                         const std::function<std::string(const std::string&, bool)>& print_jit);
+/// Where answers come from. Each is called only when the request needs it.
+struct InspectSources {
+    std::function<std::string()> tree;  ///< everything with a fixed place, as `path = value` lines
+    std::function<std::string(const std::string& path, bool json)> jit;  ///< "jit" or below, as text or JSON
+    std::function<std::string(const std::string& path)> walk;            ///< "walk/PARTITION/GPA", as lines
+};
+/// What the server says to one request line, whatever is in it. A part of the tree that does not exist is empty.
+[[nodiscard]] std::string answer_request(std::string_view request, const InspectSources& sources);
 
 /// Client side: sends a request and returns the answer.
 [[nodiscard]] Result<std::string> control_request(const std::string& address, const std::string& request);

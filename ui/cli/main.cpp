@@ -60,6 +60,9 @@ constexpr const char* kConfigHelp =
 constexpr const char* kInspectHelp =
     "verdigris inspect unix:/tmp/vg.sock                     the whole state tree\n"
     "verdigris inspect unix:/tmp/vg.sock hypervisor/         a part of it\n"
+    "verdigris inspect unix:/tmp/vg.sock partitions          the tree of partitions: state, deposits, ports, messages\n"
+    "verdigris inspect unix:/tmp/vg.sock walk/2/0x1000       how GPA 0x1000 of partition 2 is mapped, level by level\n"
+    "verdigris inspect unix:/tmp/vg.sock iommu               domains and their devices, last faults, last transfers\n"
     "verdigris inspect unix:/tmp/vg.sock jit                 the translator's counters, the hottest blocks\n"
     "  jit/top/5, jit/ffffffff81000000   blocks with guest and host code (run with --count-blocks FILE)\n"
     "  --json    as JSON          --watch   again every second, until interrupted\n"
