@@ -6,6 +6,8 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/types.h"
 
@@ -17,6 +19,10 @@ enum class Level : u8 { Trace, Debug, Info, Warn, Error, Off };
 
 [[nodiscard]] std::string_view to_string(Area area);
 [[nodiscard]] std::string_view to_string(Level level);
+
+/// Adds what "AREA=LEVEL" says to `levels`. AREA may be "all"; without LEVEL it is debug. False: there is no such area
+/// or level.
+[[nodiscard]] bool parse_log_setting(std::string_view text, std::vector<std::pair<Area, Level>>& levels);
 
 /// One machine's log: owned by the machine, handed down by reference. Single-threaded per machine.
 class Log {
@@ -39,6 +45,10 @@ class Log {
     template <class... Args>
     void write(Area area, Level level, fmt::format_string<Args...> format, Args&&... args) {
         if (wants(area, level)) sink_(area, level, fmt::vformat(format, fmt::make_format_args(args...)));
+    }
+    template <class... Args>
+    void trace(Area area, fmt::format_string<Args...> format, Args&&... args) {
+        write(area, Level::Trace, format, std::forward<Args>(args)...);
     }
     template <class... Args>
     void debug(Area area, fmt::format_string<Args...> format, Args&&... args) {

@@ -174,6 +174,7 @@ Exec Vp::take_event() {
             if (vector < 0) return Exec::Next;
             s.acknowledged = 1;
             s.acknowledged_vector = static_cast<u8>(vector);
+            env_.log.trace(Area::Cpu, "{} takes interrupt {:#x}", name_, vector);
         }
         Fault interrupt;
         interrupt.vector = s.acknowledged_vector;

@@ -32,6 +32,10 @@ void Ahci::attach(u32 index, std::unique_ptr<AtaDisk> disk) {
     ports_[index]->attach(std::move(disk));
 }
 
+void Ahci::trace_to(Log& log) {
+    for (const auto& port : ports_) port->trace_to(log);
+}
+
 void Ahci::reset_adapter(bool keep_addresses) {
     ghc_ = kGhcAhci;
     is_ = 0;

@@ -20,6 +20,8 @@ class Ahci final : public Device, public mmu::MmioHandler {
 
     /// Before the machine runs. Port `index` must exist and be empty.
     void attach(u32 index, std::unique_ptr<AtaDisk> disk);
+    /// Commands are traced there (Area::Storage). The log outlives the controller.
+    void trace_to(Log& log);
     [[nodiscard]] u32 port_count() const { return static_cast<u32>(ports_.size()); }
 
     [[nodiscard]] std::string_view name() const override { return "ahci"; }

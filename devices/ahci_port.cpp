@@ -18,6 +18,11 @@ constexpr u64 kChunk = 64 * 1024;
 constexpr u32 kDiskReady = ata::kReady | ata::kSeekComplete;
 constexpr u32 kAfterReset = kDiskReady | u32{ata::kDiagnosticPassed} << 8;
 
+/// The count of a queued command is in the features register.
+constexpr bool is_queued(ata::Command command) {
+    return command == ata::Command::ReadFpdmaQueued || command == ata::Command::WriteFpdmaQueued;
+}
+
 }  // namespace
 
 class AhciPort::Cursor {
@@ -263,6 +268,7 @@ void AhciPort::connect() {
 
 void AhciPort::issue(u32 slots) {
     if ((state_.cmd & kCmdStart) == 0) return;
+    if (log_ != nullptr) log_->trace(Area::Storage, "ahci port {}: slots {:#x} issued", index_, slots);
     for (u32 slot = 0; slot < kSlots; ++slot) {
         if (!bit(slots & ~state_.ci, slot)) continue;
         state_.ci |= 1u << slot;
@@ -308,7 +314,20 @@ void AhciPort::run(u32 slot) {
     run_command(slot, header, AtaCommand::from_fis(fis));
 }
 
+void AhciPort::trace_start(u32 slot, const AtaCommand& command) const {
+    if (log_ == nullptr || !log_->wants(Area::Storage, Level::Trace)) return;
+    log_->trace(Area::Storage, "ahci port {} slot {}: {} LBA {} sectors {}", index_, slot, to_string(command.command),
+                command.lba, is_queued(command.command) ? command.features : command.count);
+}
+
+void AhciPort::trace_end(u32 slot, const AtaPlan& plan, u64 bytes) const {
+    if (log_ == nullptr) return;
+    log_->trace(Area::Storage, "ahci port {} slot {}: done, {} bytes {}", index_, slot, bytes,
+                plan.data == AtaPlan::Data::FromHost ? "from memory" : "to memory");
+}
+
 void AhciPort::run_command(u32 slot, CommandHeader header, const AtaCommand& command) {
+    trace_start(slot, command);
     AtaPlan plan = disk_->plan(command);
     if (plan.error != 0) return fail(command, plan, plan.error);
     if (plan.queued) state_.ci &= ~(1u << slot);
@@ -324,6 +343,7 @@ void AhciPort::run_command(u32 slot, CommandHeader header, const AtaCommand& com
     switch (moved) {
         case Moved::All:
             if (!disk_->finish(plan)) return fail(command, plan, ata::kAborted);
+            trace_end(slot, plan, done);
             return succeed(slot, plan);
         case Moved::ShortTable:
             state_.is |= kIsOverflow;

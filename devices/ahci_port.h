@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/events.h"
+#include "base/log.h"
 #include "devices/ata_disk.h"
 #include "devices/spec/ahci.h"
 #include "mmu/dma.h"
@@ -25,6 +26,8 @@ class AhciPort {
 
     /// Plugs in a disk. Before the machine runs.
     void attach(std::unique_ptr<AtaDisk> disk);
+    /// Commands are traced there. The log outlives the port.
+    void trace_to(Log& log) { log_ = &log; }
     [[nodiscard]] AtaDisk* disk() { return disk_.get(); }
     /// Power-on. HBA reset keeps the addresses of command list and received FISes (AHCI §10.4.3).
     void reset(bool keep_addresses);
@@ -64,6 +67,8 @@ class AhciPort {
     void fail(const AtaCommand& command, const AtaPlan& plan, u8 error);
     void fail_bus();
     void forget(u32 slot);
+    void trace_start(u32 slot, const AtaCommand& command) const;
+    void trace_end(u32 slot, const AtaPlan& plan, u64 bytes) const;
     void post_fis(u32 offset, std::span<const u8> fis);
     void post_register_fis(bool interrupt, u16 count, u32 lba = 0);
     void raise(u32 bits);
@@ -74,6 +79,7 @@ class AhciPort {
     std::function<void()> changed_;
     EventQueue::TimerId timer_;
     std::unique_ptr<AtaDisk> disk_;
+    Log* log_ = nullptr;
     std::vector<u8> scratch_;
     State state_;
 };

@@ -1,5 +1,7 @@
 #include "devices/ata_disk.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -45,6 +47,45 @@ u64 count48(u16 count) { return count != 0 ? count : 65536; }
 u64 lba28(const AtaCommand& c) { return (c.lba & 0xffffff) | u64{c.device & 0xfu} << 24; }
 
 }  // namespace
+
+std::string to_string(Command command) {
+    switch (command) {
+        case Command::DataSetManagement:
+            return "DATA SET MANAGEMENT";
+        case Command::ReadSectors:
+            return "READ SECTORS";
+        case Command::ReadSectorsExt:
+            return "READ SECTORS EXT";
+        case Command::ReadDma:
+            return "READ DMA";
+        case Command::ReadDmaExt:
+            return "READ DMA EXT";
+        case Command::WriteSectors:
+            return "WRITE SECTORS";
+        case Command::WriteSectorsExt:
+            return "WRITE SECTORS EXT";
+        case Command::WriteDma:
+            return "WRITE DMA";
+        case Command::WriteDmaExt:
+            return "WRITE DMA EXT";
+        case Command::WriteDmaFuaExt:
+            return "WRITE DMA FUA EXT";
+        case Command::ReadFpdmaQueued:
+            return "READ FPDMA QUEUED";
+        case Command::WriteFpdmaQueued:
+            return "WRITE FPDMA QUEUED";
+        case Command::FlushCache:
+            return "FLUSH CACHE";
+        case Command::FlushCacheExt:
+            return "FLUSH CACHE EXT";
+        case Command::Identify:
+            return "IDENTIFY DEVICE";
+        case Command::SetFeatures:
+            return "SET FEATURES";
+        default:
+            return fmt::format("command {:#04x}", static_cast<u8>(command));
+    }
+}
 
 AtaCommand AtaCommand::from_fis(std::span<const u8, 16> fis) {
     AtaCommand command;

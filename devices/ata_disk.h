@@ -12,6 +12,9 @@
 
 namespace vg::devices {
 
+/// A command by its name in ACS-3, or "command 0x.." for one that is not known here.
+[[nodiscard]] std::string to_string(ata::Command command);
+
 /// A command as a register FIS carries it.
 struct AtaCommand {
     ata::Command command{};

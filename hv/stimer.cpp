@@ -90,6 +90,8 @@ void SyntheticTimers::expire(unsigned index) {
     Timer& timer = timers_[index];
     if ((timer.config & stimer::kDirect) != 0) {
         const u8 vector = stimer::vector(timer.config);
+        vp_.partition().hypervisor().log().trace(Area::Hv, "{}: STIMER{} expires, vector {:#x}", vp_.processor().name(),
+                                                 index, vector);
         if (vector >= kFirstLegalVector) vp_.processor().apic().accept(vector, false);
     } else if (!deliver_message(index)) {
         timer.pending = true;

@@ -152,6 +152,9 @@ HvStatus Synic::signal(u8 sint, u16 flag, bool* fresh) {
     const u8 mask = static_cast<u8>(1u << (flag % 8));
     const u8 old = atomic_or<u8>(vp_.partition().hypervisor().memory(), byte, mask);
     if (fresh != nullptr) *fresh = (old & mask) == 0;
+    vp_.partition().hypervisor().log().trace(Area::Hv, "{}: SINT{} event flag {} {}, vector {:#x}",
+                                             vp_.processor().name(), sint, flag,
+                                             (old & mask) == 0 ? "set" : "was set already", sint::vector(sint_[sint]));
     if ((old & mask) == 0) interrupt(sint);
     return HvStatus::Success;
 }

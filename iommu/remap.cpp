@@ -56,6 +56,7 @@ u32 index_of(u64 address, u32 data) {
 /// A request to FEEx_xxxx: remapped and sent on, or refused with a fault.
 void Vtd::interrupt(u16 rid, bool identified, u64 address, u32 data) {
     const State& s = state_;
+    log_.trace(Area::Iommu, "{} interrupts: {:#x} to {:#x}", rid_text(rid), data, address);
     if ((s.status & reg::global::kInterruptRemapping) == 0) {
         out_.send(address, data);
         return;

@@ -65,6 +65,7 @@ bool Vtd::transfer(u16 rid, u64 iova, u64 size, bool write, u8* to, const u8* fr
         if (page.verdict != Verdict::Ok) entry.size = done;
     }
     history_.transfers.push(entry);
+    if (log_.wants(Area::Iommu, Level::Trace)) log_.trace(Area::Iommu, "{}", describe(entry));
     if (entry.verdict == Verdict::Interrupt) {
         u32 data = 0;
         std::memcpy(&data, from, sizeof data);

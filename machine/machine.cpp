@@ -39,6 +39,12 @@ class Machine::SchedulerHost final : public hv::VpHost {
 
 Machine::Machine(const Config& config, MachineOptions options)
     : config_(config), options_(std::move(options)), log_(options_.log_sink) {
+    if (options_.log_sink != nullptr && options_.log_time) {
+        log_.set_sink([this](Area area, Level level, std::string_view line) {
+            const VTime now = clock_.now();
+            options_.log_sink(area, level, fmt::format("{}.{:09} {}", now / kVTimeHz, now % kVTimeHz, line));
+        });
+    }
     log_.set_level(options_.log_level);
     for (const auto& [area, level] : options_.log_areas) log_.set_level(area, level);
 }

@@ -43,6 +43,7 @@ struct MachineOptions {
     enum class EngineKind : u8 { Jit, Step };
     EngineKind engine = EngineKind::Jit;
     Log::Sink log_sink;
+    bool log_time = false;  ///< each line begins with the virtual time in seconds
     Level log_level = Level::Warn;
     std::vector<std::pair<Area, Level>> log_areas;
     /// A byte from the console of a partition ("" for the bare PC).

@@ -60,6 +60,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     AcpiOptions acpi;
     for (u32 i = 0; i < config.machine.processors; ++i) acpi.apic_ids.push_back(i);
     leave_as_firmware();
+    pci_->trace_to(log);
     acpi.pci = pci_->acpi();
     if (iommu_ != nullptr && root_ == nullptr) acpi.dmar.emplace();
     acpi.has_pic = true;

@@ -108,6 +108,10 @@ Result<void> PciBoard::attach_disks() {
     return {};
 }
 
+void PciBoard::trace_to(Log& log) {
+    if (ahci_ != nullptr) ahci_->trace_to(log);
+}
+
 Result<void> PciBoard::flush_disks() {
     Result<void> first;
     for (devices::BlockDevice* disk : disks_) {
@@ -129,8 +133,16 @@ Result<void> PciBoard::map_windows() {
         !ok) {
         return ok;
     }
-    if (auto ok = memory.add_mmio("pci_memory", Spa(windows.low.base), windows.low.size, bus_->low_memory()); !ok)
-        return ok;
+    u64 low_size = windows.low.size;
+    if (has_display_) {
+        // The end of the window is the display's memory, for good.
+        constexpr u64 kEnd = board::kDisplayMemoryBase + devices::Display::kMemoryBytes;
+        VG_ASSERT(kEnd == windows.low.base + windows.low.size);
+        low_size -= devices::Display::kMemoryBytes;
+        auto ok = memory.add_ram("display", Spa(board::kDisplayMemoryBase), devices::Display::kMemoryBytes);
+        if (!ok) return ok;
+    }
+    if (auto ok = memory.add_mmio("pci_memory", Spa(windows.low.base), low_size, bus_->low_memory()); !ok) return ok;
     return memory.add_mmio("pci_memory_high", Spa(windows.high.base), windows.high.size, bus_->high_memory());
 }
 

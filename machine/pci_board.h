@@ -40,6 +40,8 @@ class PciBoard {
     void leave_as_firmware();
     /// The frame buffer that leave_as_firmware() has set up, if there is a display.
     [[nodiscard]] std::optional<FrameBuffer> frame_buffer() const;
+    /// Commands of disks are traced there. The log outlives the board.
+    void trace_to(Log& log);
     /// Null without a display.
     [[nodiscard]] devices::Display* display() { return display_; }
     /// Opens the images and plugs them in. Creates missing overlays, so it comes when nothing else can fail.

@@ -1,6 +1,7 @@
 // HvCallPostMessage and HvCallSignalEvent. TLFS 6.0b "Inter-Partition Communication".
 #include "hv/spec/synic.h"
 #include "hv/hypercalls/bodies.h"
+#include "hv/hypervisor.h"
 #include "hv/partition.h"
 #include "hv/vp.h"
 
@@ -29,6 +30,9 @@ HvStatus signal_event(Vp& caller, const SignalEventIn& in) {
     if (PortOwner* const* owner = std::get_if<PortOwner*>(&port->target))
         return (*owner)->on_signal(partition, in.connection_id, in.flag_number);
     const GuestPort& guest = std::get<GuestPort>(port->target);
+    partition.hypervisor().log().trace(
+        Area::Hv, "{}: HvCallSignalEvent, connection {:#x} -> port {:#x} of partition {}", caller.processor().name(),
+        in.connection_id, guest.port_id, guest.partition->id());
     if (in.flag_number >= guest.flag_count) return HvStatus::InvalidParameter;
     return guest.partition->signal_event(guest.vp_index, guest.sint,
                                          static_cast<u16>(guest.base_flag + in.flag_number));

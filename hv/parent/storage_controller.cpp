@@ -30,6 +30,44 @@ class RangeData final : public vsp::GuestData {
     vmbus::Notifier& memory_;
 };
 
+/// The request in a storage packet, for people: command, blocks, bytes.
+std::string describe(std::span<const u8> payload) {
+    storvsc::Packet packet{};
+    std::memcpy(&packet, payload.data(), std::min(payload.size(), sizeof packet));
+    if (packet.operation != static_cast<u32>(storvsc::Operation::ExecuteSrb))
+        return fmt::format("operation {}", packet.operation);
+    const auto be = [&](unsigned at, unsigned size) {
+        u64 value = 0;
+        for (unsigned i = 0; i < size; ++i) value = value << 8 | packet.srb.cdb[at + i];
+        return value;
+    };
+    std::string cdb;
+    for (unsigned i = 0; i < std::min<unsigned>(packet.srb.cdb_length, storvsc::kCdbSize); ++i)
+        cdb += fmt::format(" {:02x}", packet.srb.cdb[i]);
+    std::string what;
+    switch (packet.srb.cdb[0]) {
+        case 0x28:
+            what = fmt::format("READ(10) LBA {} blocks {}", be(2, 4), be(7, 2));
+            break;
+        case 0x2a:
+            what = fmt::format("WRITE(10) LBA {} blocks {}", be(2, 4), be(7, 2));
+            break;
+        case 0x35:
+            what = "SYNCHRONIZE CACHE(10)";
+            break;
+        case 0x88:
+            what = fmt::format("READ(16) LBA {} blocks {}", be(2, 8), be(10, 4));
+            break;
+        case 0x8a:
+            what = fmt::format("WRITE(16) LBA {} blocks {}", be(2, 8), be(10, 4));
+            break;
+        default:
+            what = "command";
+            break;
+    }
+    return fmt::format("{}, {} bytes, CDB{}", what, packet.srb.transfer_length, cdb);
+}
+
 /// The controller's GUID with the unit's address mixed in: stable from run to run, different for each disk.
 vsp::DiskIdentity identity_of(const Guid& controller, u8 path, u8 target, u8 lun) {
     vsp::DiskIdentity identity;
@@ -119,6 +157,10 @@ void StorageController::take(OpenChannel& open, const vmbus::Packet& packet) {
         request.data_malformed = !ranges_.parse(packet.extension);
         if (!request.data_malformed) request.data = &data;
     }
+    if (log_.wants(Area::Vsp, Level::Trace)) {
+        log_.trace(Area::Vsp, "{}: channel {} packet {:#x}: {}", name_, request.channel, request.transaction_id,
+                   describe(request.payload));
+    }
     core_->on_packet(request);
 }
 
@@ -134,6 +176,7 @@ bool StorageController::send_unsent(OpenChannel& open) {
 void StorageController::complete(u32 channel, u64 transaction_id, std::span<const u8> packet) {
     const auto it = open_.find(channel);
     if (it == open_.end()) return;
+    log_.trace(Area::Vsp, "{}: channel {} completion of packet {:#x}", name_, channel, transaction_id);
     OpenChannel& open = it->second;
     if (open.unsent.empty() && open.channel->write_completion(transaction_id, packet)) return;
     Reply reply;

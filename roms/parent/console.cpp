@@ -1,6 +1,9 @@
 #include "roms/parent/console.h"
 
+#include <memory>
+
 #include "machine/acpi_tables.h"
+#include "roms/parent/pci_display.h"
 #include "roms/parent/platform.h"
 #include "roms/parent/processor.h"
 
@@ -14,6 +17,8 @@ constexpr u16 kData = board::kCom1, kInterruptEnable = kData + 1, kFifoControl =
               kModemControl = kData + 4, kLineStatus = kData + 5;
 constexpr u8 kDataReady = 0x01, kTransmitEmpty = 0x20;
 constexpr u64 kIoApicSelect = board::kIoApicBase, kIoApicWindow = board::kIoApicBase + 0x10;
+
+std::unique_ptr<FrameConsole> screen;  // tidy: the machine has one console
 
 void nothing(void*) {}  // waking up is enough: whoever waits looks at the port
 
@@ -36,9 +41,11 @@ void start_console() {
     redirect(kEntry + 1, static_cast<u32>(msi_address() >> 12 & 0xff) << 24);
     redirect(kEntry, vector);  // edge, physical, fixed
     out8(kInterruptEnable, 0x01);
+    screen = find_display();
 }
 
 void console_write(std::string_view text) {
+    if (screen != nullptr) screen->write(text);
     for (const char c : text) {
         if (c == '\n') {
             while ((in8(kLineStatus) & kTransmitEmpty) == 0) {

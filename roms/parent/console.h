@@ -1,4 +1,4 @@
-// The machine's first serial port: lines out, typed bytes in.
+// The machine's first serial port and its display: lines out, typed bytes in.
 #pragma once
 
 #include <optional>
@@ -8,7 +8,8 @@
 
 namespace vg::parent {
 
-/// Sets the port up (8 bits, FIFOs, receive interrupt through the IOAPIC).
+/// Sets the port up (8 bits, FIFOs, receive interrupt through the IOAPIC); shows all text on the display too, if the machine
+/// has one.
 void start_console();
 /// Text as it is, every "\n" with a "\r" in front.
 void console_write(std::string_view text);

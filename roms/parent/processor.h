@@ -31,6 +31,11 @@ inline u64 read_msr(u32 index) {
 inline void write_msr(u32 index, u64 value) {
     asm volatile("wrmsr" : : "c"(index), "a"(static_cast<u32>(value)), "d"(static_cast<u32>(value >> 32)) : "memory");
 }
+inline u64 read_tsc() {
+    u32 low, high;
+    asm volatile("rdtsc" : "=a"(low), "=d"(high));
+    return u64{high} << 32 | low;
+}
 struct CpuidResult {
     u32 eax, ebx, ecx, edx;
 };

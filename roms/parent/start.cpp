@@ -24,7 +24,7 @@ void start(const vg::machine::boot::HvmStartInfo* info) {
     for (const Constructor* each = constructors_begin; each != constructors_end; ++each) (*each)();
     start_console();
     start_hypervisor();
-    run();
+    run(info->cmdline_paddr != 0 ? at<const char>(info->cmdline_paddr) : "");
     power_off();
 }
 }

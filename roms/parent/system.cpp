@@ -23,14 +23,14 @@ u64 own_partition_id() {
 
 VTime ReferenceClock::now() const { return reference_time_100ns() * kNsPerTick; }
 
-Result<std::unique_ptr<System>> System::create(hv::vsp::BlockBackend& disk, s64 unix_seconds_at_zero) {
+Result<std::unique_ptr<System>> System::create(hv::vsp::BlockBackend& disk, s64 unix_seconds_at_zero, Log log) {
     auto store = Store::open(disk);
     if (!store) return Unexpected{store.error()};
-    return std::unique_ptr<System>(new System(std::move(*store), unix_seconds_at_zero));
+    return std::unique_ptr<System>(new System(std::move(*store), unix_seconds_at_zero, std::move(log)));
 }
 
-System::System(std::unique_ptr<Store> store, s64 unix_seconds_at_zero)
-    : log_([](Area, Level, std::string_view line) { log_line(line); }),
+System::System(std::unique_ptr<Store> store, s64 unix_seconds_at_zero, Log log)
+    : log_(std::move(log)),
       ports_(synic_, own_partition_id()),
       store_(std::move(store)),
       services_{clock_, log_, ports_, *store_, unix_seconds_at_zero} {

@@ -26,7 +26,8 @@ class System final : private SynicListener {
   public:
     /// @param disk                  holds the store; outlives the system
     /// @param unix_seconds_at_zero  wall clock at virtual time 0
-    static Result<std::unique_ptr<System>> create(hv::vsp::BlockBackend& disk, s64 unix_seconds_at_zero);
+    /// @param log                   what the parts that serve children say
+    static Result<std::unique_ptr<System>> create(hv::vsp::BlockBackend& disk, s64 unix_seconds_at_zero, Log log);
     System(const System&) = delete;
     System& operator=(const System&) = delete;
 
@@ -41,7 +42,7 @@ class System final : private SynicListener {
     };
     static const Command kCommands[];
 
-    System(std::unique_ptr<Store> store, s64 unix_seconds_at_zero);
+    System(std::unique_ptr<Store> store, s64 unix_seconds_at_zero, Log log);
     void on_message(u8 sint, u32 type, u64 origin, std::span<const u8> payload) override;
     void on_event(u8 sint, u32 flag) override;
 

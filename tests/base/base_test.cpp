@@ -142,6 +142,22 @@ TEST_CASE("state: a field is one line, whatever its text holds", "[base]") {
     CHECK(printer.result() == "name = a\\x0ab\\x1b[2J\n");
 }
 
+TEST_CASE("log: a setting names an area and a level", "[base]") {
+    std::vector<std::pair<Area, Level>> levels;
+    CHECK(parse_log_setting("vmbus=trace", levels));
+    CHECK(parse_log_setting("hv", levels));
+    CHECK(levels == std::vector<std::pair<Area, Level>>{{Area::Vmbus, Level::Trace}, {Area::Hv, Level::Debug}});
+    levels.clear();
+    CHECK(parse_log_setting("all=off", levels));
+    CHECK(levels.size() == static_cast<std::size_t>(Area::Count));
+    for (const char* wrong : {"", "=", "vmbus=", "vmbus=loud", "VMBUS=debug", "=debug", "vm=debug"}) {
+        INFO(wrong);
+        levels.clear();
+        CHECK(!parse_log_setting(wrong, levels));
+        CHECK(levels.empty());
+    }
+}
+
 TEST_CASE("log: levels by area, and a limit on what repeats", "[base]") {
     std::vector<std::string> lines;
     Log log([&](Area area, Level level, std::string_view line) {

@@ -101,21 +101,12 @@ std::vector<std::string> names_before(unsigned end) {
 }
 
 Result<std::vector<std::pair<Area, Level>>> parse_log(const std::vector<std::string>& settings) {
-    const auto areas = names_before<Area>(static_cast<unsigned>(Area::Count));
-    const auto levels = names_before<Level>(static_cast<unsigned>(Level::Off) + 1);
     std::vector<std::pair<Area, Level>> parsed;
     for (const std::string& text : settings) {
-        const std::size_t equals = text.find('=');
-        const std::string area = text.substr(0, equals);
-        const std::string level = equals == std::string::npos ? "debug" : text.substr(equals + 1);
-        const auto at = std::find(levels.begin(), levels.end(), level);
-        const std::size_t before = parsed.size();
-        for (std::size_t a = 0; at != levels.end() && a < areas.size(); ++a) {
-            if (area == areas[a] || area == "all") parsed.emplace_back(static_cast<Area>(a), static_cast<Level>(at - levels.begin()));
-        }
-        if (parsed.size() != before) continue;
+        if (parse_log_setting(text, parsed)) continue;
         return fail(Error::Code::Usage, fmt::format("--log {}: write AREA=LEVEL with an area of {} all and a level of {}", text,
-                                                    fmt::join(areas, " "), fmt::join(levels, " ")));
+                                                    fmt::join(names_before<Area>(static_cast<unsigned>(Area::Count)), " "),
+                                                    fmt::join(names_before<Level>(static_cast<unsigned>(Level::Off) + 1), " ")));
     }
     return parsed;
 }
@@ -239,6 +230,7 @@ machine::MachineOptions machine_options(const RunOptions& options, const Prepare
     out.engine = options.engine == "step" ? machine::MachineOptions::EngineKind::Step : machine::MachineOptions::EngineKind::Jit;
     out.log_areas = prepared.log_areas;
     out.watchers = prepared.watchers.all();
+    out.log_time = true;
     out.log_sink = [](Area area, Level level, std::string_view line) {
         std::fprintf(stderr, "[%s %s] %s\n", std::string(to_string(area)).c_str(), std::string(to_string(level)).c_str(),
                      printable(line).c_str());
