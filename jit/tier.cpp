@@ -90,7 +90,7 @@ u64 JitEngine::memo_misses(Context& c, u32 number) {
 Block* JitEngine::retranslate(cpu::Vp& vp, Block& old, const Tuning& tuning, u64 page_rip) {
     if (full()) return nullptr;
     const u8* page = memory_.ram(old.spa.page_base());
-    Block* next = translate(vp, ModeKey{old.key}, old.spa, page, page_rip, tuning, INT64_MAX);
+    Block* next = translate(vp, ModeKey{old.key}, old.spa, page, page_rip, tuning, INT32_MAX);
     if (next == nullptr) return nullptr;
     std::vector<u32>& incoming = incoming_;
     incoming.clear();

@@ -151,8 +151,10 @@ Block* Translator::translate(Spa spa, const u8* page, ModeKey key, const cpu::Cp
     tuning_ = tuning;
     model_ = &model;
     bool straddles = false;
-    unsigned count = decode(spa, page, std::min(limits.instructions, kMaxInsns), straddles);
-    if ((count == 0 && !straddles) || count > limits.budget) return nullptr;
+    // One more than the budget allows says enough.
+    const auto most = std::min<s64>(std::min(limits.instructions, kMaxInsns), std::max<s64>(limits.budget, 0) + 1);
+    unsigned count = decode(spa, page, static_cast<unsigned>(most), straddles);
+    if ((count == 0 && !straddles) || std::max(count, 1u) > limits.budget) return nullptr;
     crossing_ = count == 0 && decode_crossing(spa, page, rest);
     if (crossing_) count = 1;
     tunable_ = !crossing_ && key.has(ModeKey::kFlat);

@@ -49,7 +49,7 @@ class Translator {
     struct Limits {
         unsigned instructions = 32;  ///< of a block, 1..64
         u32 profile_runs = 0;        ///< as in Options
-        s64 budget = INT64_MAX;      ///< a block that needs more is not made
+        s64 budget = INT32_MAX;      ///< a block that needs more is not made
     };
 
     /// Translates the code at `spa`, whose page's bytes are at `page`. At least one instruction is taken: one that
