@@ -115,13 +115,19 @@ struct DiskSection {
 };
 
 struct NicSection {
-    std::string bus = "vmbus", backend = "none";
+    std::string bus = "vmbus", backend = "none", mac, pcap;
+    std::vector<std::string> hostfwd;
+    bool host_access = false;
     Place at;
 
     template <class V>
     void keys(V& v) {
         v.choice("bus", bus, {"vmbus", "virtio", "e1000e"}, "how the guest sees it");
         v.choice("backend", backend, {"none", "slirp", "tap", "pcap"}, "what it is connected to");
+        v("mac", mac, "hardware address, e.g. \"52:54:00:12:34:56\"; left out: 52:54:00:76:67:00 and up");
+        v.path("pcap", pcap, "file that takes every frame, for Wireshark and tcpdump; overwritten");
+        v("hostfwd", hostfwd, "slirp: ports of the host that lead into the guest, e.g. \"tcp:127.0.0.1:2222-:22\"");
+        v("host_access", host_access, "slirp: 10.0.2.2 reaches the host's own services on 127.0.0.1");
     }
 };
 
