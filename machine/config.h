@@ -65,7 +65,7 @@ struct MachineSection {
         v("clock", clock, "guest wall clock at start, ISO 8601 UTC; the host's is never read");
         v.choice("scheduler", scheduler, {"deterministic", "parallel"}, "how virtual processors share the host");
         v.choice("pace", pace, {"auto", "on", "off"},
-                 "wait for the wall clock when guest time is ahead of it (auto: only for an interactive console)");
+                 "wait for the wall clock when guest time is ahead of it (auto: for an interactive console, and with a network that reaches the host)");
         v("stress", stress, "for tests: ways of running that must change no result, e.g. \"tlb=1,budget=1,flush=7\"");
     }
 };

@@ -115,6 +115,49 @@ TEST_CASE("network: the user network answers in exchange() only", "[devices][net
     CHECK(card.frames.size() == 1);
 }
 
+TEST_CASE("network: a connection to a forwarded port asks for the guest and greets it", "[devices][network]") {
+    ManualClock clock;
+    UserNetwork::Options options;
+    std::unique_ptr<UserNetwork> network;
+    u16 port = 0;
+    for (u16 i = 0; i < 200 && network == nullptr; ++i) {
+        port = static_cast<u16>(40000 + i);
+        options.forwards = {{false, 0x7f000001, 0, port, 22}};
+        if (auto made = UserNetwork::create(clock, options)) network = std::move(*made);
+    }
+    REQUIRE(network != nullptr);
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    where.sin_port = htons(port);
+    const int client = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    REQUIRE(client >= 0);
+    (void)::connect(client, reinterpret_cast<sockaddr*>(&where), sizeof where);
+    Card card;
+    for (int i = 0; i < 20 && card.frames.empty(); ++i) network->exchange(100, 1 << 20, card);
+    REQUIRE_FALSE(card.frames.empty());
+    CHECK(read_be16(card.frames[0], 12) == 0x0806);
+    CHECK(read_be32(card.frames[0], 38) == 0x0a00020f);
+    Frame answer = arp_request();
+    answer[21] = 2;
+    network->put(answer);
+    const auto greeted = [&] {
+        const Frame& last = card.frames.back();
+        return read_be16(last, 12) == 0x0800 && last[23] == 6 && read_be16(last, 36) == 22 && last[47] == 2;  // SYN
+    };
+    for (int i = 0; i < 20 && !greeted(); ++i) {
+        network->exchange(100, 1 << 20, card);
+        clock.advance(100'000'000);
+    }
+    CHECK(greeted());
+    CHECK(check_checksums(card.frames.back()).transport == true);
+    // A card without room: the host is not looked at.
+    const auto before = card.frames.size();
+    network->exchange(0, UserNetwork::kNeededRoom - 1, card);
+    CHECK(card.frames.size() == before);
+    ::close(client);
+}
+
 TEST_CASE("network: a forwarded port that is taken is an error", "[devices][network]") {
     const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
     REQUIRE(listener >= 0);
