@@ -65,7 +65,7 @@ struct MachineSection {
         v("clock", clock, "guest wall clock at start, ISO 8601 UTC; the host's is never read");
         v.choice("scheduler", scheduler, {"deterministic", "parallel"}, "how virtual processors share the host");
         v.choice("pace", pace, {"auto", "on", "off"},
-                 "wait for the wall clock when guest time is ahead of it (auto: only for an interactive console)");
+                 "wait for the wall clock when guest time is ahead of it (auto: for an interactive console, and with a network that reaches the host)");
         v("stress", stress, "for tests: ways of running that must change no result, e.g. \"tlb=1,budget=1,flush=7\"");
     }
 };
@@ -115,13 +115,19 @@ struct DiskSection {
 };
 
 struct NicSection {
-    std::string bus = "vmbus", backend = "none";
+    std::string bus = "vmbus", backend = "none", mac, pcap;
+    std::vector<std::string> hostfwd;
+    bool host_access = false;
     Place at;
 
     template <class V>
     void keys(V& v) {
         v.choice("bus", bus, {"vmbus", "virtio", "e1000e"}, "how the guest sees it");
         v.choice("backend", backend, {"none", "slirp", "tap", "pcap"}, "what it is connected to");
+        v("mac", mac, "hardware address, e.g. \"52:54:00:12:34:56\"; left out: 52:54:00:76:67:00 and up");
+        v.path("pcap", pcap, "file that takes every frame, for Wireshark and tcpdump; overwritten");
+        v("hostfwd", hostfwd, "slirp: ports of the host that lead into the guest, e.g. \"tcp:127.0.0.1:2222-:22\"");
+        v("host_access", host_access, "slirp: 10.0.2.2 reaches the host's own services on 127.0.0.1");
     }
 };
 

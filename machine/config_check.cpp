@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "cpu/model.h"
+#include "devices/net/host_forward.h"
 #include "machine/config.h"
 #include "machine/stress.h"
 
@@ -118,7 +119,7 @@ Result<void> check_child(const ChildSection& child) {
         if (auto ok = check_model(child.at, child.cpu); !ok) return ok;
     }
     if (!child.nics.empty()) {
-        return bad(child.nics.front().at.text(), "network adapters are not available yet; remove [[child.nic]]");
+        return bad(child.nics.front().at.text(), "network adapters of partitions are not available yet; remove [[child.nic]]");
     }
     for (const DiskSection& disk : child.disks) {
         if (auto ok = check_disk(disk, true); !ok) return ok;
@@ -145,6 +146,54 @@ Result<void> check_children(const Config& config) {
     return check_writers(config);
 }
 
+Result<void> check_nic(const NicSection& nic) {
+    if (nic.bus != "e1000e") {
+        return bad(nic.at.text("bus"),
+                   fmt::format("bus \"{}\" is not available for network adapters of the machine itself; use "
+                               "bus = \"e1000e\"",
+                               nic.bus));
+    }
+    if (nic.backend == "pcap") {
+        return bad(nic.at.text("backend"),
+                   "a capture goes with any back end: use pcap = \"FILE\", and backend = \"none\" or \"slirp\"");
+    }
+    if (nic.backend != "none" && nic.backend != "slirp") {
+        return bad(nic.at.text("backend"), fmt::format("backend \"{}\" is not available yet; use \"none\" or \"slirp\"",
+                                                       nic.backend));
+    }
+    if (nic.backend != "slirp" && (!nic.hostfwd.empty() || nic.host_access)) {
+        const char* key = nic.host_access ? "host_access" : "hostfwd";
+        return bad(nic.at.text(key), fmt::format("{} needs backend = \"slirp\"; add it, or leave {} out", key, key));
+    }
+    for (const std::string& text : nic.hostfwd) {
+        if (auto forward = devices::parse_host_forward(text); !forward)
+            return bad(nic.at.text("hostfwd"), forward.error().text);
+    }
+    if (nic.mac.empty()) return {};
+    if (auto mac = devices::parse_mac_address(nic.mac); !mac) return bad(nic.at.text("mac"), mac.error().text);
+    return {};
+}
+
+Result<void> check_nics(const Config& config) {
+    constexpr u32 kNics = 4;
+    std::map<std::string, std::string> files;  // capture, where it was named first
+    if (config.nics.size() > kNics) {
+        return bad(config.nics[kNics].at.text(),
+                   fmt::format("there is room for {} network adapters; remove the others", kNics));
+    }
+    for (const NicSection& nic : config.nics) {
+        if (auto ok = check_nic(nic); !ok) return ok;
+        if (nic.pcap.empty()) continue;
+        const auto [first, fresh] = files.emplace(nic.pcap, nic.at.text("pcap"));
+        if (!fresh) {
+            return bad(nic.at.text("pcap"), fmt::format("\"{}\" already takes the frames of another adapter ({}); name "
+                                                        "another file",
+                                                        nic.pcap, first->second));
+        }
+    }
+    return {};
+}
+
 Result<void> check_pc(const Config& config) {
     const BootSection& boot = *config.boot;
     if (!boot.firmware.empty())
@@ -167,6 +216,7 @@ Result<void> check_pc(const Config& config) {
         }
     }
     if (auto ok = check_writers(config); !ok) return ok;
+    if (auto ok = check_nics(config); !ok) return ok;
     if (auto ok = check_file(boot.at.text("kernel"), "kernel", boot.kernel, kKernelRemedy); !ok) return ok;
     return check_file(boot.at.text("initrd"), "initrd", boot.initrd, kInitrdRemedy);
 }
@@ -247,8 +297,9 @@ Result<void> check_config(const Config& config) {
                    "disks of the machine itself are for what [boot] names; partitions have "
                    "[[child.disk]]");
     }
-    if (!config.nics.empty()) {
-        return bad(config.nics.front().at.text(), "network adapters are not available yet; remove [[nic]]");
+    if (!config.boot && !config.nics.empty()) {
+        return bad(config.nics.front().at.text(),
+                   "network adapters of the machine itself are for what [boot] names; remove [[nic]], or add [boot]");
     }
     return config.boot ? check_pc(config) : check_children(config);
 }

@@ -174,6 +174,8 @@ Result<void> Machine::build_pc() {
     auto pc = PcMachine::create(config_, memory_, events_, log_, hypervisor_.get(), std::move(handlers));
     if (!pc) return Unexpected{pc.error()};
     pc_ = std::move(*pc);
+    // What the guest has sent reaches the host at once, and its answer comes back soon.
+    pc_->pci().network().on_sent([this] { scheduler_->stop(); });
     for (const auto& vp : pc_->vps()) scheduler_->add(*vp);
     return {};
 }
@@ -187,9 +189,18 @@ std::size_t Machine::console_input(const std::string& partition, std::string_vie
     return 0;
 }
 
+bool Machine::reaches_host() const { return pc_ != nullptr && pc_->pci().network().reaches_host(); }
+
+bool Machine::exchange_frames(int wait_ms) {
+    return pc_ != nullptr && pc_->pci().network().exchange(wait_ms);
+}
+
 Result<void> Machine::flush_disks() {
     Result<void> first;
-    if (pc_ != nullptr) first = pc_->pci().flush_disks();
+    if (pc_ != nullptr) {
+        first = pc_->pci().flush_disks();
+        if (auto ok = pc_->pci().network().flush(); !ok && first) first = ok;
+    }
     for (const auto& child : children_) {
         if (auto ok = child->flush_disks(); !ok && first) first = ok;
     }

@@ -72,7 +72,15 @@ class Machine {
     /// here is the only thing that makes two runs of one configuration differ.
     std::size_t console_input(const std::string& partition, std::string_view text);
 
-    /// Flushes every disk to its file.
+    /// Whether a network card reaches the host: then exchange_frames() wants to be called between slices.
+    [[nodiscard]] bool reaches_host() const;
+    /// Hands frames to the host and its frames to the network cards, at the present virtual time: another door. True if a
+    /// card got one. Virtual time should not run ahead of the wall clock then, or a guest's time-outs pass before the
+    /// host can answer.
+    /// @param wait_ms  how long to wait if the host has nothing
+    bool exchange_frames(int wait_ms);
+
+    /// Flushes every disk and capture to its file.
     Result<void> flush_disks();
 
     void fields(StateVisitor& v);

@@ -81,6 +81,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
     if (!enter(*this, *boot_, *entry)) VG_UNREACHABLE();
+    if (auto ok = pci_->connect_nics(*start); !ok) return ok;
     return pci_->attach_disks();
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/state.h"
+#include "devices/net/host_forward.h"
 #include "machine/disk_image.h"
 
 namespace vg::machine {
@@ -16,7 +17,7 @@ using devices::PciBus, devices::PciSlot;
 namespace pci = devices::pci;
 
 /// Device numbers on bus 0: fixed, so that a guest's names for them are too.
-constexpr u32 kHostBridgeDevice = 0, kDisplayDevice = 2, kFirstNvmeDevice = 8, kAhciDevice = 31;
+constexpr u32 kHostBridgeDevice = 0, kDisplayDevice = 2, kFirstNvmeDevice = 8, kFirstNicDevice = 24, kAhciDevice = 31;
 constexpr u16 kFirmwareWidth = 1024, kFirmwareHeight = 768;
 
 PciBus::Windows windows_for(u64 memory_top) {
@@ -49,7 +50,9 @@ PciBoard::PciBoard(const Config& config, const Environment& environment)
     : environment_(environment),
       memory_(environment.memory),
       disk_sections_(config.disks),
-      has_display_(config.devices.display) {
+      has_display_(config.devices.display),
+      nic_sections_(config.nics),
+      network_(environment.events) {
     if (environment.iommu != nullptr)
         upstream_ = std::make_unique<RemappedUpstream>(*environment.iommu);
     else
@@ -74,7 +77,23 @@ Result<void> PciBoard::build() {
     if (auto ok = map_windows(); !ok) return ok;
     add<HostBridge>(kHostBridgeDevice);
     if (has_display_) display_ = &add<devices::Display>(kDisplayDevice, memory_, Iova(board::kDisplayMemoryBase));
+    add_nics();
     return add_disks();
+}
+
+void PciBoard::add_nics() {
+    for (u32 i = 0; i < nic_sections_.size(); ++i) {
+        devices::MacAddress address{0x52, 0x54, 0x00, 0x76, 0x67, static_cast<u8>(i)};
+        if (const auto given = devices::parse_mac_address(nic_sections_[i].mac); given) address = *given;
+        nics_.push_back(&add<devices::E1000e>(kFirstNicDevice + i, environment_.events, i, address));
+    }
+}
+
+Result<void> PciBoard::connect_nics(u64 start_unix_seconds) {
+    for (std::size_t i = 0; i < nics_.size(); ++i) {
+        if (auto ok = network_.connect(*nics_[i], nic_sections_[i], start_unix_seconds); !ok) return ok;
+    }
+    return {};
 }
 
 Result<void> PciBoard::add_disks() {

@@ -7,12 +7,14 @@
 #include "devices/ahci.h"
 #include "devices/core/pci_bus.h"
 #include "devices/display.h"
+#include "devices/e1000e.h"
 #include "devices/nvme.h"
 #include "iommu/vtd.h"
 #include "machine/acpi_tables.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
 #include "machine/loader.h"
+#include "machine/network.h"
 #include "mmu/dma.h"
 #include "mmu/physical_memory.h"
 
@@ -47,6 +49,9 @@ class PciBoard {
     /// Opens the images and plugs them in. Creates missing overlays, so it comes when nothing else can fail.
     Result<void> attach_disks();
     Result<void> flush_disks();
+    /// Connects the network cards: forwarded ports are taken, capture files overwritten.
+    Result<void> connect_nics(u64 start_unix_seconds);
+    [[nodiscard]] Network& network() { return network_; }
     void fields(StateVisitor& v);
 
   private:
@@ -67,6 +72,7 @@ class PciBoard {
     Result<void> build();
     Result<void> map_windows();
     Result<void> add_disks();
+    void add_nics();
     /// Builds a device on the bus.
     template <class D, class... Args>
     D& add(u32 number, Args&&... args) {
@@ -88,6 +94,9 @@ class PciBoard {
     devices::Ahci* ahci_ = nullptr;
     std::vector<devices::Nvme*> nvmes_;
     std::vector<devices::BlockDevice*> disks_;
+    std::vector<NicSection> nic_sections_;
+    std::vector<devices::E1000e*> nics_;
+    Network network_;
 };
 
 }  // namespace vg::machine

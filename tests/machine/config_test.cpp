@@ -116,6 +116,30 @@ TEST_CASE("config: every table name is known, also those that are left out", "[m
     CHECK(error_of("[x_y_z]\n").find("known keys: machine, hypervisor, boot, disk, nic, child, devices, test") != std::string::npos);
 }
 
+TEST_CASE("config: network adapters that cannot be built are refused where they are written", "[machine][config]") {
+    const auto check = [](const std::string& nic) {
+        auto config = parse("[boot]\nkernel = \"/bin/sh\"\n[[nic]]\n" + nic);
+        REQUIRE(config);
+        const auto ok = check_config(*config);
+        return ok ? std::string() : ok.error().text;
+    };
+    const std::string slirp = "bus = \"e1000e\"\nbackend = \"slirp\"\n";
+    CHECK(check(slirp + "mac = \"52:54:00:12:34:56\"\nhostfwd = [\"tcp:2222-22\"]\nhost_access = true\npcap = \"x\"\n").empty());
+    CHECK(check("bus = \"e1000e\"\n").empty());
+    CHECK(check("").find("m.toml:3:1: bus \"vmbus\" is not available") == 0);
+    CHECK(check("bus = \"virtio\"\n").find("m.toml:4:7: bus \"virtio\"") == 0);
+    CHECK(check("bus = \"e1000e\"\nbackend = \"tap\"\n").find("not available yet") != std::string::npos);
+    CHECK(check("bus = \"e1000e\"\nbackend = \"pcap\"\n").find("use pcap = \"FILE\"") != std::string::npos);
+    CHECK(check("bus = \"e1000e\"\nhostfwd = [\"tcp:1-1\"]\n").find("hostfwd needs backend = \"slirp\"") != std::string::npos);
+    CHECK(check("bus = \"e1000e\"\nhost_access = true\n").find("host_access needs") != std::string::npos);
+    CHECK(check(slirp + "hostfwd = [\"22\"]\n").find("does not forward a port") != std::string::npos);
+    CHECK(check(slirp + "mac = \"ff:ff:ff:ff:ff:ff\"\n").find("m.toml:6:7:") == 0);
+    CHECK(check(slirp + "pcap = \"x\"\n[[nic]]\n" + slirp + "pcap = \"x\"\n").find("already takes the frames") != std::string::npos);
+    std::string five = slirp;
+    for (int i = 0; i < 4; ++i) five += "[[nic]]\n" + slirp;
+    CHECK(check(five).find("there is room for 4") != std::string::npos);
+}
+
 TEST_CASE("config: what is not a description is said to be none", "[machine][config]") {
     test::TempDir dir;
     const auto text_of = [](const std::string& path) {

@@ -48,6 +48,8 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> kFences = {
     {"SDL", {"ui/gui/"}},
     {"toml++/", {"machine/config"}},
     {"CLI/", {"ui/cli/"}},
+    {"slirp/", {"devices/net/user_network"}},
+    {"pcap/", {"devices/net/pcap_file", "tests/devices/network_test"}},
     {"Zydis/", {"tests/"}},
     {"capstone/", {"ui/", "tests/"}},
     {"unicorn/", {"tests/oracle/"}},

@@ -16,6 +16,11 @@ namespace {
 constexpr VTime kHostCheckInterval = 2'000'000;
 /// The same for a guest that slept through the last interval: fewer wake-ups of the host.
 constexpr VTime kIdleCheckInterval = 20'000'000;
+/// The same while frames go to and fro, and for how many looks without one it stays so.
+constexpr VTime kNetworkCheckInterval = 200'000;
+constexpr unsigned kNetworkQuietLooks = 100;
+/// With a network, how far a guest that was slow may catch up on the wall clock: its peers do not wait.
+constexpr double kNetworkCatchUp_s = 0.02;
 /// Input that waits for the guest to take it; more is left to the host.
 constexpr std::size_t kMaxWaiting = 64 * 1024;
 /// A guest that waits for good may still be woken by input: how long a look at the console waits for some, milliseconds.
@@ -37,7 +42,9 @@ Verdict Session::run(machine::Machine& machine, ControlSocket* control, const ji
     const bool person = console_->interactive();
     if (announce && person) std::fputs("verdigris: Ctrl-A X leaves\n", stderr);
     const std::string& pace = machine.config().machine.pace;
-    paced_ = pace == "on" || (pace == "auto" && person && !script_.has_expectations());
+    networked_ = machine.reaches_host();
+    quiet_looks_ = kNetworkQuietLooks;
+    paced_ = pace == "on" || (pace == "auto" && (networked_ || (person && !script_.has_expectations())));
     const Verdict verdict = loop(control, survey);
     console_.reset();  // the terminal's settings come back before anything else is printed
     return verdict;
@@ -51,7 +58,9 @@ Verdict Session::loop(ControlSocket* control, const jit::Survey* survey) {
         console_->flush();
         if (control != nullptr) control->serve(*machine_, survey);
         if (auto verdict = judge()) return *verdict;
-        const bool fed = exchange_input(milliseconds_to_wait(hung));
+        const int wait_ms = milliseconds_to_wait(hung);
+        bool fed = networked_ && exchange_frames(wait_ms);
+        fed |= exchange_input(networked_ ? 0 : wait_ms);
         if (console_->leave()) return {kInterrupted, "left by Ctrl-A X"};
         if (hung && !fed && !may_be_woken() && interrupts() == 0) {
             return {kGuestHang, "every processor waits and nothing will ever wake one" + waiting()};
@@ -69,7 +78,10 @@ void Session::mark(std::string name) {
 }
 
 VTime Session::next_limit() const {
-    VTime limit = machine_->now() + (idle_ ? kIdleCheckInterval : kHostCheckInterval);
+    const VTime interval = networked_ && quiet_looks_ < kNetworkQuietLooks ? kNetworkCheckInterval
+                           : idle_                                         ? kIdleCheckInterval
+                                                                           : kHostCheckInterval;
+    VTime limit = machine_->now() + interval;
     if (limits_.test.guest_time.ns != 0) limit = std::min(limit, limits_.test.guest_time.ns);
     if (limits_.instructions > machine_->instructions()) {
         limit = std::min<VTime>(limit, machine_->now() + limits_.instructions - machine_->instructions());
@@ -77,10 +89,15 @@ VTime Session::next_limit() const {
     return limit;
 }
 
-int Session::milliseconds_to_wait(bool hung) const {
+int Session::milliseconds_to_wait(bool hung) {
+    if (hung && networked_) return kPipeWaitMs;
     if (hung && to_send_.empty() && !console_->input_closed()) return console_->interactive() ? kInteractiveWaitMs : kPipeWaitMs;
     if (!paced_) return 0;
-    const double ahead = static_cast<double>(machine_->now()) / 1e9 - wall_seconds();
+    double ahead = static_cast<double>(machine_->now()) / 1e9 - wall_seconds() - pace_lead_s_;
+    if (networked_ && ahead < -kNetworkCatchUp_s) {
+        pace_lead_s_ += ahead + kNetworkCatchUp_s;
+        ahead = -kNetworkCatchUp_s;
+    }
     return ahead > 0.001 ? static_cast<int>(std::min(ahead, 1.0) * 1000) : 0;
 }
 
@@ -90,6 +107,12 @@ bool Session::exchange_input(int wait_ms) {
     const std::size_t taken = machine_->console_input("", to_send_);
     to_send_.erase(0, taken);
     return taken != 0;
+}
+
+bool Session::exchange_frames(int wait_ms) {
+    const bool got = machine_->exchange_frames(wait_ms);
+    quiet_looks_ = got ? 0 : quiet_looks_ + 1;
+    return got;
 }
 
 std::optional<Verdict> Session::judge() const {

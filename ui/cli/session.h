@@ -45,10 +45,12 @@ class Session {
     void mark(std::string name);
     [[nodiscard]] bool may_be_woken() const;
     [[nodiscard]] VTime next_limit() const;
-    [[nodiscard]] int milliseconds_to_wait(bool hung) const;
+    [[nodiscard]] int milliseconds_to_wait(bool hung);
     /// Hands typed and scripted input to the guest; waits where pacing or a guest that waits for good asks for it. True
     /// if the guest got something.
     bool exchange_input(int wait_ms);
+    /// The same for frames of a network that reaches the host.
+    bool exchange_frames(int wait_ms);
     [[nodiscard]] std::optional<Verdict> judge() const;
     [[nodiscard]] std::optional<Verdict> judge_host() const;
     [[nodiscard]] std::optional<Verdict> judge_outcome() const;
@@ -62,7 +64,9 @@ class Session {
     SteadyClock::time_point start_;
     std::vector<BootMark> marks_;
     std::string to_send_;
-    bool paced_ = false, idle_ = false;
+    bool paced_ = false, idle_ = false, networked_ = false;
+    unsigned quiet_looks_ = 0;  ///< at a network, since the last frame
+    double pace_lead_s_ = 0;    ///< what guest time may be ahead of the wall clock
 };
 
 }  // namespace vg::cli

@@ -1,0 +1,55 @@
+// The cables of the machine's network cards: what each is connected to, what is recorded of it, and the door through
+// which frames come in.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/events.h"
+#include "devices/net/net_backend.h"
+#include "devices/net/pcap_file.h"
+#include "machine/config.h"
+
+namespace vg::machine {
+
+/// Cables in the order of the configuration.
+class Network {
+  public:
+    explicit Network(EventQueue& events) : events_(events) {}
+
+    /// Connects a card as its section says. Writes its capture file, so it comes when nothing else can fail.
+    /// Error (Usage, Host): a file that cannot be written, a port that is taken.
+    Result<void> connect(devices::NetworkCard& card, const NicSection& section, u64 start_unix_seconds);
+
+    /// Whether any card reaches the host.
+    [[nodiscard]] bool reaches_host() const;
+    /// Told when a guest has sent a frame to the host, inside the machine's events.
+    void on_sent(std::function<void()> observer) { on_sent_ = std::move(observer); }
+    /// Hands frames to the host and its frames to the cards, by receive(). Between slices. True if a card got one.
+    /// @param wait_ms  how long to wait if the host has nothing
+    bool exchange(int wait_ms);
+    /// The one way for frames into a card: now, in virtual time. With the configuration and the images, the sequence of
+    /// these calls decides what a run does. `card` counts in the order of the configuration.
+    void receive(std::size_t card, std::span<const u8> frame);
+    [[nodiscard]] Result<void> flush();
+
+  private:
+    /// One card's cable; what the card sends goes in by put().
+    class Cable final : public devices::FrameSink {
+      public:
+        Cable(Network& network, devices::NetworkCard& card) : network_(network), card_(card) {}
+        void put(std::span<const u8> frame) override;
+
+        Network& network_;
+        devices::NetworkCard& card_;
+        std::unique_ptr<devices::NetBackend> backend_;
+        std::unique_ptr<devices::PcapFile> capture_;
+    };
+
+    EventQueue& events_;
+    std::vector<std::unique_ptr<Cable>> cables_;
+    std::function<void()> on_sent_;
+};
+
+}  // namespace vg::machine
