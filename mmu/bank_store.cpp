@@ -75,6 +75,7 @@ void BankStore::fill(bool write, const EntryRecord& record) {
     if (table_[write].used.test(slot) && entries(write)[slot].tag != record.entry.tag) {
         const EntryRecord evicted = record_at(write, slot);
         put(write, second_index(evicted.entry.tag), evicted);
+        if (write) second_writes_.set(second_write_bit(evicted.entry.tag + evicted.entry.addend));
     }
     put(write, slot, record);
     if (record.large) large_regions_ |= region_bit(record.entry.tag);
@@ -170,6 +171,7 @@ void BankStore::clear_data() {
         sweep(write, [](const Table&, u32) { return u64{0}; });
         drop_memos(write, [](const TlbEntry&) { return true; });
     }
+    second_writes_.clear();
 }
 
 void BankStore::clear_all() {
@@ -321,7 +323,7 @@ void BankStore::drop_writes(u64 host_page, u16 slot) {
         drop_writes_between(host_page, slot, slot + 1);
     else
         drop_writes_between(host_page, 0, kTlbEntries);
-    drop_writes_between(host_page, kTlbEntries, kTlbSlots);
+    if (second_writes_.test(second_write_bit(host_page))) drop_writes_between(host_page, kTlbEntries, kTlbSlots);
 }
 
 void BankStore::drop_writes_between(u64 host_page, u32 first, u32 end) {

@@ -138,6 +138,9 @@ class BankStore {
     const u64 empty_memo_;
     BankTables* tables_ = nullptr;
     std::array<Table, 2> table_;  ///< read, write
+    /// Host pages that write entries in second places may lead to, by a hash; emptied with the tables as a whole.
+    BitSet<16384> second_writes_;
+    static constexpr u32 second_write_bit(u64 host_page) { return static_cast<u32>(host_page >> 12) & 16383; }
     BitSet<kJumpEntries> jump_used_, jump_global_, jump_large_;
     BitSet<kEdgeEntries> edge_used_, edge_global_, edge_large_;
     /// Of an entry of the edge table that has been used: where it leads, and its neighbours in the list of all that
