@@ -169,3 +169,60 @@ TEST_CASE("jit: a string instruction cut short has RF set until its last iterati
     }
     CHECK(m.s().rip == kCode + 2);
 }
+
+TEST_CASE("jit: pages that share a place in the TLB are told apart without C++", "[jit]") {
+    constexpr u64 kApart = u64{mmu::kTlbEntries} * kPageSize, kRounds = 2000;
+    const std::vector<u8> code = {
+        0x48, 0x8b, 0x06,                    // loop: mov rax, [rsi]
+        0x48, 0x03, 0x07,                    // add rax, [rdi]
+        0x48, 0x89, 0x47, 0x08,              // mov [rdi+8], rax
+        0x48, 0x01, 0x46, 0x08,              // add [rsi+8], rax
+        0x03, 0x54, 0x9e, 0x10,              // add edx, [rsi+rbx*4+16]
+        0x67, 0x33, 0x57, 0x14,              // xor edx, [edi+20]: the host address itself
+        0x03, 0x54, 0x9f, 0x18,              // add edx, [rdi+rbx*4+24]
+        0x0f, 0x28, 0x44, 0x9e, 0x2c,        // movaps xmm0, [rsi+rbx*4+44]
+        0x0f, 0x29, 0x44, 0x9f, 0x2c,        // movaps [rdi+rbx*4+44], xmm0
+        0x89, 0x54, 0x9e, 0x20,              // mov [rsi+rbx*4+32], edx
+        0xff, 0xc9, 0x75, 0xd4, 0xf4};       // dec ecx; jnz loop; hlt
+    const auto prepare = [&](JitMachine& m) {
+        const u64 other = kData + kApart, table = kTables + 0x3000 + (other >> 21) * 0x1000;
+        m.memory.write<u64>(Spa(kTables + 0x2000 + (other >> 21) * 8), table | 7);
+        m.memory.write<u64>(Spa(table + ((other >> 12) & 511) * 8), (kDataPhysical + 0x1000) | 0x63);
+        for (u64 k = 0; k < 0x2000; k += 8) m.memory.write<u64>(Spa(kDataPhysical + k), k * 0x9e3779b97f4a7c15);
+        m.load(kCodePhysical, code);
+        m.s().gpr[cpu::RSI] = kData;
+        m.s().gpr[cpu::RDI] = other;
+        m.s().gpr[cpu::RBX] = 1;
+        m.s().gpr[cpu::RCX] = kRounds;
+        m.vp->begin_slice(0, 1000000);
+    };
+    JitMachine translated, stepped;
+    prepare(translated);
+    prepare(stepped);
+    const auto engine = engine_for(translated);
+    REQUIRE(engine->run(*translated.vp) == cpu::Stop::Halt);
+    cpu::StepEngine stepper;
+    REQUIRE(stepper.run(*stepped.vp) == cpu::Stop::Halt);
+    CHECK(translated.s().gpr[cpu::RCX] == 0);
+    CHECK(translated.hash() == stepped.hash());
+    CHECK(engine->stats().refills < 50);
+    CHECK(engine->stats().slow_accesses == 0);
+}
+
+TEST_CASE("jit: targets that share a place in the jump cache are both found", "[jit]") {
+    static_assert((kCodeAlias - kCode) % (4 * mmu::kJumpEntries) == 0);
+    // loop: call rax; call rbx; dec ecx; jnz loop; hlt; inc edx; ret
+    const std::vector<u8> code = {0xff, 0xd0, 0xff, 0xd3, 0xff, 0xc9, 0x75, 0xf8, 0xf4, 0xff, 0xc2, 0xc3};
+    constexpr u64 kRounds = 2000, kFunction = 9;
+    JitMachine m;
+    m.load(kCodePhysical, code);
+    m.s().gpr[cpu::RAX] = kCode + kFunction;
+    m.s().gpr[cpu::RBX] = kCodeAlias + kFunction;
+    m.s().gpr[cpu::RCX] = kRounds;
+    m.s().gpr[cpu::RDX] = 0;
+    const auto engine = engine_for(m);
+    m.vp->begin_slice(0, 1000000);
+    REQUIRE(engine->run(*m.vp) == cpu::Stop::Halt);
+    CHECK(m.s().gpr[cpu::RDX] == 2 * kRounds);
+    CHECK(engine->stats().slow_jumps < 20);
+}

@@ -193,6 +193,22 @@ TEST_CASE("tlb: a page that gets code loses its write entries in every bank", "[
     CHECK(f.tlb->find_write(0x6000) == nullptr);
 }
 
+TEST_CASE("tlb: a page that gets code loses its write entries in second places too", "[mmu][tlb]") {
+    Fixture f;
+    const u64 a = 0x400000, b = a + kTlbEntries * kPageSize;
+    f.large(a, 0x400000, kP | kW);
+    f.large(b, 0x800000, kP | kW);
+    REQUIRE(tlb_index(a) == tlb_index(b));
+    REQUIRE(f.resolve(a, Access::Write).host != nullptr);
+    REQUIRE(f.resolve(b, Access::Write).host != nullptr);
+    const TlbEntry& second = f.tlb->bank()->write[second_index(a)];
+    REQUIRE(second.tag == a);
+    f.memory.mark_code(Spa(0x400000), 4);
+    CHECK(second.tag != a);
+    CHECK(f.tlb->find_write(b) != nullptr);
+    CHECK(f.resolve(a, Access::Write).host == nullptr);
+}
+
 TEST_CASE("tlb: conflicting pages come back from their second places, and not after a flush", "[mmu][tlb]") {
     Fixture f;
     const u64 a = 0x400000, b = a + kTlbEntries * kPageSize;
