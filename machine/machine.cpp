@@ -175,12 +175,13 @@ Result<void> Machine::build_pc() {
     if (!pc) return Unexpected{pc.error()};
     pc_ = std::move(*pc);
     // What the guest has sent reaches the host at once, and its answer comes back soon.
-    pc_->pci().network().on_sent([this] { scheduler_->stop(); });
+    pc_->pci().network().on_sent([this] { scheduler_->stop_after_round(); });
     for (const auto& vp : pc_->vps()) scheduler_->add(*vp);
     return {};
 }
 
 std::size_t Machine::console_input(const std::string& partition, std::string_view text) {
+    if (scheduler_->in_round()) return 0;
     const std::span<const u8> bytes(reinterpret_cast<const u8*>(text.data()), text.size());
     if (pc_ != nullptr) return pc_->chipset().com1().receive(bytes);
     for (const auto& child : children_) {
@@ -192,7 +193,7 @@ std::size_t Machine::console_input(const std::string& partition, std::string_vie
 bool Machine::reaches_host() const { return pc_ != nullptr && pc_->pci().network().reaches_host(); }
 
 bool Machine::exchange_frames(int wait_ms) {
-    return pc_ != nullptr && pc_->pci().network().exchange(wait_ms);
+    return pc_ != nullptr && !scheduler_->in_round() && pc_->pci().network().exchange(wait_ms);
 }
 
 Result<void> Machine::flush_disks() {
@@ -216,6 +217,10 @@ void Machine::fields(StateVisitor& v) {
     {
         VisitScope scope(v, "events");
         events_.fields(v);
+    }
+    {
+        VisitScope scope(v, "scheduler");
+        scheduler_->fields(v);
     }
     if (hypervisor_ != nullptr) {
         VisitScope scope(v, "hypervisor");

@@ -34,8 +34,8 @@ class PcMachine;
 struct Outcome {
     enum class Kind : u8 { None, PoweredOff, Reset, Crashed, Shutdown, DebugExit };
     Kind kind = Kind::None;
-    std::string text;        ///< for people: who and why
-    u32 raw = 0;             ///< DebugExit: the value written
+    std::string text;  ///< for people: who and why
+    u32 raw = 0;       ///< DebugExit: the value written
 };
 
 /// What is not part of the machine's meaning: where output goes, which engine runs.
@@ -61,22 +61,25 @@ class Machine {
     Machine(const Machine&) = delete;
     Machine& operator=(const Machine&) = delete;
 
-    /// Runs until virtual time `limit`, the machine's end, or stop().
-    Pause run_until(VTime limit) { return scheduler_->run_until(limit); }
+    /// Runs until virtual time `limit`, the machine's end, or stop(); as Scheduler::run_until.
+    Pause run_until(VTime limit, u64 instructions = Scheduler::kNoCount) {
+        return scheduler_->run_until(limit, instructions);
+    }
     void stop() { scheduler_->stop(); }
     [[nodiscard]] const Outcome& outcome() const { return outcome_; }
     [[nodiscard]] VTime now() const { return clock_.now(); }
     [[nodiscard]] u64 instructions() const { return scheduler_->instructions(); }
 
-    /// Console input for a partition ("" or its name). Returns how many bytes were taken. This is a door: what enters
-    /// here is the only thing that makes two runs of one configuration differ.
+    /// Console input for a partition ("" or its name). Returns how many bytes were taken: none in the middle of a round
+    /// (Scheduler::in_round). This is a door: what enters here is the only thing that makes two runs of one
+    /// configuration differ.
     std::size_t console_input(const std::string& partition, std::string_view text);
 
     /// Whether a network card reaches the host: then exchange_frames() wants to be called between slices.
     [[nodiscard]] bool reaches_host() const;
-    /// Hands frames to the host and its frames to the network cards, at the present virtual time: another door. True if a
-    /// card got one. Virtual time should not run ahead of the wall clock then, or a guest's time-outs pass before the
-    /// host can answer.
+    /// Hands frames to the host and its frames to the network cards, at the present virtual time: another door, closed
+    /// in the middle of a round. True if a card got one. Virtual time should not run ahead of the wall clock then, or a
+    /// guest's time-outs pass before the host can answer.
     /// @param wait_ms  how long to wait if the host has nothing
     bool exchange_frames(int wait_ms);
 
@@ -95,6 +98,7 @@ class Machine {
     [[nodiscard]] PcMachine* pc() { return pc_.get(); }
     [[nodiscard]] const std::vector<std::unique_ptr<ChildMachine>>& children() const { return children_; }
     [[nodiscard]] cpu::Engine& engine() { return *engine_; }
+    [[nodiscard]] Scheduler& scheduler() { return *scheduler_; }
     [[nodiscard]] const Scheduler& scheduler() const { return *scheduler_; }
 
   private:

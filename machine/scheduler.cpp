@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/state.h"
 
 namespace vg::machine {
 
@@ -15,14 +16,24 @@ Scheduler::Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engin
     events_.on_arm([this](VTime when) {
         if (running_ == nullptr) return;
         // The event is handled between rounds: the round ends no later than it is due.
-        round_end_ = std::min(round_end_, std::max(when, running_->now()));
-        running_->shorten_slice(round_end_);
+        round_.end = std::min(round_.end, std::max(when, running_->now()));
+        running_->shorten_slice(round_.end);
     });
 }
 
 void Scheduler::stop() {
     stopping_ = true;
     if (running_ != nullptr) running_->request_stop();
+}
+
+void Scheduler::stop_after_round() {
+    stopping_after_round_ = true;
+    // One VP's round may end anywhere, nobody can tell.
+    if (processors_.size() == 1) events_.end_slice();
+}
+
+cpu::Vp* Scheduler::current() const {
+    return round_.active && round_.index < processors_.size() ? processors_[round_.index]->vp : nullptr;
 }
 
 void Scheduler::add(cpu::Vp& vp) {
@@ -52,54 +63,94 @@ std::vector<cpu::Vp*> Scheduler::processors() const {
     return all;
 }
 
-/// Runs every runnable VP from `from` to the round's end. Returns the virtual time reached.
-VTime Scheduler::run_round(VTime from, VTime until) {
-    round_end_ = until;
-    VTime reached = from;
-    const std::size_t count = processors_.size();  // those that are added meanwhile wait for the next round
-    for (std::size_t i = 0; i < count; ++i) {
-        const Processor& processor = *processors_[i];
-        cpu::Vp* const vp = processor.vp;
-        if (!processor.runnable()) continue;
-        VTime at = from;
-        while (at < round_end_ && processor.runnable() && !stopping_) {
-            vp->begin_slice(at, at + std::min(round_end_ - at, longest_slice_));
-            running_ = vp;
-            clock_.set_running(vp);
-            const cpu::Stop stop = engine_.run(*vp);
-            running_ = nullptr;
-            vp->end_slice();
-            const VTime now = vp->now();
-            clock_.set_running(nullptr);
-            instructions_ += now - at;
-            at = now;
-            if (stop == cpu::Stop::Request) vp->state().request = 0;  // answered: the next slice runs again
-        }
-        reached = std::max(reached, at);
-    }
-    return reached;
+void Scheduler::run_slice(cpu::Vp& vp, VTime until) {
+    const VTime from = round_.at;
+    vp.begin_slice(from, until);
+    running_ = &vp;
+    clock_.set_running(&vp);
+    const cpu::Stop stop = engine_.run(vp);
+    running_ = nullptr;
+    vp.end_slice();
+    round_.at = vp.now();
+    clock_.set_running(nullptr);
+    instructions_ += round_.at - from;
+    if (stop == cpu::Stop::Request) vp.state().request = 0;  // answered: the next slice runs again
 }
 
-Pause Scheduler::run_until(VTime limit) {
-    stopping_ = false;
-    while (true) {
-        events_.run_due(clock_.now());
-        if (stopping_) return Pause::Asked;
-        const VTime now = clock_.now();
-        if (now >= limit) return Pause::Reached;
-        const VTime next = events_.next();
-        std::erase_if(processors_, [](const auto& p) { return p->vp == nullptr; });
-        const bool any = std::any_of(processors_.begin(), processors_.end(), [](const auto& p) { return p->runnable(); });
-        if (!any) {
-            if (next == kNever) return Pause::Hang;
-            clock_.set(std::min(next, limit));
-            if (next > limit) return Pause::Idle;
-            continue;
+void Scheduler::begin_round(VTime until) {
+    const VTime now = clock_.now();
+    if (processors_.size() > 1) until = std::min(until, (now / kQuantum + 1) * kQuantum);
+    round_ = {true, now, until, now, 0, processors_.size(), now};
+}
+
+bool Scheduler::run_round(u64 count, const cpu::Vp* stepped) {
+    for (; round_.index < round_.count; ++round_.index, round_.at = round_.from) {
+        const Processor& processor = *processors_[round_.index];
+        while (round_.at < round_.end && processor.runnable()) {
+            if (stopping_ || instructions_ >= count) return false;
+            VTime span = std::min({round_.end - round_.at, longest_slice_, count - instructions_});
+            if (processor.vp == stepped) span = 1;
+            run_slice(*processor.vp, round_.at + span);
+            if (processor.vp == stepped) stopping_ = true;
         }
-        VTime until = std::min(limit, next);
-        if (processors_.size() > 1) until = std::min(until, now + kQuantum);
-        clock_.set(run_round(now, until));
+        round_.reached = std::max(round_.reached, round_.at);
     }
+    round_.active = false;
+    clock_.set(round_.reached);
+    return true;
+}
+
+Pause Scheduler::run_until(VTime limit, u64 count) { return run(limit, count, nullptr); }
+Pause Scheduler::step(const cpu::Vp& vp, VTime limit) { return run(limit, kNoCount, &vp); }
+
+Pause Scheduler::run(VTime limit, u64 count, const cpu::Vp* stepped) {
+    stopping_ = stopping_after_round_ = false;
+    while (true) {
+        if (!round_.active) {
+            events_.run_due(clock_.now());
+            if (stopping_ || stopping_after_round_) return Pause::Asked;
+            const VTime now = clock_.now();
+            if (now >= limit || instructions_ >= count) return Pause::Reached;
+            const VTime next = events_.next();
+            std::erase_if(processors_, [](const auto& p) { return p->vp == nullptr; });
+            const bool any =
+                std::any_of(processors_.begin(), processors_.end(), [](const auto& p) { return p->runnable(); });
+            if (!any) {
+                if (next == kNever) return Pause::Hang;
+                clock_.set(std::min(next, limit));
+                if (next > limit) return Pause::Idle;
+                continue;
+            }
+            begin_round(processors_.size() > 1 ? next : std::min(limit, next));
+        }
+        if (!run_round(count, stepped)) {
+            clock_.set(round_.at);
+            if (round_.count == 1) round_.active = false;  // one VP's round may end anywhere: the next limit is free
+            return stopping_ ? Pause::Asked : Pause::Reached;
+        }
+    }
+}
+
+void Scheduler::fields(StateVisitor& v) {
+    Round round = round_.active ? round_ : Round{};
+    v("in_round", round.active);
+    v("from", round.from, Fmt::Dec);
+    v("end", round.end, Fmt::Dec);
+    v("reached", round.reached, Fmt::Dec);
+    v("index", round.index, Fmt::Dec);
+    v("count", round.count, Fmt::Dec);
+    v("at", round.at, Fmt::Dec);
+    v("instructions", instructions_, Fmt::Dec);
+    std::vector<u8> retired;
+    for (const auto& processor : processors_)
+        if (processor->vp != nullptr) retired.push_back(processor->retired ? 1 : 0);
+    v("retired", retired);
+    if (!v.loading()) return;
+    round.count = std::min<u64>(round.count, processors_.size());
+    round_ = round;
+    std::size_t next = 0;
+    for (const auto& processor : processors_)
+        if (processor->vp != nullptr && next < retired.size()) processor->retired = retired[next++] != 0;
 }
 
 }  // namespace vg::machine

@@ -10,6 +10,10 @@
 #include "cpu/engine.h"
 #include "cpu/vp.h"
 
+namespace vg {
+class StateVisitor;
+}
+
 namespace vg::machine {
 
 /// Virtual time of a machine: that of the running VP while one runs, else the scheduler's.
@@ -27,19 +31,24 @@ class MachineClock final : public Clock {
 
 /// Why a call of run_until came back.
 enum class Pause : u8 {
-    Reached,  ///< virtual time is the limit
+    Reached,  ///< virtual time is the limit, or the instructions are executed
     Idle,     ///< every VP waits and the next event lies beyond the limit: time has been moved to the limit
     Hang,     ///< every VP waits and nothing will ever happen
-    Asked     ///< stop() was called
+    Asked     ///< stop() or stop_after_round() was called
 };
 
 /// All VPs of a machine in one round-robin, whichever partition they belong to. In a round each runnable VP executes
 /// the same span of virtual time, so N VPs behave like N processors side by side. A round never goes past the next
 /// event; an event that a VP arms during its slice ends the round there.
+///
+/// Where a run is paused changes nothing in it: rounds of several VPs end at multiples of kQuantum whatever limits are
+/// asked for, and a pause in the middle of a round (in_round) keeps the rest of the round for the next call. What
+/// enters from outside must wait for the end of a round, so that virtual time says exactly where it entered.
 class Scheduler {
   public:
-    /// Longest span of a round with more than one VP, in virtual nanoseconds (instructions).
+    /// Rounds of more than one VP end at multiples of this, in virtual nanoseconds (instructions).
     static constexpr VTime kQuantum = 50'000;
+    static constexpr u64 kNoCount = ~u64{0};
 
     Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engine);
 
@@ -54,14 +63,24 @@ class Scheduler {
     void set_longest_slice(VTime instructions) { longest_slice_ = instructions != 0 ? instructions : kNever; }
     /// All VPs, in the order of their rounds.
     [[nodiscard]] std::vector<cpu::Vp*> processors() const;
-    /// Runs until virtual time `limit` (exactly) or an earlier pause.
-    Pause run_until(VTime limit);
+    /// Runs until virtual time `limit` (exactly with one VP, else to the end of the round in which it lies), until
+    /// instructions() is `count` (exactly, in the middle of a round if need be), or an earlier pause.
+    Pause run_until(VTime limit, u64 count = kNoCount);
+    /// Runs until `vp` has executed one instruction or delivered one event, `limit` is reached, or an earlier pause.
+    Pause step(const cpu::Vp& vp, VTime limit);
     /// Makes run_until return at the next instruction boundary. From the machine's thread only.
     void stop();
+    /// Makes run_until return at the end of the round; with one VP that is the next instruction boundary.
+    void stop_after_round();
+    /// The last pause was in the middle of a round.
+    [[nodiscard]] bool in_round() const { return round_.active; }
+    /// In the middle of a round: the VP whose slice the pause cut, or that is next. Else null.
+    [[nodiscard]] cpu::Vp* current() const;
 
     [[nodiscard]] VTime now() const { return clock_.now(); }
     /// Instructions executed by all VPs (virtual time that they did not sleep).
     [[nodiscard]] u64 instructions() const { return instructions_; }
+    void fields(StateVisitor& v);
 
   private:
     struct Processor {
@@ -69,16 +88,28 @@ class Scheduler {
         bool retired = false;
         [[nodiscard]] bool runnable() const;
     };
-    VTime run_round(VTime from, VTime until);
+    /// What is left of a round. A pause may fall into it, so it is part of the machine's state.
+    struct Round {
+        bool active = false;
+        VTime from = 0, end = 0;   ///< `end` may come nearer while it runs
+        VTime reached = 0;         ///< by the VPs that are through
+        u64 index = 0, count = 0;  ///< of the VP whose turn it is; those that are added later wait for the next round
+        VTime at = 0;              ///< how far that VP is
+    };
+    Pause run(VTime limit, u64 count, const cpu::Vp* stepped);
+    void begin_round(VTime until);
+    /// Runs what is left of the round. False: it was paused.
+    bool run_round(u64 count, const cpu::Vp* stepped);
+    void run_slice(cpu::Vp& vp, VTime until);
 
     EventQueue& events_;
     MachineClock& clock_;
     cpu::Engine& engine_;
     std::vector<std::unique_ptr<Processor>> processors_;
     cpu::Vp* running_ = nullptr;
-    VTime round_end_ = 0;
+    Round round_;
     VTime longest_slice_ = kNever;
-    bool stopping_ = false;
+    bool stopping_ = false, stopping_after_round_ = false;
     u64 instructions_ = 0;
 };
 
