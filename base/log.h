@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/tap.h"
 #include "base/types.h"
 
 namespace vg {
@@ -24,7 +25,8 @@ enum class Level : u8 { Trace, Debug, Info, Warn, Error, Off };
 /// or level.
 [[nodiscard]] bool parse_log_setting(std::string_view text, std::vector<std::pair<Area, Level>>& levels);
 
-/// One machine's log: owned by the machine, handed down by reference. Single-threaded per machine.
+/// What one machine tells: lines for people, and events for tools (tap). Owned by the machine, handed down by reference.
+/// Single-threaded per machine.
 class Log {
   public:
     using Sink = std::function<void(Area, Level, std::string_view line)>;
@@ -41,6 +43,8 @@ class Log {
     [[nodiscard]] bool wants(Area area, Level level) const {
         return sink_ != nullptr && level >= levels_[static_cast<unsigned>(area)];
     }
+
+    [[nodiscard]] Tap& tap() { return tap_; }
 
     template <class... Args>
     void write(Area area, Level level, fmt::format_string<Args...> format, Args&&... args) {
@@ -69,6 +73,7 @@ class Log {
 
   private:
     Sink sink_;
+    Tap tap_;
     Level levels_[static_cast<unsigned>(Area::Count)];
 };
 
