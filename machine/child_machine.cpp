@@ -18,7 +18,9 @@ Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config,
                                                            hv::Hypervisor& hypervisor, Spa ram, u64 start_unix_seconds,
                                                            Events handlers) {
     auto model = cpu::CpuModel::create(section.cpu.empty() ? config.machine.cpu : section.cpu);
-    if (!model) return Unexpected{model.error().in(section.cpu.empty() ? config.machine.at.text("cpu") : section.at.text("cpu"))};
+    if (!model)
+        return Unexpected{
+            model.error().in(section.cpu.empty() ? config.machine.at.text("cpu") : section.at.text("cpu"))};
     std::unique_ptr<ChildMachine> child(new ChildMachine(section, std::move(*model), hypervisor));
     if (auto ok = child->build(ram, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
     return child;
@@ -32,9 +34,9 @@ Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handler
     };
     parent_events.reset = [reset = handlers.reset] { reset("the guest asked for a reset"); };
     parent_events.crashed = [crashed = handlers.crashed](const hv::CrashReport& report) {
-        crashed(fmt::format("the guest reported a crash: P0 0x{:x} P1 0x{:x} P2 0x{:x} P3 0x{:x} P4 0x{:x}{}{}", report.p[0],
-                            report.p[1], report.p[2], report.p[3], report.p[4], report.message.empty() ? "" : "\n",
-                            report.message));
+        crashed(fmt::format("the guest reported a crash: P0 0x{:x} P1 0x{:x} P2 0x{:x} P3 0x{:x} P4 0x{:x}{}{}",
+                            report.p[0], report.p[1], report.p[2], report.p[3], report.p[4],
+                            report.message.empty() ? "" : "\n", report.message));
     };
     parent_ = std::make_unique<hv::parent::BuiltInParent>(section_.name, hypervisor_.events(), hypervisor_.log(), io_,
                                                           std::move(parent_events));
@@ -48,8 +50,8 @@ Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handler
     chipset_events.console = handlers.console;
     chipset_events.power_off = [off = handlers.powered_off] { off("the guest powered off"); };
     chipset_events.reset = [reset = handlers.reset] { reset("the guest asked for a reset"); };
-    chipset_ = std::make_unique<Chipset>(hypervisor_.events(), io_, partition_->apic_bus(),
-                                         start_unix_seconds, std::move(chipset_events));
+    chipset_ = std::make_unique<Chipset>(hypervisor_.events(), io_, partition_->apic_bus(), start_unix_seconds,
+                                         std::move(chipset_events));
     parent_->add_mmio(Gpa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic());
 
     const RamLayout layout(section_.memory.bytes);
@@ -84,8 +86,8 @@ Result<void> ChildMachine::attach_disks() {
         auto device = open_disk_image(disk);
         if (!device) return Unexpected{device.error()};
         disks_.push_back(device->get());
-        auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target), static_cast<u8>((*units)[i]),
-                                                             std::move(*device));
+        auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target),
+                                                             static_cast<u8>((*units)[i]), std::move(*device));
         if (!attached) return Unexpected{attached.error().in(disk.at.text())};
     }
     return {};
@@ -108,7 +110,9 @@ Result<void> ChildMachine::load() {
     for (const AcpiTable& table : *tables) {
         if (!write(table.address, table.content)) VG_UNREACHABLE();  // low memory is always RAM
     }
-    const LoadRequest request{section_.kernel, section_.initrd, section_.cmdline, layout.map(), tables->front().address};
+    const LoadRequest request{section_.kernel,     section_.initrd,         section_.cmdline,
+                              layout.map(),        tables->front().address, {},
+                              section_.kernel_name};
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
     kernel_kind_ = entry->kind;

@@ -65,7 +65,8 @@ struct MachineSection {
         v("clock", clock, "guest wall clock at start, ISO 8601 UTC; the host's is never read");
         v.choice("scheduler", scheduler, {"deterministic", "parallel"}, "how virtual processors share the host");
         v.choice("pace", pace, {"auto", "on", "off"},
-                 "wait for the wall clock when guest time is ahead of it (auto: for an interactive console, and with a network that reaches the host)");
+                 "wait for the wall clock when guest time is ahead of it (auto: for an interactive console, and with a "
+                 "network that reaches the host)");
         v("stress", stress, "for tests: ways of running that must change no result, e.g. \"tlb=1,budget=1,flush=7\"");
     }
 };
@@ -83,12 +84,14 @@ struct HypervisorSection {
 };
 
 struct BootSection {
-    std::string kernel, initrd, cmdline, firmware;
+    std::string kernel, kernel_name, initrd, cmdline, firmware;
     Place at;
 
     template <class V>
     void keys(V& v) {
         v.path("kernel", kernel, "bzImage, PVH ELF or multiboot ELF");
+        v("kernel_name", kernel_name,
+          "name that a multiboot kernel finds in front of its command line; left out: the file's");
         v.path("initrd", initrd, "initial RAM disk, or the multiboot module");
         v("cmdline", cmdline, "kernel command line");
         v.path("firmware", firmware, "firmware image (SeaBIOS, OVMF)");
@@ -107,7 +110,8 @@ struct DiskSection {
         v.path("image", image, "disk image; never written unless write = \"direct\"");
         v.path("overlay", overlay, "file that takes the writes, created if missing; left out: thrown away afterwards");
         v.choice("format", format, {"auto", "raw", "vhd"}, "image format; auto goes by the file's name and signature");
-        v.choice("write", write, {"overlay", "direct", "none"}, "where writes go");
+        v.choice("write", write, {"overlay", "direct", "none", "memory"},
+                 "where writes go (memory: kept there, gone afterwards; an overlay is only read)");
         v("controller", controller, "SCSI controller", 0, 3);
         v("target", target, "SCSI target", 0, 1);
         v("lun", lun, "SCSI logical unit; left out: the next free one", 0, 63);
@@ -135,7 +139,7 @@ struct ChildSection {
     std::string name = "child";
     u32 generation = 2, processors = 1;
     ByteSize memory{u64{512} << 20};
-    std::string cpu, kernel, initrd, cmdline, acpi_dsdt;
+    std::string cpu, kernel, kernel_name, initrd, cmdline, acpi_dsdt;
     std::vector<DiskSection> disks;
     std::vector<NicSection> nics;
     Place at;
@@ -148,6 +152,8 @@ struct ChildSection {
         v("memory", memory, "RAM of the partition");
         v("cpu", cpu, "CPU model; left out: the machine's");
         v.path("kernel", kernel, "bzImage or PVH ELF");
+        v("kernel_name", kernel_name,
+          "name that a multiboot kernel finds in front of its command line; left out: the file's");
         v.path("initrd", initrd, "initial RAM disk");
         v("cmdline", cmdline, "kernel command line");
         v.path("acpi_dsdt", acpi_dsdt, "compiled DSDT that replaces the built-in one");

@@ -69,7 +69,7 @@ Result<void> check_disk(const DiskSection& disk, bool child) {
                                    key));
         }
     }
-    if (disk.write != "overlay" && !disk.overlay.empty()) {
+    if (disk.write != "overlay" && disk.write != "memory" && !disk.overlay.empty()) {
         return bad(disk.at.text("overlay"),
                    fmt::format("overlay = \"{}\" has no effect with write = \"{}\"; leave one of them out",
                                disk.overlay, disk.write));

@@ -11,6 +11,7 @@ devices::ImageOptions image_options(const DiskSection& disk) {
                                             : devices::ImageFormat::Auto;
     options.mode = disk.write == "direct" ? devices::WriteMode::Direct
                    : disk.write == "none" ? devices::WriteMode::ReadOnly
+                   : disk.write == "memory" ? devices::WriteMode::Memory
                    : disk.overlay.empty() ? devices::WriteMode::Throwaway
                                           : devices::WriteMode::Overlay;
     return options;

@@ -45,7 +45,8 @@ u64 ram_end(const LoadRequest& request, u64 base) {
     return 0;
 }
 
-Result<void> store(GuestMemory& memory, const std::string& file, u64 at, std::span<const u8> data, std::string_view what) {
+Result<void> store(GuestMemory& memory, const std::string& file, u64 at, std::span<const u8> data,
+                   std::string_view what) {
     if (memory.write(Gpa(at), data)) return {};
     return bad(file, fmt::format("{} ({} bytes) does not fit into RAM at 0x{:x}; give the guest more memory", what,
                                  data.size(), at));
@@ -57,7 +58,8 @@ Result<void> store_cmdline(GuestMemory& memory, const LoadRequest& request) {
                                                request.cmdline.size(), boot::kCommandLineMax - 1));
     }
     return store(memory, request.kernel, boot::kCommandLine,
-                 {reinterpret_cast<const u8*>(request.cmdline.c_str()), request.cmdline.size() + 1}, "the command line");
+                 {reinterpret_cast<const u8*>(request.cmdline.c_str()), request.cmdline.size() + 1},
+                 "the command line");
 }
 
 /// Loads the initrd as high as allowed below 4 GiB. Returns its base and size (0, 0 without one).
@@ -78,8 +80,8 @@ Result<Blob> load_initrd(GuestMemory& memory, const LoadRequest& request, std::s
     return blob;
 }
 
-/// A seed for the kernel's random numbers, which it otherwise collects for a second when somebody asks for the first one.
-/// The same in every run: what a guest does must not depend on anything but its configuration.
+/// A seed for the kernel's random numbers, which it otherwise collects for a second when somebody asks for the first
+/// one. The same in every run: what a guest does must not depend on anything but its configuration.
 std::vector<u8> rng_seed() {
     constexpr u32 kSeedBytes = 32;
     std::vector<u8> data(sizeof(boot::SetupData) + kSeedBytes);
@@ -110,8 +112,10 @@ Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request,
     const std::span<const u8> image = images.kernel;
     const u16 version = get<u16>(image, kVersion);
     if (version < 0x20c || (get<u16>(image, kXLoadFlags) & 1) == 0) {
-        return bad(request.kernel, fmt::format("boot protocol {}.{:02} without a 64-bit entry point; use a 64-bit Linux "
-                                               "kernel from 3.8 on", version >> 8, version & 0xff));
+        return bad(request.kernel,
+                   fmt::format("boot protocol {}.{:02} without a 64-bit entry point; use a 64-bit Linux "
+                               "kernel from 3.8 on",
+                               version >> 8, version & 0xff));
     }
     const u32 setup_sects = get<u8>(image, kSetupSects) != 0 ? get<u8>(image, kSetupSects) : 4;
     const u64 code = (u64{setup_sects} + 1) * 512;
@@ -120,8 +124,9 @@ Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request,
                                                setup_sects, image.size()));
     }
     if (const u64 announced = u64{get<u32>(image, kSysSize)} * 16; (image.size() - code + 15) / 16 * 16 < announced) {
-        return bad(request.kernel, fmt::format("truncated: {} bytes of code announced behind byte {}, the file has only {} bytes",
-                                               announced, code, image.size()));
+        return bad(request.kernel,
+                   fmt::format("truncated: {} bytes of code announced behind byte {}, the file has only {} bytes",
+                               announced, code, image.size()));
     }
     const u64 load = get<u64>(image, kPrefAddress);
     const u64 init_size = get<u32>(image, kInitSize);
@@ -130,16 +135,18 @@ Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request,
         return bad(request.kernel, fmt::format("damaged: its preferred address 0x{:x} is below 0x{:x}", load, kLowEnd));
     }
     if (end > ram_end(request, load)) {
-        return bad(request.kernel, fmt::format("the kernel needs RAM from 0x{:x} to 0x{:x}; give the guest more memory",
-                                               load, end));
+        return bad(request.kernel,
+                   fmt::format("the kernel needs RAM from 0x{:x} to 0x{:x}; give the guest more memory", load, end));
     }
-    if (auto ok = store(memory, request.kernel, load, image.subspan(code), "the kernel"); !ok) return Unexpected{ok.error()};
+    if (auto ok = store(memory, request.kernel, load, image.subspan(code), "the kernel"); !ok)
+        return Unexpected{ok.error()};
     if (request.cmdline.size() > get<u32>(image, kCmdlineSize)) {
         return bad(request.kernel, fmt::format("the command line has {} characters, this kernel takes {}",
                                                request.cmdline.size(), get<u32>(image, kCmdlineSize)));
     }
     if (auto ok = store_cmdline(memory, request); !ok) return Unexpected{ok.error()};
-    auto initrd = load_initrd(memory, request, images.initrd, align_up(end, kPageSize), get<u32>(image, kInitrdAddrMax));
+    auto initrd =
+        load_initrd(memory, request, images.initrd, align_up(end, kPageSize), get<u32>(image, kInitrdAddrMax));
     if (!initrd) return Unexpected{initrd.error()};
 
     std::vector<u8> zero(kPageSize);
@@ -164,7 +171,8 @@ Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request,
     constexpr u16 kVersionWithSetupData = 0x209;
     if (get<u16>(image, kVersion) >= kVersionWithSetupData) put<u64>(zero, boot::kSetupData, boot::kInfo);
     if (auto ok = store(memory, request.kernel, kZeroPage, zero, "boot parameters"); !ok) return Unexpected{ok.error()};
-    if (auto ok = store(memory, request.kernel, boot::kInfo, rng_seed(), "boot parameters"); !ok) return Unexpected{ok.error()};
+    if (auto ok = store(memory, request.kernel, boot::kInfo, rng_seed(), "boot parameters"); !ok)
+        return Unexpected{ok.error()};
 
     EntryState entry;
     entry.mode = EntryState::Mode::Long64;
@@ -198,7 +206,8 @@ std::optional<u32> find_pvh_note(std::span<const u8> notes) {
         const u32 name_size = get<u32>(notes, at), size = get<u32>(notes, at + 4), type = get<u32>(notes, at + 8);
         const u64 name = at + 12, content = name + align_up(name_size, 4);
         if (!fits(name, name_size, notes.size()) || !fits(content, size, notes.size())) return std::nullopt;
-        if (type == boot::kPvhNoteType && name_size == 4 && std::memcmp(notes.data() + name, "Xen", 4) == 0 && size >= 4) {
+        if (type == boot::kPvhNoteType && name_size == 4 && std::memcmp(notes.data() + name, "Xen", 4) == 0 &&
+            size >= 4) {
             return get<u32>(notes, content);
         }
         at = content + align_up(size, 4);
@@ -245,21 +254,26 @@ bool over_boot_information(const Segment& segment) {
 }
 
 /// Copies segments, zeroes the rest; returns the highest address used.
-Result<u64> load_segments(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image, const ElfImage& elf) {
+Result<u64> load_segments(GuestMemory& memory, const LoadRequest& request, std::span<const u8> image,
+                          const ElfImage& elf) {
     u64 end = 0;
     for (const Segment& segment : elf.segments) {
         if (segment.memory_size == 0) continue;
         if (over_boot_information(segment)) {
-            return bad(request.kernel, fmt::format("a segment lies at 0x{:x}, where boot information goes; link the kernel at "
-                                                   "0x100000 or above", segment.physical));
+            return bad(request.kernel,
+                       fmt::format("a segment lies at 0x{:x}, where boot information goes; link the kernel at "
+                                   "0x100000 or above",
+                                   segment.physical));
         }
         const u64 top = ram_end(request, segment.physical);
         if (top == 0 || segment.memory_size > top - segment.physical) {
-            return bad(request.kernel, fmt::format("a segment needs RAM at 0x{:x} ({} bytes); give the guest more memory",
-                                                   segment.physical, segment.memory_size));
+            return bad(request.kernel,
+                       fmt::format("a segment needs RAM at 0x{:x} ({} bytes); give the guest more memory",
+                                   segment.physical, segment.memory_size));
         }
         if (auto ok = store(memory, request.kernel, segment.physical, image.subspan(segment.offset, segment.file_size),
-                            "a segment"); !ok) {
+                            "a segment");
+            !ok) {
             return Unexpected{ok.error()};
         }
         end = std::max(end, segment.physical + segment.memory_size);  // fresh RAM is already zero
@@ -267,7 +281,8 @@ Result<u64> load_segments(GuestMemory& memory, const LoadRequest& request, std::
     return align_up(end, kPageSize);
 }
 
-Result<EntryState> load_pvh(GuestMemory& memory, const LoadRequest& request, const BootImages& images, const ElfImage& elf) {
+Result<EntryState> load_pvh(GuestMemory& memory, const LoadRequest& request, const BootImages& images,
+                            const ElfImage& elf) {
     auto end = load_segments(memory, request, images.kernel, elf);
     if (!end) return Unexpected{end.error()};
     if (auto ok = store_cmdline(memory, request); !ok) return Unexpected{ok.error()};
@@ -301,11 +316,13 @@ Result<EntryState> load_pvh(GuestMemory& memory, const LoadRequest& request, con
     return entry;
 }
 
-Result<EntryState> load_multiboot(GuestMemory& memory, const LoadRequest& request, const BootImages& images, const ElfImage& elf) {
+Result<EntryState> load_multiboot(GuestMemory& memory, const LoadRequest& request, const BootImages& images,
+                                  const ElfImage& elf) {
     auto end = load_segments(memory, request, images.kernel, elf);
     if (!end) return Unexpected{end.error()};
     // argv[0] is the image's name, as boot loaders pass it.
-    const std::string name = request.kernel.substr(request.kernel.rfind('/') + 1);
+    const std::string name =
+        request.kernel_name.empty() ? request.kernel.substr(request.kernel.rfind('/') + 1) : request.kernel_name;
     LoadRequest with_name = request;
     with_name.cmdline = request.cmdline.empty() ? name : name + " " + request.cmdline;
     if (auto ok = store_cmdline(memory, with_name); !ok) return Unexpected{ok.error()};
@@ -321,7 +338,8 @@ Result<EntryState> load_multiboot(GuestMemory& memory, const LoadRequest& reques
     info.mods_count = module->size != 0 ? 1 : 0;
     info.mods_addr = static_cast<u32>(kModules);
     info.mmap_addr = static_cast<u32>(kMemmap);
-    const boot::MultibootModule entry_module{static_cast<u32>(module->base), static_cast<u32>(module->base + module->size), 0, 0};
+    const boot::MultibootModule entry_module{static_cast<u32>(module->base),
+                                             static_cast<u32>(module->base + module->size), 0, 0};
     bool ok = memory.write(Gpa(kModules), as_bytes(entry_module));
     for (const MemoryRange& range : request.memory_map) {
         struct [[gnu::packed]] {
@@ -366,14 +384,15 @@ Result<EntryState> load_images(GuestMemory& memory, const LoadRequest& request, 
         if (!elf) return Unexpected{elf.error()};
         if (elf->pvh_entry) return load_pvh(memory, request, images, *elf);
         if (has_multiboot_header(image)) return load_multiboot(memory, request, images, *elf);
-        return bad(request.kernel, "an ELF file without PVH note (XEN_ELFNOTE_PHYS32_ENTRY) and without multiboot header; "
-                                   "use the bzImage, or a kernel built with CONFIG_PVH");
+        return bad(request.kernel,
+                   "an ELF file without PVH note (XEN_ELFNOTE_PHYS32_ENTRY) and without multiboot header; "
+                   "use the bzImage, or a kernel built with CONFIG_PVH");
     }
-    return bad(request.kernel, fmt::format("not a kernel: no bzImage signature \"HdrS\" at 0x202 and no ELF magic ({} bytes, "
-                                           "first bytes {:02x} {:02x} {:02x} {:02x}); name a vmlinuz, a PVH ELF or a "
-                                           "multiboot ELF",
-                                           image.size(), get<u8>(image, 0), get<u8>(image, 1), get<u8>(image, 2),
-                                           get<u8>(image, 3)));
+    return bad(request.kernel,
+               fmt::format("not a kernel: no bzImage signature \"HdrS\" at 0x202 and no ELF magic ({} bytes, "
+                           "first bytes {:02x} {:02x} {:02x} {:02x}); name a vmlinuz, a PVH ELF or a "
+                           "multiboot ELF",
+                           image.size(), get<u8>(image, 0), get<u8>(image, 1), get<u8>(image, 2), get<u8>(image, 3)));
 }
 
 }  // namespace vg::machine

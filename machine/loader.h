@@ -27,6 +27,7 @@ struct LoadRequest {
     std::vector<MemoryRange> memory_map;
     Gpa rsdp;  ///< ACPI root pointer, 0 if none
     std::optional<FrameBuffer> frame_buffer{};
+    std::string kernel_name{};  ///< multiboot's argv[0]; "": the file's name
 };
 
 /// How the first processor starts.

@@ -19,8 +19,8 @@ namespace vg::machine {
 
 namespace {
 
-/// System-physical layout under the hypervisor: its own memory, then, from 8 GiB or behind it, each child's RAM on a 1 GiB
-/// boundary, so that second-level tables can use the largest pages.
+/// System-physical layout under the hypervisor: its own memory, then, from 8 GiB or behind it, each child's RAM on a 1
+/// GiB boundary, so that second-level tables can use the largest pages.
 constexpr u64 kGiB = u64{1} << 30;
 constexpr Spa kHypervisorMemory{4 * kGiB};
 constexpr u64 kFirstChildMemory = 8 * kGiB;
@@ -87,9 +87,10 @@ Result<void> Machine::build() {
 Result<void> Machine::build_hypervisor(Spa memory, u64 needed) {
     const u64 size = align_up(config_.hypervisor->memory.bytes, kPageSize);
     if (size < needed) {
-        return fail(Error::Code::Usage, fmt::format("{}: hypervisor.memory = \"{}\" is too little for these partitions; give at "
-                                                    "least \"{} MiB\"", config_.file, to_string(config_.hypervisor->memory),
-                                                    (needed + (1 << 20) - 1) >> 20));
+        return fail(Error::Code::Usage,
+                    fmt::format("{}: hypervisor.memory = \"{}\" is too little for these partitions; give at "
+                                "least \"{} MiB\"",
+                                config_.file, to_string(config_.hypervisor->memory), (needed + (1 << 20) - 1) >> 20));
     }
     if (auto ok = memory_.add_ram("hypervisor", memory, size); !ok) return ok;
     hypervisor_ = std::make_unique<hv::Hypervisor>(memory_, events_, log_, memory, size);
@@ -109,7 +110,8 @@ void Machine::end(Outcome::Kind kind, const std::string& who, std::string why, u
 void Machine::child_ended(const std::string& name, Outcome::Kind kind, std::string why) {
     if (kind == Outcome::Kind::PoweredOff) {
         if (children_on_.erase(name) == 0) return;
-        const auto off = std::find_if(children_.begin(), children_.end(), [&](const auto& child) { return child->name() == name; });
+        const auto off =
+            std::find_if(children_.begin(), children_.end(), [&](const auto& child) { return child->name() == name; });
         for (const auto& vp : (*off)->partition().vps()) scheduler_->retire(vp->processor());
         if (!children_on_.empty()) return;
     }
@@ -180,20 +182,73 @@ Result<void> Machine::build_pc() {
     return {};
 }
 
-std::size_t Machine::console_input(const std::string& partition, std::string_view text) {
-    if (scheduler_->in_round()) return 0;
-    const std::span<const u8> bytes(reinterpret_cast<const u8*>(text.data()), text.size());
-    if (pc_ != nullptr) return pc_->chipset().com1().receive(bytes);
-    for (const auto& child : children_) {
-        if (partition.empty() || child->name() == partition) return child->chipset().com1().receive(bytes);
+template <class Run>
+Pause Machine::run_fed(VTime limit, Run run) {
+    while (true) {
+        while (source_ != nullptr && !scheduler_->in_round() && source_->next() <= now()) enter(source_->take());
+        const VTime due = source_ != nullptr ? source_->next() : kNever;
+        const Pause pause = run(std::min(limit, due));
+        const bool fed = due < limit && !scheduler_->in_round() && now() >= due;
+        if (!fed || pause == Pause::Asked || pause == Pause::Hang) return pause;
     }
-    return 0;
+}
+
+Pause Machine::run_until(VTime limit, u64 instructions) {
+    return run_fed(limit, [&](VTime until) { return scheduler_->run_until(until, instructions); });
+}
+
+Pause Machine::step(const cpu::Vp& vp, VTime limit) {
+    return run_fed(limit, [&](VTime until) { return scheduler_->step(vp, until); });
+}
+
+void Machine::enter(const Input& input) {
+    bool taken = false;
+    if (input.kind == Input::Kind::Console) {
+        devices::Uart16550* const port = console_port(input.target);
+        taken = port != nullptr && port->receive(input.bytes) == input.bytes.size();
+    } else if (pc_ != nullptr && input.target < pc_->pci().network().size()) {
+        pc_->pci().network().receive(input.target, input.bytes);
+        taken = true;
+    }
+    if (!taken) source_->refused(input);
+}
+
+devices::Uart16550* Machine::console_port(std::size_t partition) {
+    if (pc_ != nullptr) return partition == 0 ? &pc_->chipset().com1() : nullptr;
+    return partition < children_.size() ? &children_[partition]->chipset().com1() : nullptr;
+}
+
+std::size_t Machine::console_input(const std::string& partition, std::string_view text) {
+    if (scheduler_->in_round() || source_ != nullptr) return 0;
+    std::size_t index = 0;
+    if (pc_ == nullptr && !partition.empty()) {
+        while (index < children_.size() && children_[index]->name() != partition) ++index;
+    }
+    devices::Uart16550* const port = console_port(index);
+    if (port == nullptr) return 0;
+    const std::span<const u8> bytes(reinterpret_cast<const u8*>(text.data()), text.size());
+    const std::size_t taken = port->receive(bytes);
+    if (taken != 0 && on_input_) {
+        on_input_({now(),
+                   Input::Kind::Console,
+                   static_cast<u32>(index),
+                   {bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(taken)}});
+    }
+    return taken;
+}
+
+void Machine::on_input(std::function<void(const Input&)> observer) {
+    on_input_ = std::move(observer);
+    if (pc_ == nullptr) return;
+    pc_->pci().network().on_received([this](std::size_t card, std::span<const u8> frame) {
+        on_input_({now(), Input::Kind::Frame, static_cast<u32>(card), {frame.begin(), frame.end()}});
+    });
 }
 
 bool Machine::reaches_host() const { return pc_ != nullptr && pc_->pci().network().reaches_host(); }
 
 bool Machine::exchange_frames(int wait_ms) {
-    return pc_ != nullptr && !scheduler_->in_round() && pc_->pci().network().exchange(wait_ms);
+    return pc_ != nullptr && source_ == nullptr && !scheduler_->in_round() && pc_->pci().network().exchange(wait_ms);
 }
 
 Result<void> Machine::flush_disks() {
@@ -208,35 +263,48 @@ Result<void> Machine::flush_disks() {
     return first;
 }
 
-void Machine::fields(StateVisitor& v) {
-    {
-        VisitScope scope(v, "time");
-        VTime now = clock_.now();
-        v("now", now, Fmt::Dec);
-    }
-    {
-        VisitScope scope(v, "events");
-        events_.fields(v);
-    }
-    {
-        VisitScope scope(v, "scheduler");
-        scheduler_->fields(v);
-    }
-    if (hypervisor_ != nullptr) {
-        VisitScope scope(v, "hypervisor");
-        hypervisor_->fields(v);
-    }
+std::vector<Machine::Part> Machine::parts() {
+    std::vector<Part> all;
+    all.push_back({"time", "", [this](StateVisitor& v) {
+                       VTime now = clock_.now();
+                       v("now", now, Fmt::Dec);
+                       if (v.loading()) clock_.set(now);
+                   }});
+    all.push_back({"events", "", [this](StateVisitor& v) { events_.fields(v); }});
+    all.push_back({"scheduler", "", [this](StateVisitor& v) { scheduler_->fields(v); }});
+    if (hypervisor_ != nullptr) all.push_back({"hypervisor", "", [this](StateVisitor& v) { hypervisor_->fields(v); }});
     for (const auto& child : children_) {
-        VisitScope scope(v, "child");
-        VisitScope name(v, child->name());
-        bool on = children_on_.count(child->name()) != 0;
-        v("on", on);
-        child->fields(v);
+        all.push_back({"child", child->name(), [this, &child](StateVisitor& v) {
+                           bool on = children_on_.count(child->name()) != 0;
+                           v("on", on);
+                           if (v.loading() && !on) children_on_.erase(child->name());
+                           child->fields(v);
+                       }});
     }
-    if (pc_ != nullptr) {
-        VisitScope scope(v, "pc");
-        pc_->fields(v);
+    if (pc_ != nullptr) all.push_back({"pc", "", [this](StateVisitor& v) { pc_->fields(v); }});
+    return all;
+}
+
+void Machine::fields(StateVisitor& v) {
+    for (const Part& part : parts()) {
+        VisitScope group(v, part.group);
+        if (part.name.empty()) {
+            part.fields(v);
+        } else {
+            VisitScope name(v, part.name);
+            part.fields(v);
+        }
     }
+}
+
+std::vector<std::pair<std::string, u64>> Machine::part_hashes() {
+    std::vector<std::pair<std::string, u64>> hashes;
+    for (const Part& part : parts()) {
+        StateHasher hasher;
+        part.fields(hasher);
+        hashes.emplace_back(part.name.empty() ? part.group : part.group + "/" + part.name, hasher.digest());
+    }
+    return hashes;
 }
 
 u64 Machine::state_hash() {

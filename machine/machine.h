@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "cpu/engine.h"
 #include "machine/config.h"
+#include "machine/input.h"
 #include "machine/scheduler.h"
 #include "mmu/physical_memory.h"
 
@@ -20,6 +21,10 @@ namespace vg::hv {
 class Hypervisor;
 class Partition;
 }  // namespace vg::hv
+
+namespace vg::devices {
+class Uart16550;
+}
 
 namespace vg::jit {
 class TranslationWatcher;
@@ -61,10 +66,11 @@ class Machine {
     Machine(const Machine&) = delete;
     Machine& operator=(const Machine&) = delete;
 
-    /// Runs until virtual time `limit`, the machine's end, or stop(); as Scheduler::run_until.
-    Pause run_until(VTime limit, u64 instructions = Scheduler::kNoCount) {
-        return scheduler_->run_until(limit, instructions);
-    }
+    /// Runs until virtual time `limit`, the machine's end, or stop(); as Scheduler::run_until. Input of a source that is
+    /// due at `limit` enters with the next call.
+    Pause run_until(VTime limit, u64 instructions = Scheduler::kNoCount);
+    /// One instruction of `vp`; as Scheduler::step.
+    Pause step(const cpu::Vp& vp, VTime limit);
     void stop() { scheduler_->stop(); }
     [[nodiscard]] const Outcome& outcome() const { return outcome_; }
     [[nodiscard]] VTime now() const { return clock_.now(); }
@@ -83,12 +89,19 @@ class Machine {
     /// @param wait_ms  how long to wait if the host has nothing
     bool exchange_frames(int wait_ms);
 
+    /// Told of everything that enters from outside, in order.
+    void on_input(std::function<void(const Input&)> observer);
+    /// From now on input comes from here; what else would enter does not. It outlives the machine; null: as before.
+    void set_input_source(InputSource* source) { source_ = source; }
+
     /// Flushes every disk and capture to its file.
     Result<void> flush_disks();
 
     void fields(StateVisitor& v);
     /// Hash of all state and touched memory: equal for equal machines.
     [[nodiscard]] u64 state_hash();
+    /// The same part by part, without memory: names that hardly ever change, and a hash each.
+    [[nodiscard]] std::vector<std::pair<std::string, u64>> part_hashes();
 
     [[nodiscard]] const Config& config() const { return config_; }
     [[nodiscard]] Log& log() { return log_; }
@@ -110,6 +123,17 @@ class Machine {
     Result<void> build_hypervisor(Spa memory, u64 needed);
     Result<void> build_children();
     Result<void> build_pc();
+    /// A piece of the state with a name of its own.
+    struct Part {
+        std::string group, name;  ///< name: "" if the group has only this one
+        std::function<void(StateVisitor&)> fields;
+    };
+    std::vector<Part> parts();
+    template <class Run>
+    Pause run_fed(VTime limit, Run run);
+    void enter(const Input& input);
+    /// Of child `partition`, or of the bare PC (0); null: there is none.
+    devices::Uart16550* console_port(std::size_t partition);
     void end(Outcome::Kind kind, const std::string& who, std::string why, u32 raw = 0);
     void child_ended(const std::string& name, Outcome::Kind kind, std::string why);
 
@@ -127,6 +151,8 @@ class Machine {
     std::unique_ptr<PcMachine> pc_;
     Outcome outcome_;
     std::set<std::string> children_on_;  ///< names
+    std::function<void(const Input&)> on_input_;
+    InputSource* source_ = nullptr;
 };
 
 }  // namespace vg::machine

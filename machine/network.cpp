@@ -73,6 +73,7 @@ void Network::receive(std::size_t card, std::span<const u8> frame) {
     VG_ASSERT(card < cables_.size());
     Cable& cable = *cables_[card];
     if (cable.capture_ != nullptr) cable.capture_->write(events_.now(), frame);
+    if (on_received_) on_received_(card, frame);
     cable.card_.receive(frame);
 }
 

@@ -32,6 +32,11 @@ class Network {
     /// The one way for frames into a card: now, in virtual time. With the configuration and the images, the sequence of
     /// these calls decides what a run does. `card` counts in the order of the configuration.
     void receive(std::size_t card, std::span<const u8> frame);
+    /// Told of every frame that comes in.
+    void on_received(std::function<void(std::size_t card, std::span<const u8> frame)> observer) {
+        on_received_ = std::move(observer);
+    }
+    [[nodiscard]] std::size_t size() const { return cables_.size(); }
     [[nodiscard]] Result<void> flush();
 
   private:
@@ -50,6 +55,7 @@ class Network {
     EventQueue& events_;
     std::vector<std::unique_ptr<Cable>> cables_;
     std::function<void()> on_sent_;
+    std::function<void(std::size_t, std::span<const u8>)> on_received_;
 };
 
 }  // namespace vg::machine

@@ -37,7 +37,8 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     }
     if (hypervisor != nullptr) make_root(config, *hypervisor);
     chipset_ = std::make_unique<Chipset>(events, io_, apics(), *start, handlers_.chipset);
-    if (auto ok = memory_.add_mmio("ioapic", Spa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic()); !ok) {
+    if (auto ok = memory_.add_mmio("ioapic", Spa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic());
+        !ok) {
         return ok;
     }
     if (config.has_iommu()) {
@@ -46,7 +47,8 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     add_legacy_chips(events, handlers_.chipset.reset);
     if (auto ok = add_hpet(events); !ok) return ok;
     // What the hypervisor keeps lies behind RAM.
-    const u64 top = hypervisor != nullptr ? hypervisor->private_base().value + hypervisor->private_size() : layout.top();
+    const u64 top =
+        hypervisor != nullptr ? hypervisor->private_base().value + hypervisor->private_size() : layout.top();
     auto pci = PciBoard::create(config, {memory_, events, io_, *chipset_, top, iommu_.get()});
     if (!pci) return Unexpected{pci.error()};
     pci_ = std::move(*pci);
@@ -76,8 +78,8 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     // what the hypervisor keeps is in the memory map, so that the root can map the pages it is told of.
     if (hypervisor != nullptr)
         map.push_back({hypervisor->private_base().value, hypervisor->private_size(), MemoryRange::kReserved});
-    LoadRequest request{config.boot->kernel, config.boot->initrd, config.boot->cmdline, std::move(map), tables->front().address,
-                        pci_->frame_buffer()};
+    LoadRequest request{config.boot->kernel,     config.boot->initrd,  config.boot->cmdline,    std::move(map),
+                        tables->front().address, pci_->frame_buffer(), config.boot->kernel_name};
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
     if (!enter(*this, *boot_, *entry)) VG_UNREACHABLE();
@@ -87,8 +89,8 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
 
 void PcMachine::make_processors(const Config& config, EventQueue& events, Log& log) {
     for (u32 i = 0; i < config.machine.processors; ++i) {
-        vps_.push_back(std::make_unique<cpu::Vp>(
-            cpu::VpEnvironment{memory_, events, log, model_, apics_, *this}, fmt::format("vp{}", i), i, i));
+        vps_.push_back(std::make_unique<cpu::Vp>(cpu::VpEnvironment{memory_, events, log, model_, apics_, *this},
+                                                 fmt::format("vp{}", i), i, i));
         vps_.back()->reset();
     }
     boot_ = vps_.front().get();
@@ -97,7 +99,8 @@ void PcMachine::make_processors(const Config& config, EventQueue& events, Log& l
 void PcMachine::make_root(const Config& config, hv::Hypervisor& hypervisor) {
     cpu::Platform& board = *this;  // a private base
     root_sink_ = std::make_unique<RootSink>(board, handlers_.chipset.reset);
-    hv::RootConfig root{hv::root_partition_config(), {}, config.hypervisor->root_scheduler, {handlers_.chipset.power_off}};
+    hv::RootConfig root{
+        hv::root_partition_config(), {}, config.hypervisor->root_scheduler, {handlers_.chipset.power_off}};
     for (u32 i = 0; i < config.machine.processors; ++i) root.apic_ids.push_back(i);
     root_ = &hypervisor.create_root(std::move(root), *root_sink_, model_);
     boot_ = &root_->vps().front()->processor();
@@ -157,15 +160,15 @@ Result<void> PcMachine::add_hpet(EventQueue& events) {
     return memory_.add_mmio("hpet", Spa(devices::Hpet::kBase), devices::Hpet::kSize, *hpet_);
 }
 
-/// What a PC's firmware sets up before it hands over: the 8259s at their BIOS vectors, the keyboard, PCI, the boot processor's APIC as a
-/// virtual wire for them (MultiProcessor Specification 1.4 "Virtual Wire Mode").
+/// What a PC's firmware sets up before it hands over: the 8259s at their BIOS vectors, the keyboard, PCI, the boot
+/// processor's APIC as a virtual wire for them (MultiProcessor Specification 1.4 "Virtual Wire Mode").
 void PcMachine::leave_as_firmware() {
     constexpr struct {
         u16 port;
         u8 value;
-    } kWords[] = {{0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01},   // vector 08H, slave on input 2, 8086 mode
+    } kWords[] = {{0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01},  // vector 08H, slave on input 2, 8086 mode
                   {0xa0, 0x11}, {0xa1, 0x70}, {0xa1, 0x02}, {0xa1, 0x01},  // vector 70H
-                  {0x64, 0x60}, {0x60, 0x45}};                            // keyboard: translated, with interrupt
+                  {0x64, 0x60}, {0x60, 0x45}};                             // keyboard: translated, with interrupt
     for (const auto& word : kWords) io_.write(word.port, 1, word.value);
     constexpr u32 kSpurious = 0xf0, kLint0 = 0x350, kLint1 = 0x360;
     constexpr u32 kSoftwareEnable = 0x100, kSpuriousVector = 0x0f, kExtInt = 0x700, kNmi = 0x400;
@@ -190,10 +193,11 @@ Result<void> PcMachine::add_test_devices(const Config& config) {
     const auto port = static_cast<u16>(config.devices.isa_debug_exit);
     if (port == 0) return {};
     if (const auto* owner = io_.claimed(port, devices::DebugExit::kPortCount)) {
-        return fail(Error::Code::Usage,
-                    fmt::format("{}: isa_debug_exit = 0x{:x}: ports 0x{:x} to 0x{:x} are those of {}; the usual port is 0xf4",
-                                config.devices.at.text("isa_debug_exit"), port, owner->base, owner->base + owner->count - 1,
-                                owner->name));
+        return fail(
+            Error::Code::Usage,
+            fmt::format("{}: isa_debug_exit = 0x{:x}: ports 0x{:x} to 0x{:x} are those of {}; the usual port is 0xf4",
+                        config.devices.at.text("isa_debug_exit"), port, owner->base, owner->base + owner->count - 1,
+                        owner->name));
     }
     debug_exit_ = std::make_unique<devices::DebugExit>(handlers_.debug_exit);
     io_.map("debug_exit", port, devices::DebugExit::kPortCount, *debug_exit_);
@@ -210,9 +214,11 @@ Result<void> PcMachine::add_test_device() {
         if (root_ == nullptr) return;
         for (const auto& vp : root_->vps()) vp->processor().tlb().flush_page(address);
     });
-    io_.map("test_latch", devices::TestDevice::kLatchPort, devices::TestDevice::kLatchPortCount, test_device_->latch_ports());
+    io_.map("test_latch", devices::TestDevice::kLatchPort, devices::TestDevice::kLatchPortCount,
+            test_device_->latch_ports());
     io_.map("test_lines", devices::TestDevice::kLinePort, test_device_->line_port_count(), test_device_->line_ports());
-    return memory_.add_mmio("test_device", Spa(devices::TestDevice::kMmioBase), devices::TestDevice::kMmioSize, *test_device_);
+    return memory_.add_mmio("test_device", Spa(devices::TestDevice::kMmioBase), devices::TestDevice::kMmioSize,
+                            *test_device_);
 }
 
 bool PcMachine::write(Gpa gpa, std::span<const u8> data) {
@@ -240,9 +246,9 @@ cpu::FerrAnswer PcMachine::ferr(cpu::Vp&, bool active) {
 
 void PcMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
-    for (devices::Device* device :
-         std::initializer_list<devices::Device*>{pic_.get(), pit_.get(), hpet_.get(), i8042_.get(), system_control_.get(), &post_,
-                                                 coprocessor_error_.get(), debug_exit_.get(), fw_cfg_.get(), test_device_.get(), iommu_.get()}) {
+    for (devices::Device* device : std::initializer_list<devices::Device*>{
+             pic_.get(), pit_.get(), hpet_.get(), i8042_.get(), system_control_.get(), &post_, coprocessor_error_.get(),
+             debug_exit_.get(), fw_cfg_.get(), test_device_.get(), iommu_.get()}) {
         if (device == nullptr) continue;
         VisitScope scope(v, device->name());
         device->fields(v);

@@ -35,6 +35,7 @@ enum class WriteMode : u8 {
     Throwaway,  ///< writes go to an unnamed overlay that is gone afterwards
     Overlay,    ///< writes go to `overlay`, created if missing (a differencing VHD of the image)
     Direct,     ///< writes change the image itself
+    Memory,     ///< writes stay in this process's memory and are gone afterwards
     ReadOnly
 };
 
@@ -43,7 +44,7 @@ struct ImageOptions {
     ImageFormat format = ImageFormat::Auto;  ///< Auto: by extension and signature; a raw file is never guessed as VHD
                                              ///< from content alone unless its name says .vhd
     WriteMode mode = WriteMode::Throwaway;
-    /// WriteMode::Overlay: its path. ReadOnly: a file of earlier writes to look through, which must exist; or "".
+    /// WriteMode::Overlay: its path. ReadOnly, Memory: a file of earlier writes to look through, which must exist; or "".
     std::string overlay{};
     /// Files outside of the image's folder that a differencing image may name as parents.
     std::vector<std::string> parents{};

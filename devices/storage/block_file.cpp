@@ -197,7 +197,8 @@ Result<void> check_new_file(const std::string& path) {
     const std::string folder = folder_of(path);
     if (!std::filesystem::is_directory(folder, ignored)) {
         return fail(Error::Code::Usage,
-                    fmt::format("{}: cannot be created: there is no folder {}; make it with: mkdir -p {}", path, folder, folder));
+                    fmt::format("{}: cannot be created: there is no folder {}; make it with: mkdir -p {}", path, folder,
+                                folder));
     }
     if (::access(folder.c_str(), W_OK | X_OK) == 0) return {};
     return fail(Error::Code::Usage, fmt::format("{}: cannot be created: {}; check the permissions of {}", path,
@@ -214,9 +215,9 @@ Result<void> create_file(const std::string& path, const std::function<Result<voi
     if (done) done = (*file)->sync();
     if (done && !give_name(temporary, path)) {
         const int reason = errno;
-        done = fail(Error::Code::Usage, fmt::format("{}: cannot be created: {}; {}", path, std::strerror(reason),
-                                                    reason == EEXIST ? "choose another name or remove it"
-                                                                     : "choose another place"));
+        done = fail(Error::Code::Usage,
+                    fmt::format("{}: cannot be created: {}; {}", path, std::strerror(reason),
+                                reason == EEXIST ? "choose another name or remove it" : "choose another place"));
     }
     ::unlink(temporary.c_str());
     if (!done) return done;
@@ -262,6 +263,61 @@ Result<void> MemoryFile::zero(u64 offset, u64 size) {
 Result<void> MemoryFile::resize(u64 size) {
     if (size > kMaxSize) return fail(Error::Code::Host, fmt::format("{}: cannot grow to {} bytes", name_, size));
     content_.resize(size);
+    return {};
+}
+
+Result<void> SparseMemoryFile::read(u64 offset, std::span<u8> out) {
+    if (!fits(offset, out.size(), size_)) return outside(name_, offset, out.size(), size_);
+    while (!out.empty()) {
+        const u64 within = offset % kBlockBytes;
+        const auto part = out.first(static_cast<std::size_t>(std::min<u64>(out.size(), kBlockBytes - within)));
+        const auto block = blocks_.find(offset / kBlockBytes);
+        if (block == blocks_.end())
+            std::fill(part.begin(), part.end(), u8{0});
+        else
+            std::memcpy(part.data(), block->second->data() + within, part.size());
+        out = out.subspan(part.size());
+        offset += part.size();
+    }
+    return {};
+}
+
+Result<void> SparseMemoryFile::write(u64 offset, std::span<const u8> data) {
+    size_ = std::max(size_, offset + data.size());
+    while (!data.empty()) {
+        const u64 within = offset % kBlockBytes;
+        const auto part = data.first(static_cast<std::size_t>(std::min<u64>(data.size(), kBlockBytes - within)));
+        auto& block = blocks_[offset / kBlockBytes];
+        if (block == nullptr) block = std::make_unique<Block>();
+        std::memcpy(block->data() + within, part.data(), part.size());
+        data = data.subspan(part.size());
+        offset += part.size();
+    }
+    return {};
+}
+
+Result<void> SparseMemoryFile::zero(u64 offset, u64 size) {
+    if (!fits(offset, size, size_)) return outside(name_, offset, size, size_);
+    while (size != 0) {
+        const u64 within = offset % kBlockBytes, part = std::min(size, kBlockBytes - within);
+        const auto block = blocks_.find(offset / kBlockBytes);
+        if (block != blocks_.end()) {
+            if (part == kBlockBytes)
+                blocks_.erase(block);
+            else
+                std::memset(block->second->data() + within, 0, part);
+        }
+        offset += part;
+        size -= part;
+    }
+    return {};
+}
+
+Result<void> SparseMemoryFile::resize(u64 size) {
+    if (size < size_) {
+        if (auto ok = zero(size, size_ - size); !ok) return ok;
+    }
+    size_ = size;
     return {};
 }
 

@@ -1,10 +1,12 @@
 // The file under a disk image: what a format reads and writes, so that tests can put memory in its place.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
@@ -78,6 +80,28 @@ class MemoryFile final : public BlockFile {
     std::string name_;
     std::vector<u8> content_;
     bool writable_;
+};
+
+/// Bytes in this process's memory, of which only the written parts take room. Private to a process that is forked.
+class SparseMemoryFile final : public BlockFile {
+  public:
+    explicit SparseMemoryFile(std::string name) : name_(std::move(name)) {}
+
+    [[nodiscard]] const std::string& name() const override { return name_; }
+    [[nodiscard]] u64 size() const override { return size_; }
+    [[nodiscard]] bool writable() const override { return true; }
+    [[nodiscard]] Result<void> read(u64 offset, std::span<u8> out) override;
+    [[nodiscard]] Result<void> write(u64 offset, std::span<const u8> data) override;
+    [[nodiscard]] Result<void> zero(u64 offset, u64 size) override;
+    [[nodiscard]] Result<void> sync() override { return {}; }
+    [[nodiscard]] Result<void> resize(u64 size) override;
+
+  private:
+    static constexpr u64 kBlockBytes = 16 * 1024;
+    using Block = std::array<u8, kBlockBytes>;
+    std::string name_;
+    u64 size_ = 0;
+    std::unordered_map<u64, std::unique_ptr<Block>> blocks_;  ///< by number; missing ones are zeroes
 };
 
 }  // namespace vg::devices

@@ -77,12 +77,20 @@ Result<std::unique_ptr<BlockDevice>> open_image(const ImageOptions& options) {
     const bool direct = options.mode == WriteMode::Direct;
     auto image = open_base(options, direct ? FileAccess::ReadWrite : FileAccess::ReadOnly);
     if (!image) return Unexpected{image.error()};
+    const auto look_through = [&]() -> Result<std::unique_ptr<BlockDevice>> {
+        if (options.overlay.empty()) return std::move(image->device);
+        return open_overlay(options.overlay, *std::move(image), FileAccess::ReadOnly);
+    };
     switch (options.mode) {
         case WriteMode::Direct:
             return std::move(image->device);
         case WriteMode::ReadOnly:
-            if (options.overlay.empty()) return std::move(image->device);
-            return open_overlay(options.overlay, *std::move(image), FileAccess::ReadOnly);
+            return look_through();
+        case WriteMode::Memory: {
+            auto base = look_through();
+            if (!base) return base;
+            return make_throwaway(*std::move(base), std::make_unique<SparseMemoryFile>(options.path + " (writes in memory)"));
+        }
         case WriteMode::Overlay:
             return open_overlay(options.overlay, *std::move(image), FileAccess::ReadWrite);
         case WriteMode::Throwaway:

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/log.h"
 #include "base/result.h"
 #include "base/types.h"
 
@@ -28,6 +29,11 @@ struct Verdict {
 /// UTF-8, become '?'.
 [[nodiscard]] std::string printable(std::string_view text);
 
+/// What `--log` asks for. Error (Usage): no such area or level.
+[[nodiscard]] Result<std::vector<std::pair<Area, Level>>> parse_log_options(const std::vector<std::string>& settings);
+/// Log lines of a machine, on stderr.
+void print_log_line(Area area, Level level, std::string_view line);
+
 /// Prints the error as one paragraph on stderr and returns its exit code.
 int report(const Error& error);
 
@@ -38,13 +44,21 @@ int main(int argc, char** argv);
 struct RunOptions {
     std::string machine;
     std::vector<std::string> settings, disks, expect, fail_on, send, log;
-    std::string kernel, initrd, cmdline, serial = "stdio", guest_time, wall_time, control, stats, junit, engine = "jit", jitdump, count_blocks;
+    std::string kernel, initrd, cmdline, serial = "stdio", guest_time, wall_time, control, stats, junit, engine = "jit", jitdump, count_blocks, record;
     std::string scheduler;
     std::vector<std::string> unavailable;  ///< options of later versions that were given
     bool cmdline_given = false, quiet = false, perf_map = false;
     unsigned long long instructions = 0;
 };
 int run(const RunOptions& options);
+
+/// What `replay` was asked for.
+struct ReplayOptions {
+    std::string recording, engine = "jit", serial = "stdio", stats, to;
+    std::vector<std::string> log;
+    bool verify = false, quiet = false;
+};
+int replay(const ReplayOptions& options);
 
 int config_check(const std::string& file, const std::vector<std::string>& settings);
 int config_show(const std::string& file, const std::vector<std::string>& settings);

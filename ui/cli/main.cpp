@@ -22,8 +22,9 @@ constexpr const char* kOverview = R"(verdigris: a whole x86-64 computer in one p
   verdigris run m.toml -s child.memory='"1 GiB"'         change any key of the configuration
   verdigris config check m.toml                          look for mistakes, build nothing
 
-commands: run  config  doctor  inspect  disk  version  help
+commands: run  replay  config  doctor  inspect  disk  version  help
   run MACHINE.toml        run headless; Ctrl-A X leaves
+  replay RECORDING        run a recording again; --verify compares every state on the way
   config check|show FILE  mistakes, or the effective configuration; config schema: JSON Schema
   doctor                  what this host can do
   inspect SOCKET [PATH]   print a part of a running machine's state (see run --control)
@@ -48,11 +49,22 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   --guest-time 60s  --wall-time 300s  --instructions N       budgets: exit codes 7, 8, 7
   --engine jit|step   translator or interpreter              --scheduler deterministic
   --stats FILE.json   numbers of the run                     --junit FILE   verdict as JUnit XML
-  --control unix:PATH serve `verdigris inspect`              --log AREA=LEVEL  e.g. vmbus=debug
+  --record FILE       record it, for `verdigris replay`      --log AREA=LEVEL  e.g. vmbus=debug
+  --control unix:PATH serve `verdigris inspect`
   --perf-map  --jitdump DIR    name translated code for perf(1)   --count-blocks FILE  the hottest
   -q, --quiet         no summary                             blocks with their code
 )";
 
+constexpr const char* kReplayHelp =
+    "verdigris run m.toml --record run.vgr           make a recording\n"
+    "verdigris replay run.vgr                        run it again: same console, same end\n"
+    "verdigris replay run.vgr --verify               compare the state at every mark; the first difference is named\n"
+    "verdigris replay run.vgr --goto 2.5s            stop there and print the registers (also: instructions:N)\n"
+    "\n"
+    "  --serial stdio|file:PATH|none   where the console's output goes (default stdio)\n"
+    "  --engine jit|step   translator or interpreter     --stats FILE.json   numbers of the run\n"
+    "  --log AREA=LEVEL    e.g. vmbus=debug              -q, --quiet         no summary\n"
+    "Exit codes: 0 the same run, 9 another, 10 a damaged recording (or a file that it needs has changed).\n";
 constexpr const char* kConfigHelp =
     "verdigris config check FILE [-s KEY=VALUE]...   look for mistakes; exit code 0 or 2\n"
     "verdigris config show FILE [-s KEY=VALUE]...    the effective configuration\n"
@@ -114,7 +126,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     app.add_option("--jitdump", options.jitdump);
     app.add_option("--count-blocks", options.count_blocks);
     app.add_flag("-q,--quiet", options.quiet);
-    for (const char* name : {"--record", "--snapshot-at", "--trace", "--gdb"}) {
+    app.add_option("--record", options.record);
+    for (const char* name : {"--snapshot-at", "--trace", "--gdb"}) {
         app.add_option_function<std::string>(name, [&options, name](const std::string&) {
             options.unavailable.emplace_back(name);
         });
@@ -135,6 +148,32 @@ int run_command(std::vector<std::string> words) {
         return usage(fmt::format("run: {}; see: verdigris run --help", error.what()));
     }
     return help ? print(kRunHelp) : run(options);
+}
+
+int replay_command(std::vector<std::string> words) {
+    CLI::App app;
+    ReplayOptions options;
+    bool help = false;
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    app.add_option("recording", options.recording)->multi_option_policy(CLI::MultiOptionPolicy::Throw);
+    app.add_flag("--verify", options.verify);
+    app.add_option("--goto", options.to);
+    app.add_option("--serial", options.serial);
+    app.add_option("--engine", options.engine)->check(CLI::IsMember({"jit", "step"}));
+    app.add_option("--stats", options.stats);
+    app.add_option("--log", options.log)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->allow_extra_args(false);
+    app.add_flag("-q,--quiet", options.quiet);
+    app.set_help_flag();
+    app.add_flag("-h,--help", help);
+    try {
+        std::reverse(words.begin(), words.end());
+        app.parse(words);
+    } catch (const CLI::ParseError& error) {
+        return usage(fmt::format("replay: {}; see: verdigris replay --help", error.what()));
+    }
+    if (help) return print(kReplayHelp);
+    if (options.recording.empty()) return usage("replay: name a recording; see: verdigris replay --help");
+    return replay(options);
 }
 
 int config_command(const std::vector<std::string>& words) {
@@ -192,6 +231,7 @@ struct Command {
 };
 constexpr Command kCommands[] = {
     {"run", kRunHelp, [](const std::vector<std::string>& words) { return run_command(words); }},
+    {"replay", kReplayHelp, [](const std::vector<std::string>& words) { return replay_command(words); }},
     {"config", kConfigHelp, config_command},
     {"doctor", kDoctorHelp, doctor_command},
     {"inspect", kInspectHelp, inspect_command},
@@ -200,7 +240,7 @@ constexpr Command kCommands[] = {
     {"help", kOverview, help_command},
 };
 /// Commands that the surface names and this version does not have.
-constexpr const char* kLater[] = {"gui", "test", "replay", "trace", "vmbus", "snapshot"};
+constexpr const char* kLater[] = {"gui", "test", "trace", "vmbus", "snapshot"};
 
 const Command* find_command(const std::string& name) {
     const std::string known = name == "--help" || name == "-h" ? "help" : name == "--version" ? "version" : name;

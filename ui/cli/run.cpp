@@ -27,7 +27,8 @@ namespace {
 constexpr unsigned kWrittenBlocks = 50;
 
 /// An option in the place of the configuration's key: messages name the option.
-void take(std::string& value, machine::Place& at, const char* key, const std::string& option, const std::string& given) {
+void take(std::string& value, machine::Place& at, const char* key, const std::string& option,
+          const std::string& given) {
     value = given;
     at.keys[key] = {option, 0, 0};
 }
@@ -37,8 +38,9 @@ Result<machine::Config> base_config(const RunOptions& options) {
     if (!overrides) return Unexpected{overrides.error()};
     if (!options.machine.empty()) return machine::load_config(options.machine, *overrides);
     if (options.kernel.empty()) {
-        return fail(Error::Code::Usage, "run: name a machine description or a kernel; for example: verdigris run "
-                                        "examples/linux.toml");
+        return fail(Error::Code::Usage,
+                    "run: name a machine description or a kernel; for example: verdigris run "
+                    "examples/linux.toml");
     }
     return machine::parse_config("[hypervisor]\n[[child]]\nname = \"linux\"\ncmdline = \"console=ttyS0\"\n",
                                  "command line", ".", *overrides);
@@ -92,25 +94,6 @@ Result<machine::TestSection> build_test(const RunOptions& options, const machine
     return test;
 }
 
-/// The names of an enumeration's values before `end`, in order.
-template <class Enum>
-std::vector<std::string> names_before(unsigned end) {
-    std::vector<std::string> names;
-    for (unsigned i = 0; i < end; ++i) names.emplace_back(to_string(static_cast<Enum>(i)));
-    return names;
-}
-
-Result<std::vector<std::pair<Area, Level>>> parse_log(const std::vector<std::string>& settings) {
-    std::vector<std::pair<Area, Level>> parsed;
-    for (const std::string& text : settings) {
-        if (parse_log_setting(text, parsed)) continue;
-        return fail(Error::Code::Usage, fmt::format("--log {}: write AREA=LEVEL with an area of {} all and a level of {}", text,
-                                                    fmt::join(names_before<Area>(static_cast<unsigned>(Area::Count)), " "),
-                                                    fmt::join(names_before<Level>(static_cast<unsigned>(Level::Off) + 1), " ")));
-    }
-    return parsed;
-}
-
 /// Those who watch the translator. They outlive the machine.
 struct Watchers {
     std::unique_ptr<jit::PerfMap> perf_map;
@@ -142,20 +125,26 @@ struct Watchers {
 std::string xml_escaped(const std::string& text) {
     std::string out;
     for (const char c : text) {
-        if (c == '&') out += "&amp;";
-        else if (c == '<') out += "&lt;";
-        else if (c == '>') out += "&gt;";
-        else if (c == '"') out += "&quot;";
-        else if (static_cast<unsigned char>(c) >= 0x20 || c == '\n' || c == '\t') out += c;
+        if (c == '&')
+            out += "&amp;";
+        else if (c == '<')
+            out += "&lt;";
+        else if (c == '>')
+            out += "&gt;";
+        else if (c == '"')
+            out += "&quot;";
+        else if (static_cast<unsigned char>(c) >= 0x20 || c == '\n' || c == '\t')
+            out += c;
     }
     return out;
 }
 
 std::string junit_text(const std::string& name, const Verdict& verdict, double seconds) {
-    std::string out = fmt::format("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-                                  "<testsuite name=\"verdigris\" tests=\"1\" failures=\"{}\" time=\"{:.3f}\">\n"
-                                  "  <testcase name=\"{}\" time=\"{:.3f}\">",
-                                  verdict.code == kPass ? 0 : 1, seconds, xml_escaped(printable(name)), seconds);
+    std::string out = fmt::format(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+        "<testsuite name=\"verdigris\" tests=\"1\" failures=\"{}\" time=\"{:.3f}\">\n"
+        "  <testcase name=\"{}\" time=\"{:.3f}\">",
+        verdict.code == kPass ? 0 : 1, seconds, xml_escaped(printable(name)), seconds);
     if (verdict.code != kPass) {
         out += fmt::format("<failure message=\"{}\" type=\"exit-{}\"/>", xml_escaped(verdict.text), verdict.code);
     }
@@ -169,6 +158,7 @@ struct Prepared {
     std::unique_ptr<Session> session;
     std::unique_ptr<ControlSocket> control;
     std::unique_ptr<OutputFile> stats, junit, blocks;
+    std::unique_ptr<machine::Recorder> recorder;
     Watchers watchers;
 };
 
@@ -185,18 +175,20 @@ Result<std::unique_ptr<Session>> prepare_session(const RunOptions& options, cons
     if (!script) return Unexpected{script.error()};
     auto console = Console::create(options.serial);
     if (!console) return Unexpected{console.error()};
-    return std::make_unique<Session>(SessionLimits{std::move(*test), options.instructions}, std::move(*script), std::move(*console));
+    return std::make_unique<Session>(SessionLimits{std::move(*test), options.instructions}, std::move(*script),
+                                     std::move(*console));
 }
 
 Result<Prepared> prepare(const RunOptions& options) {
     if (!options.unavailable.empty()) {
-        return fail(Error::Code::Usage, fmt::format("{} is not available yet; see docs/status.md", options.unavailable.front()));
+        return fail(Error::Code::Usage,
+                    fmt::format("{} is not available yet; see docs/status.md", options.unavailable.front()));
     }
     auto config = build_config(options);
     if (!config) return Unexpected{config.error()};
     Prepared out;
     out.config = std::move(*config);
-    auto areas = parse_log(options.log);
+    auto areas = parse_log_options(options.log);
     if (!areas) return Unexpected{areas.error()};
     out.log_areas = std::move(*areas);
     auto session = prepare_session(options, out.config);
@@ -222,19 +214,24 @@ Result<Prepared> prepare(const RunOptions& options) {
     auto watchers = Watchers::create(options);
     if (!watchers) return Unexpected{watchers.error()};
     out.watchers = std::move(*watchers);
+    if (!options.record.empty()) {
+        if (auto ok = machine::check_config(out.config); !ok) return Unexpected{ok.error()};
+        auto recorder = machine::Recorder::create(options.record, out.config);
+        if (!recorder) return Unexpected{recorder.error().in("--record")};
+        out.recorder = std::move(*recorder);
+        out.session->record_to(out.recorder.get());
+    }
     return out;
 }
 
 machine::MachineOptions machine_options(const RunOptions& options, const Prepared& prepared) {
     machine::MachineOptions out;
-    out.engine = options.engine == "step" ? machine::MachineOptions::EngineKind::Step : machine::MachineOptions::EngineKind::Jit;
+    out.engine =
+        options.engine == "step" ? machine::MachineOptions::EngineKind::Step : machine::MachineOptions::EngineKind::Jit;
     out.log_areas = prepared.log_areas;
     out.watchers = prepared.watchers.all();
     out.log_time = true;
-    out.log_sink = [](Area area, Level level, std::string_view line) {
-        std::fprintf(stderr, "[%s %s] %s\n", std::string(to_string(area)).c_str(), std::string(to_string(level)).c_str(),
-                     printable(line).c_str());
-    };
+    out.log_sink = print_log_line;
     const std::string console_of = prepared.config.children.empty() ? "" : prepared.config.children.front().name;
     out.console = [session = prepared.session.get(), console_of](const std::string& partition, u8 byte) {
         if (partition == console_of) session->on_console(byte);
@@ -252,6 +249,7 @@ int run(const RunOptions& options) {
     if (!machine) return report(machine.error());
 
     Session& session = *prepared->session;
+    if (prepared->recorder) prepared->recorder->attach(**machine);
     Verdict verdict = session.run(**machine, prepared->control.get(), prepared->watchers.survey.get(), !options.quiet);
     verdict.text = printable(verdict.text);
     const double wall = session.wall_seconds();
@@ -263,17 +261,20 @@ int run(const RunOptions& options) {
         if (!result && !failed) failed = result.error();
     };
     keep((*machine)->flush_disks());
+    if (prepared->recorder) keep(prepared->recorder->finish(verdict.code, verdict.text));
     const nlohmann::ordered_json statistics = collect_statistics(**machine, verdict, wall, session.marks());
     if (prepared->stats) keep(prepared->stats->replace(json_text(statistics)));
     if (prepared->blocks) {
-        const auto text = [&](const std::string& path) { return inspect_jit(**machine, prepared->watchers.survey.get(), path, false); };
+        const auto text = [&](const std::string& path) {
+            return inspect_jit(**machine, prepared->watchers.survey.get(), path, false);
+        };
         keep(prepared->blocks->replace(text("jit") + text(fmt::format("jit/top/{}", kWrittenBlocks))));
     }
     const std::string& name = options.machine.empty() ? options.kernel : options.machine;
     if (prepared->junit) keep(prepared->junit->replace(junit_text(name, verdict, wall)));
     if (!options.quiet) std::fputs(summary_text(statistics).c_str(), stderr);
-    std::fprintf(stderr, "verdigris: %s: %s\n", verdict.code == kPass ? "pass" : fmt::format("exit {}", verdict.code).c_str(),
-                 verdict.text.c_str());
+    std::fprintf(stderr, "verdigris: %s: %s\n",
+                 verdict.code == kPass ? "pass" : fmt::format("exit {}", verdict.code).c_str(), verdict.text.c_str());
     if (!failed) return verdict.code;
     const int code = report(*failed);
     return verdict.code == kPass ? code : verdict.code;

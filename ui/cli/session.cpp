@@ -56,6 +56,7 @@ Verdict Session::loop(ControlSocket* control, const jit::Survey* survey) {
         idle_ = pause == machine::Pause::Idle;
         const bool hung = pause == machine::Pause::Hang;
         console_->flush();
+        if (recorder_ != nullptr) recorder_->look();
         if (control != nullptr) control->serve(*machine_, survey);
         if (auto verdict = judge()) return *verdict;
         const int wait_ms = milliseconds_to_wait(hung);

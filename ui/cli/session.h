@@ -9,6 +9,7 @@
 
 #include "machine/console_script.h"
 #include "machine/machine.h"
+#include "machine/recording.h"
 #include "ui/cli/console.h"
 #include "ui/cli/control.h"
 #include "ui/cli/statistics.h"
@@ -28,6 +29,8 @@ class Session {
     Session(SessionLimits limits, machine::ConsoleScript script, std::unique_ptr<Console> console)
         : limits_(std::move(limits)), script_(std::move(script)), console_(std::move(console)) {}
 
+    /// Tells this recorder of every pause. It outlives the run.
+    void record_to(machine::Recorder* recorder) { recorder_ = recorder; }
     /// A byte that the guest sent. From the machine's thread.
     void on_console(u8 byte);
     /// Runs to the verdict.
@@ -61,6 +64,7 @@ class Session {
     machine::ConsoleScript script_;
     std::unique_ptr<Console> console_;
     machine::Machine* machine_ = nullptr;
+    machine::Recorder* recorder_ = nullptr;
     SteadyClock::time_point start_;
     std::vector<BootMark> marks_;
     std::string to_send_;

@@ -1,0 +1,107 @@
+#include "machine/recorded_files.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+
+#include "devices/storage/block_file.h"
+#include "devices/storage/image_format.h"
+#include "devices/storage/vhd_layout.h"
+#include "machine/recording.h"
+#include "machine/spec/recording.h"
+
+namespace vg::machine {
+
+namespace {
+
+using Visit = std::function<void(const std::string&, std::string&, FileUse)>;
+
+void visit_disks(std::vector<DiskSection>& disks, const std::string& prefix, const Visit& visit) {
+    for (std::size_t i = 0; i < disks.size(); ++i) {
+        const std::string key = fmt::format("{}disk.{}", prefix, i);
+        visit(key + ".image", disks[i].image, disks[i].write == "direct" ? FileUse::Direct : FileUse::Image);
+        visit(key + ".overlay", disks[i].overlay, FileUse::Overlay);
+    }
+}
+
+void isolate_disks(std::vector<DiskSection>& disks) {
+    for (DiskSection& disk : disks) {
+        if (disk.write != "none") disk.write = "memory";
+    }
+}
+
+/// A VHD whose content is partly in other files.
+bool has_parents(const std::string& path) {
+    const auto format = devices::format_of_name(path);
+    if (!format || *format != devices::ImageFormat::Vhd) return false;
+    auto file = devices::open_file(path, devices::FileAccess::ReadOnly);
+    if (!file) return false;
+    const auto layout = devices::vhd::load_layout(**file);
+    return layout && layout->differencing();
+}
+
+}  // namespace
+
+void for_each_file(Config& config, const Visit& visit) {
+    if (config.boot) {
+        visit("boot.kernel", config.boot->kernel, FileUse::Read);
+        visit("boot.initrd", config.boot->initrd, FileUse::Read);
+        visit("boot.firmware", config.boot->firmware, FileUse::Read);
+    }
+    visit_disks(config.disks, "", visit);
+    for (std::size_t i = 0; i < config.children.size(); ++i) {
+        ChildSection& child = config.children[i];
+        const std::string key = fmt::format("child.{}.", i);
+        visit(key + "kernel", child.kernel, FileUse::Read);
+        visit(key + "initrd", child.initrd, FileUse::Read);
+        visit(key + "acpi_dsdt", child.acpi_dsdt, FileUse::Read);
+        visit_disks(child.disks, key, visit);
+    }
+}
+
+Result<std::vector<RecordedFile>> list_files(Config& config) {
+    std::vector<RecordedFile> files;
+    Result<void> failed;
+    u64 stored = 0;
+    for_each_file(config, [&](const std::string& key, std::string& path, FileUse use) {
+        if (path.empty() || !failed) return;
+        path = std::filesystem::absolute(path).lexically_normal().string();
+        struct stat about {};
+        if (::stat(path.c_str(), &about) != 0) {
+            if (use == FileUse::Overlay) path.clear();  // anything else: building the machine says what is wrong
+            return;
+        }
+        RecordedFile file{key, path, static_cast<u64>(about.st_size),
+                          about.st_mtim.tv_sec * 1'000'000'000LL + about.st_mtim.tv_nsec, false};
+        const bool changes = use == FileUse::Overlay || use == FileUse::Direct;
+        file.embedded = S_ISREG(about.st_mode) && (changes || file.size <= Recorder::kEmbeddedFileBytes) &&
+                        stored + file.size <= recording_format::kMaxEmbeddedBytes &&
+                        (use == FileUse::Read || use == FileUse::Overlay || !has_parents(path));
+        if (changes && !file.embedded) {
+            failed =
+                fail(Error::Code::Usage, fmt::format("{}: is changed by the run and cannot be stored in a recording "
+                                                     "({} MiB, at most {} MiB, no parents); "
+                                                     "record with a fresh overlay",
+                                                     path, file.size >> 20, recording_format::kMaxEmbeddedBytes >> 20));
+        }
+        if (file.embedded) stored += file.size;
+        files.push_back(std::move(file));
+    });
+    if (!failed) return Unexpected{failed.error()};
+    return files;
+}
+
+void isolate(Config& config) {
+    isolate_disks(config.disks);
+    for (NicSection& nic : config.nics) {
+        nic.backend = "none";
+        nic.hostfwd.clear();
+        nic.pcap.clear();
+        nic.host_access = false;
+    }
+    for (ChildSection& child : config.children) isolate_disks(child.disks);
+    config.machine.pace = "off";
+}
+
+}  // namespace vg::machine
