@@ -25,6 +25,9 @@ static_assert(static_cast<unsigned>(TapKind::Count) <= 32);
 [[nodiscard]] constexpr TapMask tap_bit(TapKind kind) { return TapMask{1} << static_cast<unsigned>(kind); }
 inline constexpr TapMask kAllTaps = (TapMask{1} << static_cast<unsigned>(TapKind::Count)) - 1;
 
+/// `operation` of a Disk event.
+enum class DiskOperation : u8 { Read, Write, Flush, Discard };
+
 /// What a row of base/tap_kinds.def says.
 struct TapRow {
     std::string_view name;

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/log.h"
+#include "base/tap.h"
 #include "cpu/spec/bits.h"
 #include "hv/hypercalls/bodies.h"
 #include "hv/hypervisor.h"
@@ -186,6 +187,7 @@ class Invocation {
         if (refused.undefined || refused.status != HvStatus::Success) return refused;
         if (!partition_.allows(row->gate)) return {HvStatus::AccessDenied};
         if (!read_input()) return {HvStatus::InvalidHypercallInput};
+        input_known_ = shape_.input;
         std::memset(out_.data(), 0, shape_.output);
         const u32 promised = shape_.output;
         Outcome outcome = execute(*row);
@@ -206,6 +208,27 @@ class Invocation {
             gpr(cpu::RAX) = static_cast<u32>(result);
             gpr(cpu::RDX) = result >> 32;
         }
+    }
+
+    void tell(const Outcome& outcome) const {
+        TapEvent event;
+        event.kind = TapKind::Hypercall;
+        event.partition = partition_.id();
+        event.vp = caller_.index();
+        event.values[0] = control_.raw;
+        event.values[1] = input_;
+        event.values[2] = output_;
+        event.values[3] = hypercall_result(outcome.status, outcome.reps);
+        event.payload = std::span(in_).first(input_known_);
+        partition_.hypervisor().log().tap().tell(event);
+    }
+
+    /// Fetches the input of a call that waited, for tell(): it is what the guest's page holds now.
+    void look_again(const Row* row) {
+        if (row == nullptr) return;
+        shape_ = shape_of(*row, control_);
+        if (shape_.input <= kPageSize && (control_.fast() ? shape_.input <= kFastXmmBytes : true) && read_input())
+            input_known_ = shape_.input;
     }
 
   private:
@@ -324,6 +347,7 @@ class Invocation {
     HypercallControl control_;
     u64 input_ = 0, output_ = 0;
     Shape shape_;
+    u32 input_known_ = 0;  ///< bytes of in_ that tell() may show
     // Not cleared as a whole: calls are frequent and small. run() fills or clears what a call uses.
     std::array<u8, kPageSize> in_;
     std::array<u8, kPageSize> out_;
@@ -375,8 +399,16 @@ cpu::virt::Action do_hypercall(Vp& caller, cpu::virt::Exit& exit) {
         is_parents(caller.partition().policy(), code, row, outcome.status))
         return intercept_hypercall(caller, exit);
     count(caller, code, row, outcome.status);
+    if (caller.partition().hypervisor().log().tap().wants(TapKind::Hypercall)) invocation.tell(outcome);
     invocation.set_result(outcome);
     return cpu::virt::Action::Skip;
+}
+
+void tell_deferred_hypercall(Vp& caller, HvStatus status) {
+    if (!caller.partition().hypervisor().log().tap().wants(TapKind::Hypercall)) return;
+    Invocation invocation(caller);
+    invocation.look_again(find_row(invocation.control().code()));
+    invocation.tell({status});
 }
 
 }  // namespace vg::hv

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/state.h"
+#include "base/tap.h"
 #include "hv/hypervisor.h"
 #include "hv/spec/intercept.h"
 #include "hv/spec/port.h"
@@ -103,9 +104,8 @@ void Synic::drain(u8 sint) {
     // A message that waits behind the one just written finds the slot busy and sets its pending flag.
     while (!queue.empty() && !busy_with_pending(slot)) {
         const Message& message = queue.front();
-        write_slot(slot, message.type, message.origin, std::span(message.payload).first(message.size));
+        deliver(sint, message.type, message.origin, std::span(message.payload).first(message.size));
         queue.pop_front();
-        interrupt(sint);
     }
 }
 
@@ -115,8 +115,7 @@ Synic::Attempt Synic::try_deliver(u8 sint, u32 type, u64 origin, std::span<const
     drain(sint);
     const Spa slot = message_page_.page() + sint * kMessageSlotSize;
     if (busy_with_pending(slot)) return Attempt::Busy;
-    write_slot(slot, type, origin, payload);
-    interrupt(sint);
+    deliver(sint, type, origin, payload);
     return Attempt::Delivered;
 }
 
@@ -129,8 +128,9 @@ bool Synic::busy_with_pending(Spa slot) {
     return atomic_load<u32>(memory, type) != kMessageTypeNone;
 }
 
-void Synic::write_slot(Spa slot, u32 type, u64 origin, std::span<const u8> payload) {
+void Synic::deliver(u8 sint, u32 type, u64 origin, std::span<const u8> payload) {
     mmu::PhysicalMemory& memory = vp_.partition().hypervisor().memory();
+    const Spa slot = message_page_.page() + sint * kMessageSlotSize;
     MessageHeader header{};
     header.payload_size = static_cast<u8>(payload.size());
     header.origin = origin;
@@ -138,6 +138,11 @@ void Synic::write_slot(Spa slot, u32 type, u64 origin, std::span<const u8> paylo
     memory.write(slot + sizeof header, payload.data(), payload.size());
     memory.write(slot + kBehindType, &header.payload_size, sizeof header - kBehindType);
     atomic_store<u32>(memory, slot + offsetof(MessageHeader, type), type);  // last: the guest may poll it (S-02)
+    if (Tap& tap = vp_.partition().hypervisor().log().tap(); tap.wants(TapKind::SynicMessage)) {
+        tap.tell(
+            {TapKind::SynicMessage, vp_.partition().id(), vp_.index(), {sint, type, vp_.index(), origin}, payload});
+    }
+    interrupt(sint);
 }
 
 void Synic::interrupt(u8 sint) {
@@ -155,6 +160,10 @@ HvStatus Synic::signal(u8 sint, u16 flag, bool* fresh) {
     vp_.partition().hypervisor().log().trace(Area::Hv, "{}: SINT{} event flag {} {}, vector {:#x}",
                                              vp_.processor().name(), sint, flag,
                                              (old & mask) == 0 ? "set" : "was set already", sint::vector(sint_[sint]));
+    if (Tap& tap = vp_.partition().hypervisor().log().tap(); tap.wants(TapKind::SynicEvent)) {
+        const u64 fresh_flag = (old & mask) == 0 ? 1 : 0;
+        tap.tell({TapKind::SynicEvent, vp_.partition().id(), vp_.index(), {sint, flag, vp_.index(), fresh_flag}, {}});
+    }
     if ((old & mask) == 0) interrupt(sint);
     return HvStatus::Success;
 }

@@ -61,8 +61,8 @@ class Synic {
     /// is off or the SINT masked (S-07); InvalidParameter for a flag beyond the SINT's.
     /// @param fresh  if given: whether the flag was clear
     HvStatus signal(u8 sint, u16 flag, bool* fresh = nullptr);
-    /// Puts a port's id into the event ring of a SINT and tells the guest (S-31, S-32). A port whose slot is taken waits
-    /// for ring_empty. InvalidSynicState if there is no ring.
+    /// Puts a port's id into the event ring of a SINT and tells the guest (S-31, S-32). A port whose slot is taken
+    /// waits for ring_empty. InvalidSynicState if there is no ring.
     HvStatus ring(u8 sint, u32 port_id);
     /// The guest has drained the ring (K-164).
     void ring_empty(u8 sint);
@@ -100,7 +100,8 @@ class Synic {
     void interrupt(u8 sint);
     /// True if the slot is occupied after its pending flag was set (S-03, S-04).
     bool busy_with_pending(Spa slot);
-    void write_slot(Spa slot, u32 type, u64 origin, std::span<const u8> payload);
+    /// Puts a message into a slot that is free, and interrupts.
+    void deliver(u8 sint, u32 type, u64 origin, std::span<const u8> payload);
     void update_auto_eoi(u8 vector);
 
     Vp& vp_;

@@ -271,6 +271,7 @@ void Vp::complete_deferred_call(HvStatus status, std::span<const u8> output) {
     deferred_.active = false;
     if (status == HvStatus::Success && !partition_.write_memory(Gpa(deferred_.output), output.data(), output.size()))
         status = HvStatus::InvalidHypercallInput;  // the page went away meanwhile
+    tell_deferred_hypercall(*this, status);
     cpu::VpState& state = processor_->state();
     state.gpr[cpu::RAX] = hypercall_result(status, 0);
     state.rip += deferred_.insn_length;

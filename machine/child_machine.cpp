@@ -83,7 +83,7 @@ Result<void> ChildMachine::attach_disks() {
                                                                    storage_instance(number),
                                                                    static_cast<u16>(section_.processors - 1)));
         }
-        auto device = open_disk_image(disk);
+        auto device = open_disk_image(disk, {hypervisor_.log(), partition_->id(), static_cast<u32>(i)});
         if (!device) return Unexpected{device.error()};
         disks_.push_back(device->get());
         auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target),

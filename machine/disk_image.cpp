@@ -1,6 +1,52 @@
 #include "machine/disk_image.h"
 
+#include "base/tap.h"
+
 namespace vg::machine {
+
+namespace {
+
+/// A disk that tells what is asked of it.
+class ToldDisk final : public devices::BlockDevice {
+  public:
+    ToldDisk(std::unique_ptr<devices::BlockDevice> device, const DiskPlace& place)
+        : device_(std::move(device)), place_(place) {}
+    u64 size_bytes() const override { return device_->size_bytes(); }
+    bool read_only() const override { return device_->read_only(); }
+    u32 physical_sector_bytes() const override { return device_->physical_sector_bytes(); }
+    Result<void> read(u64 offset, std::span<u8> out) override {
+        tell(DiskOperation::Read, offset, out.size());
+        return device_->read(offset, out);
+    }
+    Result<void> write(u64 offset, std::span<const u8> data) override {
+        tell(DiskOperation::Write, offset, data.size());
+        return device_->write(offset, data);
+    }
+    Result<void> discard(u64 offset, u64 size) override {
+        tell(DiskOperation::Discard, offset, size);
+        return device_->discard(offset, size);
+    }
+    Result<void> flush() override {
+        tell(DiskOperation::Flush, 0, 0);
+        return device_->flush();
+    }
+    std::string describe() const override { return device_->describe(); }
+
+  private:
+    void tell(DiskOperation operation, u64 offset, u64 size) {
+        Tap& tap = place_.log.tap();
+        if (!tap.wants(TapKind::Disk)) return;
+        tap.tell({TapKind::Disk,
+                  place_.partition,
+                  TapEvent::kNoVp,
+                  {place_.number, static_cast<u64>(operation), offset, size},
+                  {}});
+    }
+    std::unique_ptr<devices::BlockDevice> device_;
+    DiskPlace place_;
+};
+
+}  // namespace
 
 devices::ImageOptions image_options(const DiskSection& disk) {
     devices::ImageOptions options;
@@ -22,10 +68,10 @@ Result<void> check_disk_image(const DiskSection& disk) {
     return {};
 }
 
-Result<std::unique_ptr<devices::BlockDevice>> open_disk_image(const DiskSection& disk) {
+Result<std::unique_ptr<devices::BlockDevice>> open_disk_image(const DiskSection& disk, const DiskPlace& place) {
     auto device = devices::open_image(image_options(disk));
     if (!device) return Unexpected{device.error().in(disk.at.text())};
-    return device;
+    return std::unique_ptr<devices::BlockDevice>(std::make_unique<ToldDisk>(std::move(*device), place));
 }
 
 }  // namespace vg::machine

@@ -3,19 +3,26 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/tap.h"
 #include "devices/net/user_network.h"
 
 namespace vg::machine {
 
-void Network::Cable::put(std::span<const u8> frame) {
+void Network::Cable::record(bool to_guest, std::span<const u8> frame) {
     if (capture_ != nullptr) capture_->write(network_.events_.now(), frame);
+    if (Tap& tap = network_.log_.tap(); tap.wants(TapKind::Frame))
+        tap.tell({TapKind::Frame, 0, TapEvent::kNoVp, {number_, to_guest ? u64{1} : u64{0}}, frame});
+}
+
+void Network::Cable::put(std::span<const u8> frame) {
+    record(false, frame);
     if (backend_ == nullptr) return;
     backend_->put(frame);
     if (network_.on_sent_) network_.on_sent_();
 }
 
 Result<void> Network::connect(devices::NetworkCard& card, const NicSection& section, u64 start_unix_seconds) {
-    auto cable = std::make_unique<Cable>(*this, card);
+    auto cable = std::make_unique<Cable>(*this, cables_.size(), card);
     if (section.backend == "slirp") {
         devices::UserNetwork::Options options;
         options.host_access = section.host_access;
@@ -72,7 +79,7 @@ bool Network::exchange(int wait_ms) {
 void Network::receive(std::size_t card, std::span<const u8> frame) {
     VG_ASSERT(card < cables_.size());
     Cable& cable = *cables_[card];
-    if (cable.capture_ != nullptr) cable.capture_->write(events_.now(), frame);
+    cable.record(true, frame);
     if (on_received_) on_received_(card, frame);
     cable.card_.receive(frame);
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/events.h"
+#include "base/log.h"
 #include "devices/net/net_backend.h"
 #include "devices/net/pcap_file.h"
 #include "machine/config.h"
@@ -16,7 +17,7 @@ namespace vg::machine {
 /// Cables in the order of the configuration.
 class Network {
   public:
-    explicit Network(EventQueue& events) : events_(events) {}
+    Network(EventQueue& events, Log& log) : events_(events), log_(log) {}
 
     /// Connects a card as its section says. Writes its capture file, so it comes when nothing else can fail.
     /// Error (Usage, Host): a file that cannot be written, a port that is taken.
@@ -43,16 +44,22 @@ class Network {
     /// One card's cable; what the card sends goes in by put().
     class Cable final : public devices::FrameSink {
       public:
-        Cable(Network& network, devices::NetworkCard& card) : network_(network), card_(card) {}
+        Cable(Network& network, std::size_t number, devices::NetworkCard& card)
+            : network_(network), number_(number), card_(card) {}
         void put(std::span<const u8> frame) override;
 
+        /// A frame passes.
+        void record(bool to_guest, std::span<const u8> frame);
+
         Network& network_;
+        std::size_t number_;
         devices::NetworkCard& card_;
         std::unique_ptr<devices::NetBackend> backend_;
         std::unique_ptr<devices::PcapFile> capture_;
     };
 
     EventQueue& events_;
+    Log& log_;
     std::vector<std::unique_ptr<Cable>> cables_;
     std::function<void()> on_sent_;
     std::function<void(std::size_t, std::span<const u8>)> on_received_;

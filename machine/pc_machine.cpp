@@ -47,9 +47,8 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     add_legacy_chips(events, handlers_.chipset.reset);
     if (auto ok = add_hpet(events); !ok) return ok;
     // What the hypervisor keeps lies behind RAM.
-    const u64 top =
-        hypervisor != nullptr ? hypervisor->private_base().value + hypervisor->private_size() : layout.top();
-    auto pci = PciBoard::create(config, {memory_, events, io_, *chipset_, top, iommu_.get()});
+    const u64 top = hypervisor != nullptr ? hypervisor->private_base().value + hypervisor->private_size() : layout.top();
+    auto pci = PciBoard::create(config, {memory_, events, log, io_, *chipset_, top, iommu_.get()});
     if (!pci) return Unexpected{pci.error()};
     pci_ = std::move(*pci);
     if (iommu_ != nullptr && hypervisor != nullptr) {

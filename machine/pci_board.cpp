@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/state.h"
+#include "devices/core/told_upstream.h"
 #include "devices/net/host_forward.h"
 #include "machine/disk_image.h"
 
@@ -52,11 +53,12 @@ PciBoard::PciBoard(const Config& config, const Environment& environment)
       disk_sections_(config.disks),
       has_display_(config.devices.display),
       nic_sections_(config.nics),
-      network_(environment.events) {
+      network_(environment.events, environment.log) {
     if (environment.iommu != nullptr)
         upstream_ = std::make_unique<RemappedUpstream>(*environment.iommu);
     else
         upstream_ = std::make_unique<devices::DirectUpstream>(memory_, environment.chipset.messages());
+    upstream_ = std::make_unique<devices::ToldUpstream>(std::move(upstream_), environment.log);
     std::vector<devices::IrqLine*> inputs;
     for (u32 i = 0; i < board::kPciGsiCount; ++i)
         inputs.push_back(&environment.chipset.ioapic().line(board::kPciFirstGsi + i));
@@ -114,7 +116,7 @@ Result<void> PciBoard::add_disks() {
 Result<void> PciBoard::attach_disks() {
     u32 port = 0, nvme = 0;
     for (const DiskSection& section : disk_sections_) {
-        auto image = open_disk_image(section);
+        auto image = open_disk_image(section, {environment_.log, 0, static_cast<u32>(disks_.size())});
         if (!image) return Unexpected{image.error()};
         disks_.push_back(image->get());
         if (section.bus == "nvme") {

@@ -26,6 +26,7 @@ class PciBoard {
     struct Environment {
         mmu::PhysicalMemory& memory;
         EventQueue& events;
+        Log& log;
         devices::IoBus& io;
         Chipset& chipset;
         u64 memory_top;               ///< end of RAM, at least 4 GiB

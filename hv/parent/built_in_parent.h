@@ -86,6 +86,7 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     void disconnect_event(u32 connection_id) override;
     bool read_guest(u64 gpa, void* out, u64 size) override;
     bool write_guest(u64 gpa, const void* data, u64 size) override;
+    u64 partition_id() const override { return partition_->id(); }
     // PortOwner
     HvStatus on_message(Partition& from, u32 connection_id, const PostedMessage& message) override;
     HvStatus on_signal(Partition& from, u32 connection_id, u16 flag) override;

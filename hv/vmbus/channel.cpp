@@ -1,6 +1,20 @@
 #include "hv/vmbus/channel.h"
 
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/bits.h"
+#include "base/tap.h"
+
 namespace vg::hv::vmbus {
+
+namespace {
+
+/// Of a packet as it is told; the descriptor says how long it was.
+constexpr std::size_t kMaxToldBytes = 4096;
+
+}  // namespace
 
 bool Channel::Rings::map(Notifier& memory, const Gpadl& pages, u16 relid) {
     if (!pages.complete() || pages.relid() != relid || pages.ranges().size() != 1) return false;
@@ -36,7 +50,7 @@ void Channel::close(State next) {
 
 void Channel::deliver_signal() {
     if (!is_open()) return;
-    ++stats_.signals_in;
+    count_signal(false);
     run_device();
 }
 
@@ -54,6 +68,7 @@ bool Channel::read_packet(Packet& packet) {
             case IncomingRing::Status::Packet:
                 ++stats_.packets_in;
                 stats_.bytes_in += packet.payload.size();
+                if (server_.log().tap().wants(TapKind::VmbusPacket)) tell_packet(false, packet);
                 return true;
             case IncomingRing::Status::Empty:
                 if (published) return false;
@@ -84,8 +99,44 @@ bool Channel::write_packet(PacketType type, u16 flags, u64 transaction_id, std::
     }
     ++stats_.packets_out;
     stats_.bytes_out += payload.size();
+    if (server_.log().tap().wants(TapKind::VmbusPacket)) tell_packet(true, {type, flags, transaction_id, {}, payload});
     if (status == OutgoingRing::Status::Signal) server_.signal_guest(*this);
     return true;
+}
+
+void Channel::count_signal(bool to_guest) {
+    ++(to_guest ? stats_.signals_out : stats_.signals_in);
+    Tap& tap = server_.log().tap();
+    if (!tap.wants(TapKind::VmbusSignal)) return;
+    tap.tell({TapKind::VmbusSignal,
+              server_.notifier().partition_id(),
+              to_guest ? rings_.target_vp : TapEvent::kNoVp,
+              {relid_, to_guest ? u64{1} : u64{0}},
+              {}});
+}
+
+/// The packet as it lies in the ring: its descriptor follows from the parts.
+void Channel::tell_packet(bool to_guest, const Packet& packet) {
+    const u64 data_offset = sizeof(PacketDescriptor) + packet.extension.size();
+    const u64 total = data_offset + align_up(packet.payload.size(), 8);
+    const PacketDescriptor descriptor = {static_cast<u16>(packet.type), static_cast<u16>(data_offset / 8),
+                                         static_cast<u16>(total / 8), packet.flags, packet.transaction_id};
+    std::array<u8, kMaxToldBytes> bytes{};
+    std::size_t at = 0;
+    const auto put = [&](const void* data, std::size_t size) {
+        size = std::min(size, bytes.size() - at);
+        if (size != 0) std::memcpy(bytes.data() + at, data, size);
+        at += size;
+    };
+    put(&descriptor, sizeof descriptor);
+    put(packet.extension.data(), packet.extension.size());
+    put(packet.payload.data(), packet.payload.size());
+    at = std::min<std::size_t>(total, bytes.size());  // padding is zero
+    server_.log().tap().tell({TapKind::VmbusPacket,
+                              server_.notifier().partition_id(),
+                              TapEvent::kNoVp,
+                              {relid_, to_guest ? u64{1} : u64{0}, packet.transaction_id, descriptor.type},
+                              std::span(bytes).first(at)});
 }
 
 void Channel::mark_broken(const char* which) {

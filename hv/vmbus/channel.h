@@ -73,7 +73,8 @@ class Channel {
     void close(State next);
     void deliver_signal();
     void run_device();
-    void count_signal_out() { ++stats_.signals_out; }
+    /// Of a signal to (or from) the guest.
+    void count_signal(bool to_guest);
     void set_state(State state) { state_ = state; }
     void set_target_vp(u32 vp) { rings_.target_vp = vp; }
     [[nodiscard]] const Rings& rings() const { return rings_; }
@@ -82,6 +83,7 @@ class Channel {
 
   private:
     void mark_broken(const char* which);
+    void tell_packet(bool to_guest, const Packet& packet);
     [[nodiscard]] bool restore_rings();
 
     Server& server_;

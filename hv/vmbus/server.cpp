@@ -6,6 +6,7 @@
 #include <cstring>
 #include <iterator>
 
+#include "base/tap.h"
 #include "hv/vmbus/channel.h"
 
 namespace vg::hv::vmbus {
@@ -152,6 +153,7 @@ bool Server::dispatch(std::span<const u8> message, u32 first_version) {
 void Server::on_message(std::span<const u8> message) {
     ++messages_received_;
     log_message("guest:", message);
+    tell_message(false, message);
     bool handled = false;
     u32 type = 0;
     if (message.size() >= sizeof(MessageHeader) && message.size() <= kMaxMessageSize) {
@@ -199,8 +201,19 @@ void Server::log_message(const char* direction, std::span<const u8> message) {
     log_.debug(Area::Vmbus, "{} {} ({}), {} bytes:{}", direction, message_name(type), type, message.size(), words);
 }
 
+void Server::tell_message(bool to_guest, std::span<const u8> message) {
+    if (!log_.tap().wants(TapKind::VmbusMessage)) return;
+    const u32 type = message.size() >= sizeof(u32) ? read_prefix<u32>(message) : 0;
+    log_.tap().tell({TapKind::VmbusMessage,
+                     notifier_.partition_id(),
+                     TapEvent::kNoVp,
+                     {type, to_guest ? u64{1} : u64{0}},
+                     message});
+}
+
 void Server::flush() {
     while (!unsent_.empty() && notifier_.send_message(message_vp_, message_sint_, unsent_.front())) {
+        tell_message(true, unsent_.front());
         unsent_.pop_front();
         ++messages_sent_;
     }
@@ -474,7 +487,7 @@ void Server::scan_interrupt_page() {
 /// V-61. Below 2.4 the flag goes into the first half of the interrupt page and event flag 0 says "look there".
 void Server::signal_guest(Channel& channel) {
     if (!channel.is_open() || channel.rings().target_vp == kNoVp) return;
-    channel.count_signal_out();
+    channel.count_signal(true);
     u16 flag = channel.rings().event_flag;
     if (version_ < kFirstVersionWithEvents) {
         const u64 at = interrupt_page_ + flag / 8;

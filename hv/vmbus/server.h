@@ -38,6 +38,8 @@ class Notifier {
     /// Guest memory: false if some page is not RAM. Writes honour code tracking.
     [[nodiscard]] virtual bool read_guest(u64 gpa, void* out, u64 size) = 0;
     [[nodiscard]] virtual bool write_guest(u64 gpa, const void* data, u64 size) = 0;
+    /// The guest's partition in what is told to tools (base/tap.h).
+    [[nodiscard]] virtual u64 partition_id() const { return 0; }
 };
 
 class Channel;
@@ -150,6 +152,7 @@ class Server {
     void send(MessageType type, Message message);
     void send_bytes(std::vector<u8> message);
     void log_message(const char* direction, std::span<const u8> message);
+    void tell_message(bool to_guest, std::span<const u8> message);
     void send_offer(Channel& channel);
     [[nodiscard]] bool acceptable(u32 version) const;
     [[nodiscard]] u32 try_open(Channel& channel, const OpenChannel& request, std::span<const u8> extra);
