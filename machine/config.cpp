@@ -174,7 +174,12 @@ class Loader {
     }
     bool path(std::string_view key, std::string& out, std::string_view doc) {
         if (!(*this)(key, out, doc)) return false;
-        if (!out.empty() && out.front() != '/') out = (std::filesystem::path(directory_) / out).lexically_normal();
+        out = resolved(out);
+        return true;
+    }
+    bool paths(std::string_view key, std::vector<std::string>& out, std::string_view doc) {
+        if (!(*this)(key, out, doc)) return false;
+        for (std::string& each : out) each = resolved(each);
         return true;
     }
     template <class Section>
@@ -241,6 +246,11 @@ class Loader {
     }
 
   private:
+    /// Relative paths are relative to the file.
+    [[nodiscard]] std::string resolved(const std::string& path) const {
+        if (path.empty() || path.front() == '/') return path;
+        return (std::filesystem::path(directory_) / path).lexically_normal();
+    }
     toml::node* take(std::string_view key) {
         known_.emplace_back(key);
         last_ = error_.empty() ? table_.get(key) : nullptr;
@@ -306,6 +316,9 @@ class Shower {
     bool path(std::string_view key, std::string& value, std::string_view doc) {
         return !value.empty() && (*this)(key, value, doc);
     }
+    bool paths(std::string_view key, std::vector<std::string>& value, std::string_view doc) {
+        return (*this)(key, value, doc);
+    }
     template <class Section>
     void table(std::string_view key, Section& section, std::string_view) {
         nested(fmt::format("[{}{}]", prefix_, key), key, section);
@@ -367,6 +380,9 @@ class Schema {
         return add(key, {{"enum", std::vector<std::string>(allowed.begin(), allowed.end())}, {"default", value}}, doc);
     }
     bool path(std::string_view key, std::string& value, std::string_view doc) { return (*this)(key, value, doc); }
+    bool paths(std::string_view key, std::vector<std::string>& value, std::string_view doc) {
+        return (*this)(key, value, doc);
+    }
     template <class Section>
     void table(std::string_view key, Section& section, std::string_view doc) {
         add(key, of(section), doc);

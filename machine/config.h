@@ -181,18 +181,28 @@ struct DevicesSection {
 };
 
 struct TestSection {
-    std::vector<std::string> expect, fail_on;
-    Duration guest_time, wall_time;
-    u32 pass_value = 1;
+    std::vector<std::string> start, expect, fail_on, send, required, artefacts;
+    std::string skip;
+    Duration guest_time, start_time, wall_time;
+    u32 pass_value = 1, exit_code = 0;
     Place at;
 
     template <class V>
     void keys(V& v) {
+        v("start", start,
+          "regular expressions after which, in order, the test proper starts: guest_time and `run --instructions` count "
+          "from there, expect looks at what comes behind");
         v("expect", expect, "regular expressions that must appear on the console, in order");
         v("fail_on", fail_on, "regular expressions that fail the run");
-        v("guest_time", guest_time, "virtual time budget");
-        v("wall_time", wall_time, "wall clock limit");
+        v("send", send, "what is typed when: \"REGEX=>TEXT\", in order");
+        v("guest_time", guest_time, "virtual time budget, from the start of the test proper");
+        v("start_time", start_time, "virtual time budget until the test proper starts; left out: as guest_time");
+        v("wall_time", wall_time, "wall clock limit of the whole run");
         v("pass_value", pass_value, "(value << 1) | 1 of the write to isa-debug-exit that passes");
+        v("exit_code", exit_code, "`verdigris test`: the exit code that passes, e.g. 4 for a guest that must panic", 0, 255);
+        v("skip", skip, "`verdigris test`: why this test is not run");
+        v.paths("requires", required, "`verdigris test`: files without which this test is skipped");
+        v.paths("artefacts", artefacts, "`verdigris test --keep`: further files that the run leaves and that are kept");
     }
 };
 

@@ -30,7 +30,7 @@ Result<SendRule> parse_send_rule(std::string_view text) {
     const std::size_t arrow = text.find("=>");
     const auto bad = [&](std::string_view why) {
         return fail(Error::Code::Usage,
-                    fmt::format("--send \"{}\": {}; write for example --send \"login:=>root\\n\"", text, why));
+                    fmt::format("\"{}\": {}; write for example \"login:=>root\\n\"", text, why));
     };
     if (arrow == std::string_view::npos) return bad("no \"=>\" between expression and text");
     SendRule rule{std::string(text.substr(0, arrow)), ""};
@@ -65,8 +65,13 @@ Result<ConsoleScript::Pattern> ConsoleScript::compile(const std::string& source,
 }
 
 Result<ConsoleScript> ConsoleScript::create(const std::vector<std::string>& expect, const std::vector<std::string>& fail_on,
-                                            const std::vector<SendRule>& sends) {
+                                            const std::vector<SendRule>& sends, const std::vector<std::string>& start) {
     ConsoleScript script;
+    for (const std::string& source : start) {
+        auto pattern = compile(source, "test.start");
+        if (!pattern) return Unexpected{pattern.error()};
+        script.start_.push_back(std::move(*pattern));
+    }
     for (const std::string& source : expect) {
         auto pattern = compile(source, "--expect");
         if (!pattern) return Unexpected{pattern.error()};
@@ -91,7 +96,11 @@ void ConsoleScript::match(std::size_t from, const Send& send) {
         if (failed_.empty() && search(line_, from, found, pattern.regex)) failed_ = pattern.source;
     }
     const auto end_of = [&] { return static_cast<std::size_t>(found[0].second - line_.cbegin()); };
-    while (next_expect_ < expect_.size() && search(line_, std::max(from, expect_from_), found, expect_[next_expect_].regex)) {
+    while (!started() && search(line_, std::max(from, expect_from_), found, start_[next_start_].regex)) {
+        expect_from_ = end_of();
+        ++next_start_;
+    }
+    while (started() && next_expect_ < expect_.size() && search(line_, std::max(from, expect_from_), found, expect_[next_expect_].regex)) {
         expect_from_ = end_of();
         ++next_expect_;
     }
@@ -127,7 +136,7 @@ bool ConsoleScript::in_escape(u8 byte) {
 }
 
 void ConsoleScript::feed(u8 byte, const Send& send) {
-    if (expect_.empty() && fail_on_.empty() && sends_.empty()) return;
+    if (start_.empty() && expect_.empty() && fail_on_.empty() && sends_.empty()) return;
     if (in_escape(byte)) return;
     if (byte == '\n') {
         match(0, send);

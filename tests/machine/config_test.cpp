@@ -288,3 +288,11 @@ TEST_CASE("config: the IOMMU is there under a hypervisor with physical devices, 
     CHECK_FALSE(has(hypervisor + boot + "[devices]\niommu = false\n"));
     CHECK_FALSE(has(hypervisor + "[[child]]\nkernel = \"/bin/sh\"\n"));
 }
+
+TEST_CASE("config: files that a test needs are relative to its description", "[machine][config]") {
+    const auto config = parse_config("[test]\nrequires = [\"a\", \"/b\", \"../c\"]\nstart = [\"x\"]\nexit_code = 4\n", "t.toml", "dir", {});
+    REQUIRE(config);
+    CHECK(config->test->required == std::vector<std::string>{"dir/a", "/b", "c"});
+    CHECK(config->test->exit_code == 4);
+    CHECK(!parse_config("[test]\nexit_code = 256\n", "t.toml", "dir", {}));
+}

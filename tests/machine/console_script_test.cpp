@@ -113,3 +113,17 @@ TEST_CASE("console: a guest that prints nothing but prompts does not stop the ho
     console.feed("\n");
     CHECK(console.script.all_seen());
 }
+
+TEST_CASE("console: expectations are looked for behind the start of the test proper", "[machine][console]") {
+    auto script = ConsoleScript::create({"ok"}, {"bad"}, {}, {"boot", "go"});
+    REQUIRE(script);
+    Console console(std::move(*script));
+    console.feed("ok\nboot ok\n");
+    CHECK(!console.script.started());
+    CHECK(console.script.waiting_for() == "go");
+    console.feed("ok go\n");
+    CHECK(console.script.started());
+    CHECK(!console.script.all_seen());
+    console.feed("all ok\n");
+    CHECK(console.script.all_seen());
+}

@@ -59,6 +59,16 @@ struct ReplayOptions {
     bool verify = false, quiet = false;
 };
 int replay(const ReplayOptions& options);
+/// What `test` was asked for.
+struct TestOptions {
+    std::vector<std::string> places, settings;
+    std::string junit, keep, shard = "1/1", guest_time = "600s", engine = "jit";
+    unsigned repeat = 1, jobs = 1;
+    bool tap = false;
+};
+int test(const TestOptions& options);
+/// What `run --help` prints.
+[[nodiscard]] std::string_view run_help();
 
 int config_check(const std::string& file, const std::vector<std::string>& settings);
 int config_show(const std::string& file, const std::vector<std::string>& settings);

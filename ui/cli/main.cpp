@@ -22,8 +22,9 @@ constexpr const char* kOverview = R"(verdigris: a whole x86-64 computer in one p
   verdigris run m.toml -s child.memory='"1 GiB"'         change any key of the configuration
   verdigris config check m.toml                          look for mistakes, build nothing
 
-commands: run  replay  config  doctor  inspect  disk  version  help
+commands: run  test  replay  config  doctor  inspect  disk  version  help
   run MACHINE.toml        run headless; Ctrl-A X leaves
+  test DIR...             run every description with a [test] table; JUnit, TAP, shards
   replay RECORDING        run a recording again; --verify compares every state on the way
   config check|show FILE  mistakes, or the effective configuration; config schema: JSON Schema
   doctor                  what this host can do
@@ -32,7 +33,7 @@ commands: run  replay  config  doctor  inspect  disk  version  help
   help cpus               the named CPU models
 
 exit codes: 0 pass  1 expectation failed  2 usage  3 host  4 guest panic  5 triple fault  6 hang
-            7 budget  8 wall time  10 damaged image  70 our own bug  130 interrupted
+            7 budget  8 wall time  10 damaged image  70 our own bug  125 skipped  130 interrupted
 `verdigris COMMAND --help` says more. Guide: docs/guide.md
 )";
 
@@ -65,6 +66,23 @@ constexpr const char* kReplayHelp =
     "  --engine jit|step   translator or interpreter     --stats FILE.json   numbers of the run\n"
     "  --log AREA=LEVEL    e.g. vmbus=debug              -q, --quiet         no summary\n"
     "Exit codes: 0 the same run, 9 another, 10 a damaged recording (or a file that it needs has changed).\n";
+constexpr const char* kTestHelp = R"(verdigris test DIR|MACHINE.toml... [options]
+  verdigris test examples/tests
+  verdigris test tests -j 4 --junit results.xml --keep results
+  verdigris test tests --shard 2/8 --tap
+
+Runs every *.toml below DIR that has a [test] table, each in a process of its own.
+  -j N              so many at a time (default 1)
+  --junit FILE      one JUnit XML                --tap          TAP 13 instead of lines for people
+  --shard I/N       every N-th test by name, from the I-th on: the parts are of equal size
+  --repeat N        run each N times; different state hashes at the end are a failure
+  --keep DIR        DIR/NAME.console .json .log of every run, and what test.artefacts names
+  --guest-time T    virtual time budget of tests that name none (default 600s)
+  -s KEY=VALUE      override a key in all of them       --engine jit|step
+Exit code: 0 all passed, 1 some failed, 2 usage, 125 all were skipped, 130 interrupted.
+The [test] table and examples for GitHub Actions and GitLab: docs/ci.md
+)";
+
 constexpr const char* kConfigHelp =
     "verdigris config check FILE [-s KEY=VALUE]...   look for mistakes; exit code 0 or 2\n"
     "verdigris config show FILE [-s KEY=VALUE]...    the effective configuration\n"
@@ -176,6 +194,31 @@ int replay_command(std::vector<std::string> words) {
     return replay(options);
 }
 
+int test_command(std::vector<std::string> words) {
+    CLI::App app;
+    TestOptions options;
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    app.add_option("places", options.places)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.add_option("-s,--set", options.settings)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->allow_extra_args(false);
+    app.add_option("--junit", options.junit);
+    app.add_flag("--tap", options.tap);
+    app.add_option("--shard", options.shard);
+    app.add_option("--repeat", options.repeat)->check(CLI::Range(1, 1000));
+    app.add_option("--keep", options.keep);
+    app.add_option("-j,--jobs", options.jobs)->check(CLI::Range(1, 256));
+    app.add_option("--guest-time", options.guest_time);
+    app.add_option("--engine", options.engine)->check(CLI::IsMember({"jit", "step"}));
+    app.set_help_flag();
+    try {
+        std::reverse(words.begin(), words.end());  // as this parser wants them
+        app.parse(words);
+    } catch (const CLI::ParseError& error) {
+        return usage(fmt::format("test: {}; see: verdigris test --help", error.what()));
+    }
+    if (options.places.empty()) return usage("test: name a folder of machine descriptions; see: verdigris test --help");
+    return test(options);
+}
+
 int config_command(const std::vector<std::string>& words) {
     std::vector<std::string> positional, settings;
     for (std::size_t i = 0; i < words.size(); ++i) {
@@ -232,6 +275,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"run", kRunHelp, [](const std::vector<std::string>& words) { return run_command(words); }},
     {"replay", kReplayHelp, [](const std::vector<std::string>& words) { return replay_command(words); }},
+    {"test", kTestHelp, [](const std::vector<std::string>& words) { return test_command(words); }},
     {"config", kConfigHelp, config_command},
     {"doctor", kDoctorHelp, doctor_command},
     {"inspect", kInspectHelp, inspect_command},
@@ -240,7 +284,7 @@ constexpr Command kCommands[] = {
     {"help", kOverview, help_command},
 };
 /// Commands that the surface names and this version does not have.
-constexpr const char* kLater[] = {"gui", "test", "trace", "vmbus", "snapshot"};
+constexpr const char* kLater[] = {"gui", "trace", "vmbus", "snapshot"};
 
 const Command* find_command(const std::string& name) {
     const std::string known = name == "--help" || name == "-h" ? "help" : name == "--version" ? "version" : name;
@@ -301,6 +345,8 @@ std::string printable(std::string_view text) {
     }
     return out;
 }
+
+std::string_view run_help() { return kRunHelp; }
 
 int help_cpus() {
     for (const std::string& name : cpu::CpuModel::names()) std::printf("%s\n", name.c_str());

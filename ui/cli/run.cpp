@@ -14,6 +14,7 @@
 #include "ui/cli/control.h"
 #include "ui/cli/host_signals.h"
 #include "ui/cli/inspect_jit.h"
+#include "ui/cli/junit.h"
 #include "ui/cli/output_file.h"
 #include "ui/cli/session.h"
 #include "ui/cli/settings.h"
@@ -82,6 +83,7 @@ Result<machine::TestSection> build_test(const RunOptions& options, const machine
     machine::TestSection test = config.test.value_or(machine::TestSection{});
     if (!options.expect.empty()) test.expect = options.expect;
     if (!options.fail_on.empty()) test.fail_on = options.fail_on;
+    if (!options.send.empty()) test.send = options.send;
     const auto duration = [](const char* option, const std::string& text, machine::Duration& target) -> Result<void> {
         if (text.empty()) return {};
         auto parsed = machine::parse_duration(text);
@@ -122,33 +124,15 @@ struct Watchers {
     }
 };
 
-std::string xml_escaped(const std::string& text) {
-    std::string out;
-    for (const char c : text) {
-        if (c == '&')
-            out += "&amp;";
-        else if (c == '<')
-            out += "&lt;";
-        else if (c == '>')
-            out += "&gt;";
-        else if (c == '"')
-            out += "&quot;";
-        else if (static_cast<unsigned char>(c) >= 0x20 || c == '\n' || c == '\t')
-            out += c;
-    }
+JunitCase junit_case(const std::string& name, const Verdict& verdict, double seconds) {
+    JunitCase out;
+    out.name = name;
+    out.seconds = seconds;
+    if (verdict.code == kPass) return out;
+    out.result = JunitCase::Result::Failure;
+    out.type = fmt::format("exit-{}", verdict.code);
+    out.message = verdict.text;
     return out;
-}
-
-std::string junit_text(const std::string& name, const Verdict& verdict, double seconds) {
-    std::string out = fmt::format(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-        "<testsuite name=\"verdigris\" tests=\"1\" failures=\"{}\" time=\"{:.3f}\">\n"
-        "  <testcase name=\"{}\" time=\"{:.3f}\">",
-        verdict.code == kPass ? 0 : 1, seconds, xml_escaped(printable(name)), seconds);
-    if (verdict.code != kPass) {
-        out += fmt::format("<failure message=\"{}\" type=\"exit-{}\"/>", xml_escaped(verdict.text), verdict.code);
-    }
-    return out + "</testcase>\n</testsuite>\n";
 }
 
 /// Everything that can be told wrong before a machine is built, and what it needs beside the machine.
@@ -166,12 +150,12 @@ Result<std::unique_ptr<Session>> prepare_session(const RunOptions& options, cons
     auto test = build_test(options, config);
     if (!test) return Unexpected{test.error()};
     std::vector<machine::SendRule> sends;
-    for (const std::string& text : options.send) {
+    for (const std::string& text : test->send) {
         auto rule = machine::parse_send_rule(text);
-        if (!rule) return Unexpected{rule.error()};
+        if (!rule) return Unexpected{rule.error().in(options.send.empty() ? test->at.text("send") : "--send")};
         sends.push_back(std::move(*rule));
     }
-    auto script = machine::ConsoleScript::create(test->expect, test->fail_on, sends);
+    auto script = machine::ConsoleScript::create(test->expect, test->fail_on, sends, test->start);
     if (!script) return Unexpected{script.error()};
     auto console = Console::create(options.serial);
     if (!console) return Unexpected{console.error()};
@@ -271,7 +255,7 @@ int run(const RunOptions& options) {
         keep(prepared->blocks->replace(text("jit") + text(fmt::format("jit/top/{}", kWrittenBlocks))));
     }
     const std::string& name = options.machine.empty() ? options.kernel : options.machine;
-    if (prepared->junit) keep(prepared->junit->replace(junit_text(name, verdict, wall)));
+    if (prepared->junit) keep(prepared->junit->replace(junit_text("verdigris", {junit_case(name, verdict, wall)})));
     if (!options.quiet) std::fputs(summary_text(statistics).c_str(), stderr);
     std::fprintf(stderr, "verdigris: %s: %s\n",
                  verdict.code == kPass ? "pass" : fmt::format("exit {}", verdict.code).c_str(), verdict.text.c_str());

@@ -32,12 +32,15 @@ void Session::on_console(u8 byte) {
     console_->put(byte);
     if (marks_.empty()) mark("first console byte");
     script_.feed(byte, [this](std::string_view text) { to_send_ += text; });
-    if ((script_.has_expectations() && script_.all_seen()) || !script_.failed().empty()) machine_->stop();
+    // Where the test proper starts, too: the budgets are exact only if they are set between instructions.
+    const bool starts = !started_ && script_.started();
+    if (starts || (script_.has_expectations() && script_.all_seen()) || !script_.failed().empty()) machine_->stop();
 }
 
 Verdict Session::run(machine::Machine& machine, ControlSocket* control, const jit::Survey* survey, bool announce) {
     machine_ = &machine;
     start_ = SteadyClock::now();
+    started_ = script_.started();
     console_->begin();
     const bool person = console_->interactive();
     if (announce && person) std::fputs("verdigris: Ctrl-A X leaves\n", stderr);
@@ -55,6 +58,7 @@ Verdict Session::loop(ControlSocket* control, const jit::Survey* survey) {
         const machine::Pause pause = machine_->run_until(next_limit());
         idle_ = pause == machine::Pause::Idle;
         const bool hung = pause == machine::Pause::Hang;
+        note_start();
         console_->flush();
         if (recorder_ != nullptr) recorder_->look();
         if (control != nullptr) control->serve(*machine_, survey);
@@ -71,11 +75,30 @@ Verdict Session::loop(ControlSocket* control, const jit::Survey* survey) {
 
 /// A person may type at any time; a run that something is waited for, or whose time is limited, does not wait for one.
 bool Session::may_be_woken() const {
-    return console_->interactive() && !script_.has_expectations() && limits_.test.guest_time.ns == 0;
+    return console_->interactive() && !script_.has_expectations() && time_limit() == 0;
 }
 
 void Session::mark(std::string name) {
     marks_.push_back({std::move(name), static_cast<double>(machine_->now()) / 1e9, wall_seconds()});
+}
+
+void Session::note_start() {
+    if (started_ || !script_.started()) return;
+    started_ = true;
+    started_at_ = machine_->now();
+    started_after_ = machine_->instructions();
+    mark("test start");
+}
+
+VTime Session::time_limit() const {
+    const machine::TestSection& test = limits_.test;
+    const VTime budget = started_ || test.start_time.ns == 0 ? test.guest_time.ns : test.start_time.ns;
+    return budget == 0 || budget > kNever - started_at_ ? 0 : started_at_ + budget;
+}
+
+u64 Session::instruction_limit() const {
+    if (!started_ || limits_.instructions == 0 || limits_.instructions > ~u64{0} - started_after_) return 0;
+    return started_after_ + limits_.instructions;
 }
 
 VTime Session::next_limit() const {
@@ -83,9 +106,9 @@ VTime Session::next_limit() const {
                            : idle_                                         ? kIdleCheckInterval
                                                                            : kHostCheckInterval;
     VTime limit = machine_->now() + interval;
-    if (limits_.test.guest_time.ns != 0) limit = std::min(limit, limits_.test.guest_time.ns);
-    if (limits_.instructions > machine_->instructions()) {
-        limit = std::min<VTime>(limit, machine_->now() + limits_.instructions - machine_->instructions());
+    if (time_limit() != 0) limit = std::min(limit, time_limit());
+    if (instruction_limit() > machine_->instructions()) {
+        limit = std::min<VTime>(limit, machine_->now() + instruction_limit() - machine_->instructions());
     }
     return limit;
 }
@@ -136,7 +159,7 @@ std::optional<Verdict> Session::judge_outcome() const {
     switch (outcome.kind) {
         case Kind::None: return std::nullopt;
         case Kind::PoweredOff:
-            if (script_.has_expectations()) return Verdict{kExpectationFailed, outcome.text + waiting()};
+            if (script_.has_expectations() || !started_) return Verdict{kExpectationFailed, outcome.text + waiting()};
             return Verdict{kPass, outcome.text};
         case Kind::Reset:
             return Verdict{kExpectationFailed, outcome.text + "; a kernel that was loaded directly cannot be restarted" + waiting()};
@@ -152,10 +175,12 @@ std::optional<Verdict> Session::judge_outcome() const {
 
 std::optional<Verdict> Session::judge_limits() const {
     const machine::TestSection& test = limits_.test;
-    if (test.guest_time.ns != 0 && machine_->now() >= test.guest_time.ns) {
-        return Verdict{kBudgetSpent, fmt::format("the guest time budget of {} is spent{}", to_string(test.guest_time), waiting())};
+    if (time_limit() != 0 && machine_->now() >= time_limit()) {
+        const machine::Duration budget{time_limit() - started_at_};
+        return Verdict{kBudgetSpent, fmt::format("the guest time budget of {} is spent{}{}", to_string(budget),
+                                                 started_ ? "" : ", before the test started", waiting())};
     }
-    if (limits_.instructions != 0 && machine_->instructions() >= limits_.instructions) {
+    if (instruction_limit() != 0 && machine_->instructions() >= instruction_limit()) {
         return Verdict{kBudgetSpent, fmt::format("the budget of {} instructions is spent{}", limits_.instructions, waiting())};
     }
     if (test.wall_time.ns != 0 && wall_seconds() * 1e9 >= static_cast<double>(test.wall_time.ns)) {

@@ -19,7 +19,7 @@ namespace vg::cli {
 /// What limits a run and what it is waited for.
 struct SessionLimits {
     machine::TestSection test;
-    u64 instructions = 0;  ///< 0: no limit
+    u64 instructions = 0;  ///< from the start of the test proper; 0: no limit
 };
 
 /// Runs a machine between looks at the host: console, Ctrl-C, control socket, limits. Construct it first, give its
@@ -46,6 +46,11 @@ class Session {
 
     Verdict loop(ControlSocket* control, const jit::Survey* survey);
     void mark(std::string name);
+    /// Notes where the test proper starts, once the console has shown it.
+    void note_start();
+    /// Where the budgets in force end: of virtual time, of instructions. 0: nowhere.
+    [[nodiscard]] VTime time_limit() const;
+    [[nodiscard]] u64 instruction_limit() const;
     [[nodiscard]] bool may_be_woken() const;
     [[nodiscard]] VTime next_limit() const;
     [[nodiscard]] int milliseconds_to_wait(bool hung);
@@ -69,6 +74,9 @@ class Session {
     std::vector<BootMark> marks_;
     std::string to_send_;
     bool paced_ = false, idle_ = false, networked_ = false;
+    bool started_ = false;  ///< the test proper
+    VTime started_at_ = 0;
+    u64 started_after_ = 0;  ///< instructions
     unsigned quiet_looks_ = 0;  ///< at a network, since the last frame
     double pace_lead_s_ = 0;    ///< what guest time may be ahead of the wall clock
 };
