@@ -10,6 +10,7 @@
 #include "ui/cli/host_signals.h"
 #include "ui/cli/output_file.h"
 #include "ui/cli/statistics.h"
+#include "ui/model/json_text.h"
 
 namespace vg::cli {
 
@@ -185,12 +186,12 @@ int replay(const ReplayOptions& options) {
     console.reset();
     std::fflush(stdout);
     if (target && verdict.code == kPass) print_position(**machine);
-    const nlohmann::ordered_json statistics = collect_statistics(**machine, verdict, wall, {});
+    const model::Json statistics = collect_statistics(**machine, verdict, wall, {});
     if (!options.quiet && !target) std::fputs(summary_text(statistics).c_str(), stderr);
     std::fprintf(stderr, "verdigris: %s: %s\n",
                  verdict.code == kPass ? "pass" : fmt::format("exit {}", verdict.code).c_str(), verdict.text.c_str());
     if (stats) {
-        if (auto ok = stats->replace(json_text(statistics)); !ok) return report(ok.error());
+        if (auto ok = stats->replace(model::json_text(statistics)); !ok) return report(ok.error());
     }
     return verdict.code;
 }
