@@ -83,6 +83,9 @@ class Debugger {
     /// other VPs can stop it earlier. @param limit  virtual time to give up at, for a VP that waits
     DebugStop step(cpu::Vp& vp, VTime limit);
 
+    /// As if the last stop had been here: Address rules do not match for the instructions that the VPs are at.
+    void pass_here();
+
     /// The VP that the last stop was in, or that runs next; null: none.
     [[nodiscard]] cpu::Vp* focus() const;
 

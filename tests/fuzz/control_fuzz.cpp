@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "ui/cli/control.h"
+#include "ui/model/inspect.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const vg::u8* data, std::size_t size);
 
@@ -40,7 +41,9 @@ int LLVMFuzzerTestOneInput(const vg::u8* data, std::size_t size) {
         walk = true;
         return path + "/spa = 0x1\n";
     };
-    const std::string answer = vg::cli::answer_request(request, {print_tree, print_jit, print_walk});
+    const std::string answer = vg::cli::answer_request(request, [&](const std::string& path, bool json) {
+        return vg::model::inspect(path, json, {print_tree, print_jit, print_walk});
+    });
     if (jit) {
         VG_ASSERT(!printed && !walk);
     } else if (walk) {

@@ -2,14 +2,17 @@
 
 #include <catch2/catch.hpp>
 
+#include "ui/model/inspect.h"
+
 using vg::cli::answer_request;
 
 namespace {
 
 std::string ask(std::string_view request, std::string tree = "now = 7\nhv/vp0/rip = 0x10\nhv/vp1/rip = 0x20\nhvx = 1\n") {
-    return answer_request(request, {[&] { return tree; },
-                                    [](const std::string& path, bool json) { return path + (json ? " {}\n" : " -\n"); },
-                                    [](const std::string& path) { return path + "/spa = 0x1\n"; }});
+    const vg::model::InspectSources sources = {[&] { return tree; },
+                                               [](const std::string& path, bool json) { return path + (json ? " {}\n" : " -\n"); },
+                                               [](const std::string& path) { return path + "/spa = 0x1\n"; }};
+    return answer_request(request, [&](const std::string& path, bool json) { return vg::model::inspect(path, json, sources); });
 }
 
 }  // namespace
@@ -36,8 +39,7 @@ TEST_CASE("control: an unknown request is answered without looking at the machin
             asked = true;
             return std::string();
         };
-        const std::string answer = answer_request(request, {look, [&](const std::string&, bool) { return look(); },
-                                                            [&](const std::string&) { return look(); }});
+        const std::string answer = answer_request(request, [&](const std::string&, bool) { return look(); });
         CHECK(answer.rfind("error: ", 0) == 0);
         CHECK_FALSE(asked);
     }

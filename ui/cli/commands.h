@@ -54,7 +54,7 @@ int run(const RunOptions& options);
 
 /// What `replay` was asked for.
 struct ReplayOptions {
-    std::string recording, engine = "jit", serial = "stdio", stats, to;
+    std::string recording, engine = "jit", serial = "stdio", stats, to, control, gdb;
     std::vector<std::string> log;
     bool verify = false, quiet = false;
 };

@@ -10,6 +10,7 @@
 #include <cstdio>
 
 #include "ui/cli/commands.h"
+#include "ui/model/json_text.h"
 
 namespace vg::cli {
 
@@ -19,13 +20,14 @@ constexpr std::chrono::milliseconds kClientTime{10'000};
 
 }  // namespace
 
-std::string answer_request(std::string_view request, const model::InspectSources& sources) {
+std::string answer_request(std::string_view request,
+                           const std::function<std::string(const std::string& path, bool json)>& inspect) {
     const std::size_t space = request.find(' ');
     const std::string_view verb = request.substr(0, space);
     const std::string path(space == std::string_view::npos ? "" : request.substr(space + 1));
     const bool json = verb == "inspect-json";
     if (!json && verb != "inspect") return "error: known requests are: inspect PATH, inspect-json PATH\n";
-    return model::inspect(path, json, sources);
+    return inspect(path, json);
 }
 
 Result<std::unique_ptr<ControlSocket>> ControlSocket::create(const std::string& address) {
@@ -39,10 +41,10 @@ ControlSocket::~ControlSocket() {
     for (const Client& client : clients_) ::close(client.fd);
 }
 
-void ControlSocket::hear(model::ControlService& service) {
-    if (heard_ == &service) return;
-    heard_ = &service;
-    listening_ = service.listen([this](const model::Json& notice) {
+void ControlSocket::hear(model::ControlHost& host) {
+    if (heard_ == &host) return;
+    heard_ = &host;
+    listening_ = host.listen([this](const model::Json& notice) {
         const std::string line = model::json_line(notice) + "\n";
         for (Client& client : clients_) {
             if (client.form != Client::Form::Json) continue;
@@ -79,38 +81,40 @@ void ControlSocket::receive(Client& client) {
     }
 }
 
-void ControlSocket::answer_lines(Client& client, machine::Machine& machine, model::ControlService& service,
-                                 const jit::Survey* survey) {
+void ControlSocket::answer_lines(Client& client, model::ControlHost& host) {
     for (unsigned answered = 0; answered < kMaxRequests && !client.closing && client.out.size() < kMaxWaiting; ++answered) {
         const std::size_t end = client.in.find('\n');
         const bool json = client.form == Client::Form::Json || (client.form == Client::Form::Unknown && client.in.rfind('{', 0) == 0);
         const std::size_t limit = json ? kMaxLine : kMaxText;
         if (std::min(end, client.in.size()) > limit) {
-            if (!client.over_long) answer_line(client, json ? "{" : client.in.substr(0, limit), machine, service, survey);
+            if (!client.over_long) answer_line(client, json ? "{" : client.in.substr(0, limit), host);
             client.over_long = true;
             if (end == std::string::npos) client.in.clear();
         }
         if (end == std::string::npos) break;
         const std::string line = client.in.substr(0, end);
         client.in.erase(0, end + 1);
-        if (!client.over_long) answer_line(client, line, machine, service, survey);
+        if (!client.over_long) answer_line(client, line, host);
         client.over_long = false;
     }
     if (!client.at_end || client.in.find('\n') != std::string::npos) return;
     // The last line of the text form may lack its end.
-    if (client.form == Client::Form::Unknown && !client.in.empty()) answer_line(client, client.in, machine, service, survey);
+    if (client.form == Client::Form::Unknown && !client.in.empty()) answer_line(client, client.in, host);
     client.closing = true;
 }
 
-void ControlSocket::answer_line(Client& client, std::string_view line, machine::Machine& machine, model::ControlService& service,
-                                const jit::Survey* survey) {
+void ControlSocket::answer_line(Client& client, std::string_view line, model::ControlHost& host) {
     if (client.form == Client::Form::Unknown) client.form = line.substr(0, 1) == "{" ? Client::Form::Json : Client::Form::Text;
     if (client.form == Client::Form::Json) {
-        client.out += service.answer(line) + "\n";
-        service.tell_due();
+        client.out += host.answer(line) + "\n";
+        host.tell_due();
         return;
     }
-    client.out += answer_request(line, model::inspect_sources(machine, survey));
+    client.out += answer_request(line, [&host](const std::string& path, bool as_json) {
+        const auto answer = host.call({{"op", "inspect"}, {"path", path}, {"json", as_json}});
+        if (!answer) return "error: " + answer.error().text + "\n";
+        return as_json ? model::json_text((*answer)["tree"]) : (*answer)["text"].get<std::string>();
+    });
     client.closing = true;
 }
 
@@ -132,12 +136,12 @@ void ControlSocket::drop_gone() {
     });
 }
 
-void ControlSocket::serve(machine::Machine& machine, model::ControlService& service, const jit::Survey* survey) {
-    hear(service);
+void ControlSocket::serve(model::ControlHost& host) {
+    hear(host);
     accept();
     for (Client& client : clients_) {
         if (client.out.size() < kMaxWaiting) receive(client);
-        answer_lines(client, machine, service, survey);
+        answer_lines(client, host);
     }
     for (Client& client : clients_) send(client);
     drop_gone();

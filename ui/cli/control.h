@@ -3,6 +3,7 @@
 
 #include <poll.h>
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -11,8 +12,7 @@
 
 #include "base/result.h"
 #include "ui/cli/unix_socket.h"
-#include "ui/model/control_service.h"
-#include "ui/model/inspect.h"
+#include "ui/model/control_host.h"
 
 namespace vg::cli {
 
@@ -29,8 +29,8 @@ class ControlSocket {
 
     /// Takes what has come, answers it, hands on what was not taken yet. A client gets at most kMaxRequests answers in one
     /// call, so that the machine goes on whatever clients send.
-    /// @param survey  nullptr: blocks are not counted
-    void serve(machine::Machine& machine, model::ControlService& service, const jit::Survey* survey);
+    /// @param host  always the same, outlives this
+    void serve(model::ControlHost& host);
     /// What poll(2) has to watch for serve() to have something to do.
     void descriptors(std::vector<pollfd>& list) const;
     /// Requests are there that serve() left for its next call.
@@ -59,22 +59,22 @@ class ControlSocket {
     explicit ControlSocket(std::unique_ptr<UnixListener> listener) : listener_(std::move(listener)) {}
     void accept();
     void receive(Client& client);
-    void answer_lines(Client& client, machine::Machine& machine, model::ControlService& service, const jit::Survey* survey);
-    void answer_line(Client& client, std::string_view line, machine::Machine& machine, model::ControlService& service,
-                     const jit::Survey* survey);
-    void hear(model::ControlService& service);
+    static void answer_lines(Client& client, model::ControlHost& host);
+    static void answer_line(Client& client, std::string_view line, model::ControlHost& host);
+    void hear(model::ControlHost& host);
     static void send(Client& client);
     void drop_gone();
 
     std::unique_ptr<UnixListener> listener_;
     std::list<Client> clients_;
-    model::ControlService* heard_ = nullptr;  ///< whose notices go to clients
+    model::ControlHost* heard_ = nullptr;  ///< whose notices go to clients
     unsigned listening_ = 0;
 };
 
-/// What the server says to one request line of the text form, whatever is in it. A part of the tree that does not exist is
-/// empty.
-[[nodiscard]] std::string answer_request(std::string_view request, const model::InspectSources& sources);
+/// What the server says to one request line of the text form, whatever is in it.
+/// @param inspect  prints the part of the state below a path, as text or JSON
+[[nodiscard]] std::string answer_request(std::string_view request,
+                                         const std::function<std::string(const std::string& path, bool json)>& inspect);
 
 /// Client side of the text form: sends a request and returns the answer.
 [[nodiscard]] Result<std::string> control_request(const std::string& address, const std::string& request);

@@ -62,7 +62,9 @@ constexpr const char* kReplayHelp =
     "verdigris replay run.vgr                        run it again: same console, same end\n"
     "verdigris replay run.vgr --verify               compare the state at every mark; the first difference is named\n"
     "verdigris replay run.vgr --goto 2.5s            stop there and print the registers (also: instructions:N)\n"
+    "verdigris replay run.vgr --gdb tcp:1234         gdb, forwards and backwards (reverse-continue, reverse-stepi)\n"
     "\n"
+    "  --control unix:PATH  serve the control protocol (docs/control.md) in both directions, and `verdigris inspect`\n"
     "  --serial stdio|file:PATH|none   where the console's output goes (default stdio)\n"
     "  --engine jit|step   translator or interpreter     --stats FILE.json   numbers of the run\n"
     "  --log AREA=LEVEL    e.g. vmbus=debug              -q, --quiet         no summary\n"
@@ -178,6 +180,8 @@ int replay_command(std::vector<std::string> words) {
     app.add_option("recording", options.recording)->multi_option_policy(CLI::MultiOptionPolicy::Throw);
     app.add_flag("--verify", options.verify);
     app.add_option("--goto", options.to);
+    app.add_option("--control", options.control);
+    app.add_option("--gdb", options.gdb);
     app.add_option("--serial", options.serial);
     app.add_option("--engine", options.engine)->check(CLI::IsMember({"jit", "step"}));
     app.add_option("--stats", options.stats);

@@ -1,5 +1,6 @@
 // `verdigris replay`: runs a recording again and says whether it was the same run.
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -7,10 +8,13 @@
 #include "machine/recording.h"
 #include "ui/cli/commands.h"
 #include "ui/cli/console.h"
+#include "ui/cli/control.h"
+#include "ui/cli/gdb_server.h"
 #include "ui/cli/host_signals.h"
 #include "ui/cli/output_file.h"
 #include "ui/cli/statistics.h"
 #include "ui/model/json_text.h"
+#include "ui/model/timeline.h"
 
 namespace vg::cli {
 
@@ -124,6 +128,47 @@ void print_position(machine::Machine& machine) {
     }
 }
 
+/// Nobody looks at the console: whoever asks gets it from the protocol.
+int serve_replay(const ReplayOptions& options, const std::shared_ptr<const machine::Recording>& recording, const std::optional<Position>& target) {
+    const auto engine = options.engine == "step" ? machine::MachineOptions::EngineKind::Step : machine::MachineOptions::EngineKind::Jit;
+    auto timeline = model::Timeline::start(recording, engine);  // before anything that its processes should not have
+    if (!timeline) return report(timeline.error());
+    std::unique_ptr<ControlSocket> control;
+    if (!options.control.empty()) {
+        auto made = ControlSocket::create(options.control);
+        if (!made) return report(made.error());
+        control = std::move(*made);
+    }
+    std::unique_ptr<GdbServer> gdb;
+    if (!options.gdb.empty()) {
+        auto made = GdbServer::create(options.gdb);
+        if (!made) return report(made.error());
+        gdb = std::move(*made);
+        std::fprintf(stderr, "verdigris: waits for gdb; in gdb: target remote %s\n", gdb->target().c_str());
+    }
+    for (const std::string& note : recording->notes()) std::fprintf(stderr, "verdigris: note: %s\n", printable(note).c_str());
+    model::LocalLink link(**timeline, false);
+    if (target) {
+        model::Json request = {{"op", "goto"}};
+        if (target->in_round) request["instructions"] = target->instructions;
+        else request["time"] = target->time;
+        if (auto gone = link.call(request); !gone) return report(gone.error());
+    }
+    while (interrupts() == 0 && !(gdb && gdb->killed())) {
+        std::vector<pollfd> list = {{(*timeline)->descriptor(), POLLIN, 0}};
+        if (control) control->descriptors(list);
+        if (gdb) gdb->descriptors(list);
+        const bool pending = control && control->pending();
+        (void)::poll(list.data(), list.size(), pending ? 0 : 1000);
+        (*timeline)->proceed(0);
+        if (control) control->serve(**timeline);
+        if (gdb) gdb->serve(link);
+    }
+    control.reset();  // before the timeline
+    gdb.reset();
+    return kPass;
+}
+
 }  // namespace
 
 int replay(const ReplayOptions& options) {
@@ -136,6 +181,7 @@ int replay(const ReplayOptions& options) {
         if (!position) return report(position.error());
         target = *position;
     }
+    if (!options.control.empty() || !options.gdb.empty()) return serve_replay(options, *recording, target);
     auto log_areas = parse_log_options(options.log);
     if (!log_areas) return report(log_areas.error());
     std::unique_ptr<OutputFile> stats;

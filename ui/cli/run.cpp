@@ -238,12 +238,11 @@ machine::MachineOptions machine_options(const RunOptions& options, const Prepare
 /// The run itself, with a service if somebody may ask for something.
 Verdict run_session(const RunOptions& options, Prepared& prepared, machine::Machine& machine) {
     SessionServices services;
-    services.survey = prepared.watchers.survey.get();
     if (!prepared.control && !prepared.gdb) return prepared.session->run(machine, services, !options.quiet);
     machine::Debugger debugger(machine);
     model::ControlOptions control;
     control.config = machine.config().file;
-    control.survey = services.survey;
+    control.survey = prepared.watchers.survey.get();
     control.console = prepared.history.get();
     control.running = prepared.gdb == nullptr;
     model::ControlService service(machine, debugger, std::move(control));

@@ -100,7 +100,7 @@ bool Session::go_on() {
 }
 
 void Session::serve() {
-    if (services_.control != nullptr) services_.control->serve(*machine_, *services_.service, services_.survey);
+    if (services_.control != nullptr) services_.control->serve(*services_.service);
     if (services_.gdb != nullptr) services_.gdb->serve(*services_.gdb_link);
 }
 

@@ -16,6 +16,7 @@
 #include "ui/cli/control.h"
 #include "ui/cli/gdb_server.h"
 #include "ui/cli/statistics.h"
+#include "ui/model/control_service.h"
 
 namespace vg::cli {
 
@@ -31,7 +32,6 @@ struct SessionServices {
     ControlSocket* control = nullptr;          ///< with a service only
     GdbServer* gdb = nullptr;                  ///< with `gdb_link` only
     model::ControlLink* gdb_link = nullptr;    ///< leads to the service
-    const jit::Survey* survey = nullptr;
 };
 
 /// Runs a machine between looks at the host: console, Ctrl-C, control socket, limits. Construct it first, give its

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "base/types.h"
 #include "ui/model/control_link.h"
 
 namespace vg::cli {

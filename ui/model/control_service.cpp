@@ -30,13 +30,6 @@ std::vector<std::string> all_names() {
     return names;
 }
 
-Json reply_to(const Json& id, const Result<Json>& result) {
-    Json reply = {{"id", id}, {"ok", result.has_value()}};
-    if (result) reply["result"] = *result;
-    else reply["error"] = result.error().text;
-    return reply;
-}
-
 }  // namespace
 
 struct ControlService::Core : ControlCore {
@@ -46,8 +39,6 @@ struct ControlService::Core : ControlCore {
         Operation operation;
     };
     std::map<std::string, Provided, std::less<>> provided;
-    std::map<unsigned, std::function<void(const Json&)>> listeners;
-    unsigned next_listener = 1;
 };
 
 ControlService::ControlService(machine::Machine& machine, machine::Debugger& debugger, ControlOptions options)
@@ -75,17 +66,6 @@ Result<Json> ControlService::call(const Json& request) {
         return fail(Error::Code::Usage, fmt::format("a recorded run cannot be changed: \"{}\" is for live machines", op));
     }
     return row->run(*core_, arguments);
-}
-
-std::string ControlService::answer(std::string_view line) {
-    const auto request = parse_json(line);
-    if (!request) return json_line(reply_to(nullptr, Unexpected{request.error()}));
-    Json id;
-    if (request->is_object() && request->contains("id")) id = (*request)["id"];
-    if (!id.is_number() && !id.is_string()) {
-        return json_line(reply_to(nullptr, fail(Error::Code::Usage, "a request is an object with an \"id\", a number or a text")));
-    }
-    return json_line(reply_to(id, call(*request)));
 }
 
 void ControlService::provide(const std::string& op, const std::string& keys, Operation operation) {
@@ -130,41 +110,16 @@ void ControlService::tell_stopped() {
     core_->notice_due = false;
     const Json status = core_->status();
     const Json notice = {{"event", "stopped"}, {"stop", status["stop"]}, {"status", status}};
-    for (const auto& [number, listener] : core_->listeners) listener(notice);
+    notify(notice);
 }
 
 void ControlService::tell_due() {
     if (core_->notice_due) tell_stopped();
 }
 
-unsigned ControlService::listen(std::function<void(const Json& notice)> listener) {
-    core_->listeners[core_->next_listener] = std::move(listener);
-    return core_->next_listener++;
-}
-
-void ControlService::remove(unsigned listener) { core_->listeners.erase(listener); }
-
-LocalLink::LocalLink(ControlService& service, bool drives)
-    : service_(service), drives_(drives), listener_(service.listen([this](const Json& notice) {
-          if (notices_.size() >= kMaxNotices) notices_.erase(notices_.begin());
-          notices_.push_back(notice);
-      })) {}
-
-Result<Json> LocalLink::call(const Json& request) {
-    auto result = service_.call(request);
-    service_.tell_due();
-    return result;
-}
-
-LocalLink::~LocalLink() { service_.remove(listener_); }
-
-std::optional<Json> LocalLink::notice(int wait_ms) {
-    if (notices_.empty() && drives_ && service_.running()) (void)service_.advance(wait_ms);
-    else if (notices_.empty() && wait_ms > 0) ::poll(nullptr, 0, wait_ms);
-    if (notices_.empty()) return std::nullopt;
-    Json first = std::move(notices_.front());
-    notices_.erase(notices_.begin());
-    return first;
+void ControlService::proceed(int max_host_ms) {
+    if (running()) (void)advance(max_host_ms);
+    else if (max_host_ms > 0) ::poll(nullptr, 0, max_host_ms);
 }
 
 }  // namespace vg::model

@@ -12,7 +12,7 @@
 #include "machine/machine.h"
 #include "ui/model/arguments.h"
 #include "ui/model/console_history.h"
-#include "ui/model/control_link.h"
+#include "ui/model/control_host.h"
 #include "ui/model/run_control.h"
 #include "ui/model/symbol_source.h"
 
@@ -30,17 +30,16 @@ struct ControlOptions {
 };
 
 /// One service of one machine; any number of clients. The machine's thread only.
-class ControlService {
+class ControlService final : public ControlHost {
   public:
     ControlService(machine::Machine& machine, machine::Debugger& debugger, ControlOptions options = {});
-    ~ControlService();
+    ~ControlService() override;
     ControlService(const ControlService&) = delete;
     ControlService& operator=(const ControlService&) = delete;
 
-    /// One request, as docs/control.md has it, with or without `id`. Error (Usage): the text of the reply's `error`.
-    [[nodiscard]] Result<Json> call(const Json& request);
-    /// One line from a client to one line back, without their ends. Whatever is in the line, there is an answer.
-    [[nodiscard]] std::string answer(std::string_view line);
+    [[nodiscard]] Result<Json> call(const Json& request) override;
+    void tell_due() override;
+    void proceed(int max_host_ms) override;
 
     /// Requests of whoever owns the service (a replay's `goto`), in place of its own.
     /// @param keys  those that the request may have besides id and op, separated by spaces
@@ -60,33 +59,10 @@ class ControlService {
     void settle(machine::DebugStop::Reason reason, std::string text);
     /// Tells every listener that the machine stopped: what `goto` does when it is there.
     void tell_stopped();
-    /// The notice that a request asked for (`stop`), once its reply is on its way.
-    void tell_due();
-
-    /// Who hears notices. The listener must not add or remove listeners.
-    unsigned listen(std::function<void(const Json& notice)> listener);
-    void remove(unsigned listener);
 
   private:
     struct Core;
     std::unique_ptr<Core> core_;
-};
-
-/// A client in this process and thread.
-class LocalLink final : public ControlLink {
-  public:
-    /// @param drives  notice() makes the machine go on; otherwise somebody else does
-    LocalLink(ControlService& service, bool drives);
-    ~LocalLink() override;
-    [[nodiscard]] Result<Json> call(const Json& request) override;
-    [[nodiscard]] std::optional<Json> notice(int wait_ms) override;
-
-  private:
-    static constexpr std::size_t kMaxNotices = 256;  ///< kept for a client that does not ask; the oldest go
-    ControlService& service_;
-    bool drives_;
-    unsigned listener_;
-    std::vector<Json> notices_;
 };
 
 }  // namespace vg::model
