@@ -13,6 +13,7 @@
 #include "tests/machine/small_kernel.h"
 #include "tests/support/temp_dir.h"
 #include "ui/cli/control.h"
+#include "ui/model/control_service.h"
 
 using namespace vg;
 using namespace vg::cli;
@@ -51,7 +52,7 @@ struct Running {
     /// How long one look at the socket takes.
     Clock::duration serve() {
         const auto start = Clock::now();
-        control->serve(*machine, *service, nullptr);
+        control->serve(*service);
         return Clock::now() - start;
     }
 };

@@ -73,7 +73,10 @@ struct Timeline::BackErrand final : Errand {
                 if (found.contains(key)) stop[key] = found[key];
             stop["reason"] = steps.is_null() ? "rule" : "step";
             if (stop.contains("address") && stop["address"].is_number()) stop["address"] = fmt::format("{:#x}", stop["address"].get<u64>());
-            if (!steps.is_null()) stop.erase("address");
+            if (!steps.is_null()) {  // what was found is the end of the step that is undone
+                stop.erase("address");
+                stop["text"] = "one step back";
+            }
             arriving = std::make_unique<GotoErrand>(position_of(found["position"]), stop);
             if (auto ok = timeline.send_rules(timeline.rules_); !ok) return ok;
             return arriving->go_on(timeline, nullptr);
