@@ -357,7 +357,7 @@ DebugStop Debugger::step(cpu::Vp& vp, VTime limit) {
     const auto before = place();
     im.pass(vp);
     const bool over = im.hit || im.machine.outcome().kind != Outcome::Kind::None;
-    DebugStop stop = im.end(over ? Pause::Asked : im.machine.scheduler().step(vp, limit));
+    DebugStop stop = im.end(over ? Pause::Asked : im.machine.step(vp, limit));
     if (stop.reason == Reason::Rule || im.alive(&vp) == nullptr) return stop;
     im.last_vp = &vp;
     im.pass(vp);
