@@ -23,6 +23,7 @@ Scheduler::Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engin
 
 void Scheduler::stop() {
     stopping_ = true;
+    ++stops_asked_;
     if (running_ != nullptr) running_->request_stop();
 }
 
