@@ -124,11 +124,11 @@ class Command {
     std::string walk() {
         return with_address(words_.size() > 1 ? rest() : "rip", [&](const std::string& address) {
             return with(ask_here({{"op", "walk"}, {"address", address}}), [&](const Json& walk) {
-                const auto text = [&](const char* key) { return walk[key].is_string() ? walk[key].get<std::string>() : std::string("none"); };
+                const auto text = [&](const char* key) { return model::member(walk, key).is_string() ? model::member(walk, key).get<std::string>() : std::string("none"); };
                 std::string out = fmt::format("linear {}, paging {}\n", text("linear"), text("mode"));
-                out += steps(walk["steps"], "guest ") + steps(walk["second"], "second");
+                out += steps(model::member(walk, "steps"), "guest ") + steps(model::member(walk, "second"), "second");
                 out += fmt::format("physical {}, machine {}\n", text("physical"), text("machine"));
-                if (walk["fault"].is_string()) out += fmt::format("fault: {}\n", text("fault"));
+                if (model::member(walk, "fault").is_string()) out += fmt::format("fault: {}\n", text("fault"));
                 return out;
             });
         });
@@ -215,7 +215,7 @@ class Command {
         while (true) {
             const auto answer = ask({{"op", "events"}, {"after", after}});
             if (!answer) return out + mistake(answer.error());
-            for (const Json& row : (*answer)["rows"]) out += event_line(row);
+            for (const Json& row : model::member(*answer, "rows")) out += event_line(row);
             const u64 next = answer->value("next", after);
             if (next == after) return out.empty() ? "no events; choose some with: monitor events KIND...\n" : out;
             after = next;
@@ -224,7 +224,7 @@ class Command {
     static std::string event_line(const Json& row) {
         std::string out = fmt::format("{:>15} ns  {:14} partition {}", row.value("time", u64{0}), row.value("kind", ""), row.value("partition", u64{0}));
         if (row.contains("vp")) out += fmt::format(" VP {}", row.value("vp", 0u));
-        for (const auto& [name, value] : row["values"].items()) out += fmt::format("  {} {}", name, value.get<std::string>());
+        for (const auto& [name, value] : model::member(row, "values").items()) out += fmt::format("  {} {}", name, value.get<std::string>());
         return out + "\n";
     }
 
@@ -232,7 +232,7 @@ class Command {
         if (words_.size() == 1) {
             return with(ask({{"op", "breaks"}}), [](const Json& list) {
                 std::string out;
-                for (const Json& row : list) out += fmt::format("{:4}  hits {:6}  {}\n", row.value("number", 0u), row.value("hits", u64{0}), model::json_line(row["rule"]));
+                for (const Json& row : list) out += fmt::format("{:4}  hits {:6}  {}\n", row.value("number", 0u), row.value("hits", u64{0}), model::json_line(model::member(row, "rule")));
                 return out.empty() ? "no rules\n" : out;
             });
         }
@@ -259,7 +259,7 @@ class Command {
             std::string out;
             for (const Json& partition : list) {
                 out += fmt::format("partition {} \"{}\" ({})\n", partition.value("id", u64{0}), partition.value("name", ""), partition.value("kind", ""));
-                for (const Json& vp : partition["vps"]) {
+                for (const Json& vp : model::member(partition, "vps")) {
                     out += fmt::format("  VP {}: {}, rip {}, CPL {}, {}-bit\n", vp.value("index", 0u), vp.value("activity", ""), vp.value("rip", ""),
                                        vp.value("cpl", 0), vp.value("mode", 0));
                 }

@@ -10,6 +10,8 @@ namespace {
 
 using model::Json;
 
+constexpr const char* kSystem = "org.verdigris.system";
+
 /// How a register comes from one of the control protocol's.
 enum class From : u8 {
     Whole,     ///< it is that register, or its low part
@@ -63,7 +65,7 @@ std::vector<Feature> make_features() {
     features.push_back(std::move(sse));
     features.push_back(std::move(avx));
     features.push_back({"org.gnu.gdb.i386.segments", {{"fs_base", 64, "int", "fs_base"}, {"gs_base", 64, "int", "gs_base"}}});
-    Feature system{"org.verdigris.system", {}};
+    Feature system{kSystem, {}};
     for (const char* name : {"cr0", "cr2", "cr3", "cr4", "cr8", "efer", "kernel_gs_base", "star", "lstar", "cstar", "sfmask", "pat",
                              "apic_base", "xcr0", "dr0", "dr1", "dr2", "dr3", "dr6", "dr7"})
         system.rows.push_back({name, 64, "int", name});
@@ -203,7 +205,9 @@ const std::string& gdb_target_xml() {
             out += fmt::format("  <feature name=\"{}\">\n", feature.name) + types_of(feature.name);
             for (const Row& row : feature.rows) {
                 const std::string type = std::string_view(row.type) == "int" ? fmt::format("uint{}", row.bits) : row.type;
-                out += fmt::format("    <reg name=\"{}\" bitsize=\"{}\" type=\"{}\"/>\n", row.name, row.bits, type);
+                // A group of its own keeps them out of plain `info registers`.
+                const char* group = std::string_view(feature.name) == kSystem ? " group=\"system\"" : "";
+                out += fmt::format("    <reg name=\"{}\" bitsize=\"{}\" type=\"{}\"{}/>\n", row.name, row.bits, type, group);
             }
             out += "  </feature>\n";
         }

@@ -42,26 +42,43 @@ std::string xml_text(std::string_view text) {
 }  // namespace
 
 GdbStub::GdbStub(model::ControlLink& link) : link_(link) {
+    guarded([this] { begin(); });
+}
+
+GdbStub::~GdbStub() { leave(); }
+
+/// What the other side says may have another shape than the protocol's: then it is as if nothing had been said.
+void GdbStub::guarded(const std::function<void()>& action) {
+    try {
+        action();
+    } catch (const Json::exception&) {
+        closing_ = true;
+    }
+}
+
+void GdbStub::begin() {
     if (const auto hello = ask({{"op", "hello"}})) reverse_ = hello->value("reverse", false);
     const Json list = partitions();
     bare_ = list.size() == 1 && list[0].value("id", u64{1}) == 0;
     if (const auto status = ask({{"op", "status"}})) {
         last_status_ = *status;
-        last_stop_ = status->value("stop", Json::object());
+        last_stop_ = model::member(*status, "stop");
         if (status->value("running", false)) (void)ask({{"op", "stop"}});
     }
 }
 
-GdbStub::~GdbStub() { leave(); }
-
 void GdbStub::leave() {
     if (left_) return;
     left_ = closing_ = true;
+    guarded([this] { let_go(); });
+}
+
+void GdbStub::let_go() {
     for (const auto& [name, number] : rules_) (void)ask({{"op", "break_remove"}, {"number", number}});
     rules_.clear();
     const auto status = ask({{"op", "status"}});
-    const bool ended = !status || (status->contains("outcome") && (*status)["outcome"].value("kind", "none") != "none");
-    if (!ended && !killed_ && !status->value("running", true)) (void)ask({{"op", "continue"}});
+    if (!status || killed_ || model::member(*status, "running") != false) return;
+    if (model::member(model::member(*status, "outcome"), "kind") == "none") (void)ask({{"op", "continue"}});
 }
 
 std::string GdbStub::take_output() { return std::exchange(out_, {}); }
@@ -92,14 +109,16 @@ void GdbStub::feed(std::string_view bytes) {
 void GdbStub::poll(int wait_ms) {
     while (const auto notice = link_.notice(wait_ms)) {
         wait_ms = 0;
-        if (!notice->is_object() || notice->value("event", Json()) != "stopped") continue;
-        last_stop_ = notice->value("stop", Json::object());
-        last_status_ = notice->value("status", Json::object());
+        if (model::member(*notice, "event") != "stopped") continue;
+        last_stop_ = model::member(*notice, "stop");
+        last_status_ = model::member(*notice, "status");
         general_.reset();
         if (!waiting_) continue;
         waiting_ = false;
-        last_packet_ = GdbPackets::packet(stop_reply());
-        out_ += last_packet_;
+        guarded([this] {
+            last_packet_ = GdbPackets::packet(stop_reply());
+            out_ += last_packet_;
+        });
     }
 }
 
@@ -127,7 +146,7 @@ std::string GdbStub::answer(const std::string& packet) {
             }
             if (status) {
                 last_status_ = *status;
-                last_stop_ = status->value("stop", Json::object());
+                last_stop_ = model::member(*status, "stop");
             }
             return stop_reply();
         }
@@ -218,7 +237,7 @@ std::string GdbStub::query(const std::string& packet) {
         if (!parse_thread(text.substr(17), place) || !place) return "E01";
         for (const Json& partition : partitions()) {
             if (partition.value("id", ~u64{0}) != place->partition) continue;
-            for (const Json& vp : partition["vps"]) {
+            for (const Json& vp : model::member(partition, "vps")) {
                 if (vp.value("index", ~u32{0}) != place->vp) continue;
                 return hex_bytes(fmt::format("VP {} of \"{}\", {}, {}-bit", place->vp, partition.value("name", ""),
                                              vp.value("activity", ""), vp.value("mode", 0)));
@@ -266,7 +285,7 @@ std::string GdbStub::threads_xml() {
     std::string out = "<?xml version=\"1.0\"?>\n<threads>\n";
     for (const Json& partition : partitions()) {
         if (detached_.count(partition.value("id", u64{0})) != 0) continue;
-        for (const Json& vp : partition["vps"]) {
+        for (const Json& vp : model::member(partition, "vps")) {
             const Place place{partition.value("id", u64{0}), vp.value("index", 0u)};
             out += fmt::format("<thread id=\"{}\" core=\"{}\" name=\"{}\">{}</thread>\n", thread_text(place), place.vp,
                                xml_text(fmt::format("{} VP {}", partition.value("name", ""), place.vp)),
@@ -280,7 +299,7 @@ std::string GdbStub::list_threads() {
     std::string list;
     for (const Json& partition : partitions()) {
         if (detached_.count(partition.value("id", u64{0})) != 0) continue;
-        for (const Json& vp : partition["vps"])
+        for (const Json& vp : model::member(partition, "vps"))
             list += (list.empty() ? "" : ",") + thread_text({partition.value("id", u64{0}), vp.value("index", 0u)});
     }
     return list;
@@ -318,8 +337,8 @@ bool GdbStub::parse_thread(std::string_view text, std::optional<Place>& place) {
         return true;
     }
     for (const Json& listed : partitions()) {
-        if (listed.value("id", ~u64{0}) != partition || listed["vps"].empty()) continue;
-        place = Place{partition, listed["vps"][0].value("index", 0u)};
+        if (listed.value("id", ~u64{0}) != partition || !model::member(listed, "vps").is_array() || model::member(listed, "vps").empty()) continue;
+        place = Place{partition, model::member(listed, "vps")[0].value("index", 0u)};
         return true;
     }
     return !process;

@@ -4,6 +4,7 @@
 // A partition is an inferior (its process id is the partition's, 1 for the bare PC), a VP a thread (its index plus 1).
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -47,6 +48,9 @@ class GdbStub {
     using Place = model::SymbolPlace;
 
     // gdb_stub.cpp: packets and queries
+    void begin();
+    void let_go();
+    void guarded(const std::function<void()>& action);
     void handle(const std::string& packet);
     std::string answer(const std::string& packet);
     std::string query(const std::string& packet);

@@ -50,9 +50,9 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   --guest-time 60s  --wall-time 300s  --instructions N       budgets: exit codes 7, 8, 7
   --engine jit|step   translator or interpreter              --scheduler deterministic
   --stats FILE.json   numbers of the run                     --junit FILE   verdict as JUnit XML
+  --record FILE       record it, for `verdigris replay`      --log AREA=LEVEL  e.g. vmbus=debug
   --control unix:PATH serve `verdigris inspect` and scripts (docs/control.md)
-  --record FILE       record it, for `verdigris replay`
-  --gdb tcp:PORT|unix:PATH  wait for gdb                     --log AREA=LEVEL  e.g. vmbus=debug
+  --gdb tcp:PORT|unix:PATH  wait for gdb
   --perf-map  --jitdump DIR    name translated code for perf(1)   --count-blocks FILE  the hottest
   -q, --quiet         no summary                             blocks with their code
 )";

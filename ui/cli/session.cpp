@@ -75,10 +75,10 @@ Verdict Session::loop() {
         }
         const int wait_ms = milliseconds_to_wait(hung_);
         bool fed = networked_ && exchange_frames(wait_ms);
-        if (!networked_ && wait_ms > 0) wait(wait_ms);
+        const bool woken = !networked_ && wait_ms > 0 && wait(wait_ms);
         fed |= exchange_input(0);
         if (console_->leave()) return {kInterrupted, "left by Ctrl-A X"};
-        if (!hung_ || fed || may_be_woken() || interrupts() != 0) continue;
+        if (!hung_ || fed || woken || may_be_woken() || interrupts() != 0) continue;
         const std::string text = "every processor waits and nothing will ever wake one";
         if (!attended()) return {kGuestHang, text + waiting()};
         services_.service->settle(machine::DebugStop::Reason::Hang, text);
@@ -121,13 +121,13 @@ void Session::wait_standing() {
     }
 }
 
-void Session::wait(int most_ms) {
-    if (services_.control != nullptr && services_.control->pending()) return;
+bool Session::wait(int most_ms) {
+    if (services_.control != nullptr && services_.control->pending()) return true;
     std::vector<pollfd> list;
     if (services_.control != nullptr) services_.control->descriptors(list);
     if (services_.gdb != nullptr) services_.gdb->descriptors(list);
     if (to_send_.size() < kMaxWaiting) list.push_back({console_->input_descriptor(), POLLIN, 0});
-    (void)::poll(list.data(), list.size(), most_ms);  // a signal ends it
+    return ::poll(list.data(), list.size(), most_ms) > 0;  // a signal ends it
 }
 
 /// Clients hear how it ended before they see the end of the connection.

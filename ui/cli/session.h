@@ -61,8 +61,8 @@ class Session {
     void serve();
     /// The machine stands: waits until somebody wants something.
     void wait_standing();
-    /// Waits at most so long for the console's input or for clients.
-    void wait(int most_ms);
+    /// Waits at most so long for the console's input or for clients. True: something is there.
+    bool wait(int most_ms);
     [[nodiscard]] bool attended() const;
     void farewell(const Verdict& verdict);
     void mark(std::string name);

@@ -47,6 +47,13 @@ Result<Json> parse_json(std::string_view text) {
 std::string json_line(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 std::string json_text(const Json& value) { return value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
+const Json& member(const Json& object, const char* key) {
+    static const Json kNothing;
+    if (!object.is_object()) return kNothing;
+    const auto found = object.find(key);
+    return found == object.end() ? kNothing : *found;
+}
+
 std::string hex(u64 value) { return fmt::format("0x{:x}", value); }
 
 std::optional<u64> parse_number(std::string_view text) {

@@ -22,6 +22,9 @@ inline constexpr unsigned kMaxJsonDepth = 32;
 /// The same as text for people, one key a line, with its end.
 [[nodiscard]] std::string json_text(const Json& value);
 
+/// A member of an object that somebody else made; null: it has none, or is no object.
+[[nodiscard]] const Json& member(const Json& object, const char* key);
+
 /// "0x1f": how the protocol writes addresses and register values.
 [[nodiscard]] std::string hex(u64 value);
 /// The opposite, which takes decimal digits too; nothing if it is no number of 64 bits.
