@@ -1,5 +1,5 @@
 // What inspect says of partitions, second-level walks and the IOMMU, on a machine whose root partition a test drives.
-#include "ui/cli/inspect_hypervisor.h"
+#include "ui/model/inspect_hypervisor.h"
 
 #include <catch2/catch.hpp>
 
@@ -30,11 +30,11 @@ struct Board {
     }
     std::string lines() {
         StatePrinter printer;
-        cli::show_hypervisor(*machine, printer);
+        model::show_hypervisor(*machine, printer);
         return printer.result();
     }
     bool says(const std::string& line) { return ("\n" + lines()).find("\n" + line + "\n") != std::string::npos; }
-    std::string walk(const std::string& path) { return cli::inspect_walk(*machine, path); }
+    std::string walk(const std::string& path) { return model::inspect_walk(*machine, path); }
 
     test::TempDir dir;
     std::unique_ptr<machine::Machine> machine;

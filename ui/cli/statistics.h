@@ -17,17 +17,9 @@ struct BootMark {
     double guest_seconds = 0, wall_seconds = 0;
 };
 
-/// What the engine did, as `--stats` and `inspect jit` have it.
-[[nodiscard]] nlohmann::ordered_json engine_statistics(machine::Machine& machine);
-/// The same for people. @param instructions  that the machine has executed
-[[nodiscard]] std::string engine_summary(const nlohmann::ordered_json& engine, u64 instructions);
-
 /// One JSON object with everything `--stats` promises. Flushes nothing, changes nothing.
 [[nodiscard]] nlohmann::ordered_json collect_statistics(machine::Machine& machine, const Verdict& verdict, double wall_seconds,
                                                         const std::vector<BootMark>& marks);
-
-/// The object as text, one key a line; valid whatever bytes a file name of the host or a kernel's version has.
-[[nodiscard]] std::string json_text(const nlohmann::ordered_json& object);
 
 /// The same for people, a few lines per partition.
 [[nodiscard]] std::string summary_text(const nlohmann::ordered_json& statistics);

@@ -6,7 +6,7 @@
 #include "base/state.h"
 #include "machine/machine.h"
 
-namespace vg::cli {
+namespace vg::model {
 
 /// Adds partitions/ and iommu/ to a printed tree, where there is something to say.
 void show_hypervisor(machine::Machine& machine, StateVisitor& v);
@@ -17,4 +17,4 @@ void show_hypervisor(machine::Machine& machine, StateVisitor& v);
 /// lines. Empty if there is no such partition or GPA.
 [[nodiscard]] std::string inspect_walk(machine::Machine& machine, const std::string& path);
 
-}  // namespace vg::cli
+}  // namespace vg::model

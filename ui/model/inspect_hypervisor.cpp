@@ -1,4 +1,4 @@
-#include "ui/cli/inspect_hypervisor.h"
+#include "ui/model/inspect_hypervisor.h"
 
 #include <fmt/format.h>
 
@@ -7,26 +7,26 @@
 
 #include "ui/model/hypervisor.h"
 
-namespace vg::cli {
+namespace vg::model {
 namespace {
 
 constexpr std::string_view kWalk = "walk/";
 
 std::string joined(const std::vector<u64>& values) { return fmt::format("{}", fmt::join(values, " ")); }
 
-void show(const model::VpView& vp, StateVisitor& v) {
+void show(const VpView& vp, StateVisitor& v) {
     VisitScope scope(v, fmt::format("vp{}", vp.index));
     v.note("state", vp.state);
     v.note("rip", fmt::format("0x{:x}", vp.rip));
     for (std::size_t i = 0; i < vp.messages.size(); ++i) {
-        const model::PendingMessage& message = vp.messages[i];
+        const PendingMessage& message = vp.messages[i];
         v.note(fmt::format("message{}", i),
                fmt::format("SINT {} type 0x{:x} origin 0x{:x} {}", message.sint, message.type, message.origin,
                            message.in_slot ? "in its slot" : "waits"));
     }
 }
 
-void show(const model::PartitionView& partition, StateVisitor& v) {
+void show(const PartitionView& partition, StateVisitor& v) {
     VisitScope scope(v, std::to_string(partition.id));
     v.note("name", partition.name);
     v.note("state", partition.state);
@@ -44,16 +44,16 @@ void show(const model::PartitionView& partition, StateVisitor& v) {
     }
     for (const auto& [id, text] : partition.ports) v.note(fmt::format("port{}", id), text);
     for (const auto& [id, text] : partition.connections) v.note(fmt::format("connection{}", id), text);
-    for (const model::VpView& vp : partition.vps) show(vp, v);
+    for (const VpView& vp : partition.vps) show(vp, v);
 }
 
-void show(const model::IommuView& iommu, StateVisitor& v) {
+void show(const IommuView& iommu, StateVisitor& v) {
     VisitScope scope(v, "iommu");
     v.note("owner", iommu.owner);
     v.note("translation", iommu.translating ? "on" : "off");
     v.note("interrupt_remapping", iommu.remapping ? "on" : "off");
     std::map<u16, std::string> domains;
-    for (const model::DeviceView& device : iommu.devices) {
+    for (const DeviceView& device : iommu.devices) {
         VisitScope one(v, iommu::rid_text(device.rid));
         v.note("reach", device.reach);
         if (iommu.owner == "hypervisor") v.note("faults", std::to_string(device.faults));
@@ -82,10 +82,10 @@ std::optional<u64> number(std::string_view text) {
 }  // namespace
 
 void show_hypervisor(machine::Machine& machine, StateVisitor& v) {
-    const std::vector<model::PartitionView> partitions = model::partitions(machine);
+    const std::vector<PartitionView> partitions = model::partitions(machine);
     if (!partitions.empty()) {
         VisitScope scope(v, "partitions");
-        for (const model::PartitionView& partition : partitions) show(partition, v);
+        for (const PartitionView& partition : partitions) show(partition, v);
     }
     if (const auto iommu = model::iommu(machine)) show(*iommu, v);
 }
@@ -98,14 +98,14 @@ std::string inspect_walk(machine::Machine& machine, const std::string& path) {
     if (slash == std::string_view::npos) return "";
     const auto partition = number(rest.substr(0, slash)), gpa = number(rest.substr(slash + 1));
     if (!partition || !gpa) return "";
-    const auto view = model::walk(machine, *partition, Gpa(*gpa));
+    const auto view = walk(machine, *partition, Gpa(*gpa));
     if (!view) return "";
     StatePrinter printer;
     {
         VisitScope walk(printer, "walk");
         VisitScope one(printer, std::to_string(*partition));
         VisitScope scope(printer, fmt::format("0x{:x}", *gpa));
-        for (const model::WalkStep& step : view->steps) {
+        for (const WalkStep& step : view->steps) {
             VisitScope level(printer, fmt::format("level{}", step.level));
             printer.note("place", fmt::format("0x{:x}", step.place.value));
             printer.note("entry", fmt::format("0x{:016x}", step.entry));
@@ -125,4 +125,4 @@ std::string inspect_walk(machine::Machine& machine, const std::string& path) {
     return printer.result();
 }
 
-}  // namespace vg::cli
+}  // namespace vg::model

@@ -8,7 +8,7 @@
 #include "base/types.h"
 #include "cpu/insn.h"
 
-namespace vg::cli {
+namespace vg::model {
 
 class Disassembler {
   public:
@@ -30,4 +30,4 @@ class Disassembler {
     std::unique_ptr<Handles> handles_;
 };
 
-}  // namespace vg::cli
+}  // namespace vg::model

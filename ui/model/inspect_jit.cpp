@@ -1,20 +1,18 @@
-#include "ui/cli/inspect_jit.h"
+#include "ui/model/inspect_jit.h"
 
 #include <fmt/format.h>
 
 #include <charconv>
-#include <nlohmann/json.hpp>
 
 #include "cpu/isa/isa.h"
 #include "jit/mode_key.h"
-#include "ui/cli/disassembler.h"
-#include "ui/cli/statistics.h"
+#include "ui/model/disassembler.h"
+#include "ui/model/engine_statistics.h"
 
-namespace vg::cli {
+namespace vg::model {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
 using Entry = jit::Survey::Entry;
 
 constexpr std::size_t kListed = 20, kMostListed = 10'000;
@@ -166,4 +164,4 @@ std::string inspect_jit(machine::Machine& machine, const jit::Survey* survey, co
     return out;
 }
 
-}  // namespace vg::cli
+}  // namespace vg::model

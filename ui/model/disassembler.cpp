@@ -1,4 +1,4 @@
-#include "ui/cli/disassembler.h"
+#include "ui/model/disassembler.h"
 
 #include <capstone/capstone.h>
 
@@ -6,7 +6,7 @@
 
 #include "base/assert.h"
 
-namespace vg::cli {
+namespace vg::model {
 
 struct Disassembler::Handles {
     std::array<csh, 3> by_mode{};  // index: cpu::CodeMode
@@ -39,4 +39,4 @@ Disassembler::Line Disassembler::one(std::span<const u8> code, u64 address, cpu:
     return {address, handles_->insn->size, text};
 }
 
-}  // namespace vg::cli
+}  // namespace vg::model

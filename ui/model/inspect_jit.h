@@ -6,7 +6,7 @@
 #include "jit/survey.h"
 #include "machine/machine.h"
 
-namespace vg::cli {
+namespace vg::model {
 
 /// Whether an inspect path is about the translator: "jit" or "jit/...".
 [[nodiscard]] bool is_jit_path(const std::string& path);
@@ -15,4 +15,4 @@ namespace vg::cli {
 /// that guest address (hexadecimal). Empty if there is no such part. @param survey  nullptr: blocks are not counted
 [[nodiscard]] std::string inspect_jit(machine::Machine& machine, const jit::Survey* survey, const std::string& path, bool json);
 
-}  // namespace vg::cli
+}  // namespace vg::model
