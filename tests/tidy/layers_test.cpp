@@ -52,6 +52,7 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> kFences = {
     {"pcap/", {"devices/net/pcap_file", "tests/devices/network_test"}},
     {"Zydis/", {"tests/"}},
     {"capstone/", {"ui/", "tests/"}},
+    {"zlib.h", {"ui/model/png"}},
     {"unicorn/", {"tests/oracle/"}},
     {"catch2/", {"tests/"}},
 };
