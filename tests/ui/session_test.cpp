@@ -58,7 +58,7 @@ struct Run {
         options.console = [&session](const std::string&, u8 byte) { session.on_console(byte); };
         auto machine = machine::Machine::create(config, std::move(options));
         REQUIRE(machine);
-        return session.run(**machine, nullptr, nullptr, false);
+        return session.run(**machine, {}, false);
     }
 };
 

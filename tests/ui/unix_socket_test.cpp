@@ -32,6 +32,8 @@ struct Running {
     test::TempDir dir;
     std::string address = "unix:" + (dir / "sock");
     std::unique_ptr<machine::Machine> machine;
+    std::unique_ptr<machine::Debugger> debugger;
+    std::unique_ptr<model::ControlService> service;
     std::unique_ptr<ControlSocket> control;
     Running() {
         test::write_file(dir / "kernel", test::image_with({0xf4}, {0xf4}, 0));
@@ -42,12 +44,14 @@ struct Running {
         machine::MachineOptions options;
         options.engine = machine::MachineOptions::EngineKind::Step;
         machine = std::move(*machine::Machine::create(config, std::move(options)));
+        debugger = std::make_unique<machine::Debugger>(*machine);
+        service = std::make_unique<model::ControlService>(*machine, *debugger);
         control = std::move(*ControlSocket::create(address));
     }
     /// How long one look at the socket takes.
     Clock::duration serve() {
         const auto start = Clock::now();
-        control->serve(*machine, nullptr);
+        control->serve(*machine, *service, nullptr);
         return Clock::now() - start;
     }
 };

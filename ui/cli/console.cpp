@@ -61,6 +61,7 @@ class StdioConsole final : public FdConsole {
     StdioConsole() : FdConsole(STDOUT_FILENO) {}
     void begin() override { terminal_.emplace(); }
     std::string poll_input(int timeout_ms) override { return terminal_->poll_input(timeout_ms); }
+    [[nodiscard]] int input_descriptor() const override { return terminal_ ? terminal_->input_descriptor() : -1; }
     [[nodiscard]] bool interactive() const override { return terminal_ && terminal_->interactive(); }
     [[nodiscard]] bool leave() const override { return terminal_ && terminal_->leave(); }
     [[nodiscard]] bool input_closed() const override { return !terminal_ || terminal_->closed(); }
@@ -100,6 +101,7 @@ class SocketConsole final : public Console {
         if (count == 0 || (errno != EINTR && errno != EAGAIN)) drop();
         return {};
     }
+    [[nodiscard]] int input_descriptor() const override { return client_ >= 0 ? client_ : listener_->fd(); }
     [[nodiscard]] bool interactive() const override { return true; }
     [[nodiscard]] bool input_closed() const override { return false; }
 

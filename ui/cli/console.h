@@ -23,6 +23,8 @@ class Console {
     virtual void flush() {}
     /// What was typed since the last call, waiting at most `timeout_ms` for the first byte.
     virtual std::string poll_input(int timeout_ms);
+    /// Readable when poll_input has something to do; -1: nothing will come, or nobody can tell.
+    [[nodiscard]] virtual int input_descriptor() const { return -1; }
     /// True if a person may type at any time.
     [[nodiscard]] virtual bool interactive() const { return false; }
     /// The person asked to leave.

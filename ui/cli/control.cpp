@@ -1,68 +1,31 @@
 #include "ui/cli/control.h"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <nlohmann/json.hpp>
-#include <sstream>
 
-#include "base/state.h"
 #include "ui/cli/commands.h"
-#include "ui/cli/inspect_hypervisor.h"
-#include "ui/cli/inspect_jit.h"
-#include "ui/cli/statistics.h"
 
 namespace vg::cli {
 
 namespace {
 
-constexpr std::size_t kMaxRequest = 1024;
-constexpr std::chrono::milliseconds kRequestTime{100}, kAnswerTime{1000}, kClientTime{10'000};
-
-/// The printed tree as nested objects.
-nlohmann::ordered_json to_json(const std::string& text) {
-    nlohmann::ordered_json root = nlohmann::ordered_json::object();
-    std::istringstream lines(text);
-    for (std::string line; std::getline(lines, line);) {
-        const std::size_t equals = line.find(" = ");
-        if (equals == std::string::npos) continue;
-        nlohmann::ordered_json* node = &root;
-        std::istringstream parts(line.substr(0, equals));
-        for (std::string part; std::getline(parts, part, '/');) {
-            if (!node->is_object()) *node = nlohmann::ordered_json::object();
-            node = &(*node)[part];
-        }
-        *node = line.substr(equals + 3);
-    }
-    return root;
-}
-
-/// The lines below `path` ("hypervisor/").
-std::string select(const std::string& tree, std::string_view path) {
-    std::string selected;
-    std::istringstream lines(tree);
-    for (std::string line; std::getline(lines, line);) {
-        const bool below = line.size() > path.size() &&
-                           (path.empty() || path.back() == '/' || line[path.size()] == '/' || line[path.size()] == ' ');
-        if (below && line.compare(0, path.size(), path) == 0) selected += line + "\n";
-    }
-    return selected;
-}
+constexpr std::chrono::milliseconds kClientTime{10'000};
 
 }  // namespace
 
-std::string answer_request(std::string_view request, const InspectSources& sources) {
+std::string answer_request(std::string_view request, const model::InspectSources& sources) {
     const std::size_t space = request.find(' ');
     const std::string_view verb = request.substr(0, space);
     const std::string path(space == std::string_view::npos ? "" : request.substr(space + 1));
     const bool json = verb == "inspect-json";
     if (!json && verb != "inspect") return "error: known requests are: inspect PATH, inspect-json PATH\n";
-    if (is_jit_path(path)) return sources.jit(path, json);
-    const std::string lines = is_walk_path(path) ? sources.walk(path) : select(sources.tree(), path);
-    return json ? json_text(to_json(lines)) : lines;
+    return model::inspect(path, json, sources);
 }
 
 Result<std::unique_ptr<ControlSocket>> ControlSocket::create(const std::string& address) {
@@ -71,23 +34,146 @@ Result<std::unique_ptr<ControlSocket>> ControlSocket::create(const std::string& 
     return std::unique_ptr<ControlSocket>(new ControlSocket(std::move(*listener)));
 }
 
-void ControlSocket::serve(machine::Machine& machine, const jit::Survey* survey) {
-    using Clock = std::chrono::steady_clock;
-    InspectSources sources;
-    sources.tree = [&machine] {
-        StatePrinter printer;
-        machine.fields(printer);
-        show_hypervisor(machine, printer);
-        return printer.result();
-    };
-    sources.jit = [&](const std::string& path, bool json) { return inspect_jit(machine, survey, path, json); };
-    sources.walk = [&](const std::string& path) { return inspect_walk(machine, path); };
-    for (int i = 0; i < kMaxClients; ++i) {
-        const int client = listener_->accept();
-        if (client < 0) return;
-        const std::string request = read_line(client, kMaxRequest, Clock::now() + kRequestTime);
-        send_all(client, answer_request(request, sources), Clock::now() + kAnswerTime);
-        ::close(client);
+ControlSocket::~ControlSocket() {
+    if (heard_ != nullptr) heard_->remove(listening_);
+    for (const Client& client : clients_) ::close(client.fd);
+}
+
+void ControlSocket::hear(model::ControlService& service) {
+    if (heard_ == &service) return;
+    heard_ = &service;
+    listening_ = service.listen([this](const model::Json& notice) {
+        const std::string line = model::json_line(notice) + "\n";
+        for (Client& client : clients_) {
+            if (client.form != Client::Form::Json) continue;
+            client.out += line;
+            if (client.out.size() > kMaxNotices) client.gone = true;
+        }
+    });
+}
+
+void ControlSocket::accept() {
+    for (int fd = listener_->accept(); fd >= 0; fd = listener_->accept()) {
+        if (clients_.size() >= kMaxClients) {
+            // Whoever has said nothing for longest makes room.
+            const auto silent = std::find_if(clients_.begin(), clients_.end(), [](const Client& c) { return c.form != Client::Form::Json; });
+            if (silent == clients_.end()) {
+                ::close(fd);
+                continue;
+            }
+            ::close(silent->fd);
+            clients_.erase(silent);
+        }
+        clients_.emplace_back().fd = fd;
+    }
+}
+
+void ControlSocket::receive(Client& client) {
+    char buffer[65536];
+    while (!client.at_end && client.in.size() <= kMaxLine) {
+        const ssize_t count = ::recv(client.fd, buffer, sizeof buffer, 0);
+        if (count > 0) client.in.append(buffer, static_cast<std::size_t>(count));
+        else if (count < 0 && errno == EINTR) continue;
+        else if (count < 0 && errno == EAGAIN) return;
+        else client.at_end = true;
+    }
+}
+
+void ControlSocket::answer_lines(Client& client, machine::Machine& machine, model::ControlService& service,
+                                 const jit::Survey* survey) {
+    for (unsigned answered = 0; answered < kMaxRequests && !client.closing && client.out.size() < kMaxWaiting; ++answered) {
+        const std::size_t end = client.in.find('\n');
+        const bool json = client.form == Client::Form::Json || (client.form == Client::Form::Unknown && client.in.rfind('{', 0) == 0);
+        const std::size_t limit = json ? kMaxLine : kMaxText;
+        if (std::min(end, client.in.size()) > limit) {
+            if (!client.over_long) answer_line(client, json ? "{" : client.in.substr(0, limit), machine, service, survey);
+            client.over_long = true;
+            if (end == std::string::npos) client.in.clear();
+        }
+        if (end == std::string::npos) break;
+        const std::string line = client.in.substr(0, end);
+        client.in.erase(0, end + 1);
+        if (!client.over_long) answer_line(client, line, machine, service, survey);
+        client.over_long = false;
+    }
+    if (!client.at_end || client.in.find('\n') != std::string::npos) return;
+    // The last line of the text form may lack its end.
+    if (client.form == Client::Form::Unknown && !client.in.empty()) answer_line(client, client.in, machine, service, survey);
+    client.closing = true;
+}
+
+void ControlSocket::answer_line(Client& client, std::string_view line, machine::Machine& machine, model::ControlService& service,
+                                const jit::Survey* survey) {
+    if (client.form == Client::Form::Unknown) client.form = line.substr(0, 1) == "{" ? Client::Form::Json : Client::Form::Text;
+    if (client.form == Client::Form::Json) {
+        client.out += service.answer(line) + "\n";
+        service.tell_due();
+        return;
+    }
+    client.out += answer_request(line, model::inspect_sources(machine, survey));
+    client.closing = true;
+}
+
+void ControlSocket::send(Client& client) {
+    while (!client.out.empty() && !client.gone) {
+        const ssize_t count = ::send(client.fd, client.out.data(), client.out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (count > 0) client.out.erase(0, static_cast<std::size_t>(count));
+        else if (count < 0 && errno == EINTR) continue;
+        else if (count < 0 && errno == EAGAIN) return;
+        else client.gone = true;
+    }
+    if (client.closing) client.gone = true;
+}
+
+void ControlSocket::drop_gone() {
+    std::erase_if(clients_, [](const Client& client) {
+        if (client.gone) ::close(client.fd);
+        return client.gone;
+    });
+}
+
+void ControlSocket::serve(machine::Machine& machine, model::ControlService& service, const jit::Survey* survey) {
+    hear(service);
+    accept();
+    for (Client& client : clients_) {
+        if (client.out.size() < kMaxWaiting) receive(client);
+        answer_lines(client, machine, service, survey);
+    }
+    for (Client& client : clients_) send(client);
+    drop_gone();
+}
+
+void ControlSocket::descriptors(std::vector<pollfd>& list) const {
+    list.push_back({listener_->fd(), POLLIN, 0});
+    for (const Client& client : clients_) {
+        const bool reads = !client.at_end && client.out.size() < kMaxWaiting;
+        const short events = static_cast<short>((reads ? POLLIN : 0) | (client.out.empty() ? 0 : POLLOUT));
+        list.push_back({events != 0 ? client.fd : -1, events, 0});
+    }
+}
+
+bool ControlSocket::pending() const {
+    return std::any_of(clients_.begin(), clients_.end(), [](const Client& client) {
+        return !client.closing && client.out.size() < kMaxWaiting && client.in.find('\n') != std::string::npos;
+    });
+}
+
+bool ControlSocket::attended() const {
+    return std::any_of(clients_.begin(), clients_.end(), [](const Client& client) { return client.form == Client::Form::Json; });
+}
+
+void ControlSocket::drain(int most_ms) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(most_ms);
+    while (true) {
+        std::vector<pollfd> list;
+        for (Client& client : clients_) {
+            send(client);
+            if (!client.gone && !client.out.empty()) list.push_back({client.fd, POLLOUT, 0});
+        }
+        drop_gone();
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+        if (list.empty() || left.count() <= 0) return;
+        (void)::poll(list.data(), list.size(), static_cast<int>(left.count()));
     }
 }
 

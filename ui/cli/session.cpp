@@ -25,6 +25,11 @@ constexpr double kNetworkCatchUp_s = 0.02;
 constexpr std::size_t kMaxWaiting = 64 * 1024;
 /// A guest that waits for good may still be woken by input: how long a look at the console waits for some, milliseconds.
 constexpr int kInteractiveWaitMs = 100, kPipeWaitMs = 1000;
+/// How long a wait is while the machine stands (signals and limits are looked at in between), and how long clients have to
+/// take what the end of a run tells them.
+constexpr int kStandingWaitMs = 200, kFarewellMs = 500;
+/// Clients of a service do not wait longer than this while the machine waits for frames.
+constexpr int kClientWaitMs = 20;
 
 }  // namespace
 
@@ -37,8 +42,9 @@ void Session::on_console(u8 byte) {
     if (starts || (script_.has_expectations() && script_.all_seen()) || !script_.failed().empty()) machine_->stop();
 }
 
-Verdict Session::run(machine::Machine& machine, ControlSocket* control, const jit::Survey* survey, bool announce) {
+Verdict Session::run(machine::Machine& machine, const SessionServices& services, bool announce) {
     machine_ = &machine;
+    services_ = services;
     start_ = SteadyClock::now();
     started_ = script_.started();
     console_->begin();
@@ -48,29 +54,89 @@ Verdict Session::run(machine::Machine& machine, ControlSocket* control, const ji
     networked_ = machine.reaches_host();
     quiet_looks_ = kNetworkQuietLooks;
     paced_ = pace == "on" || (pace == "auto" && (networked_ || (person && !script_.has_expectations())));
-    const Verdict verdict = loop(control, survey);
+    const Verdict verdict = loop();
     console_.reset();  // the terminal's settings come back before anything else is printed
+    farewell(verdict);
     return verdict;
 }
 
-Verdict Session::loop(ControlSocket* control, const jit::Survey* survey) {
+Verdict Session::loop() {
     while (true) {
-        const machine::Pause pause = machine_->run_until(next_limit());
-        idle_ = pause == machine::Pause::Idle;
-        const bool hung = pause == machine::Pause::Hang;
+        const bool went_on = go_on();
         note_start();
         console_->flush();
         if (recorder_ != nullptr) recorder_->look();
-        if (control != nullptr) control->serve(*machine_, survey);
+        serve();
         if (auto verdict = judge()) return *verdict;
-        const int wait_ms = milliseconds_to_wait(hung);
-        bool fed = networked_ && exchange_frames(wait_ms);
-        fed |= exchange_input(networked_ ? 0 : wait_ms);
-        if (console_->leave()) return {kInterrupted, "left by Ctrl-A X"};
-        if (hung && !fed && !may_be_woken() && interrupts() == 0) {
-            return {kGuestHang, "every processor waits and nothing will ever wake one" + waiting()};
+        if (!went_on) {
+            wait_standing();
+            if (console_->leave()) return {kInterrupted, "left by Ctrl-A X"};
+            continue;
         }
+        const int wait_ms = milliseconds_to_wait(hung_);
+        bool fed = networked_ && exchange_frames(wait_ms);
+        const bool woken = !networked_ && wait_ms > 0 && wait(wait_ms);
+        fed |= exchange_input(0);
+        if (console_->leave()) return {kInterrupted, "left by Ctrl-A X"};
+        if (!hung_ || fed || woken || may_be_woken() || interrupts() != 0) continue;
+        const std::string text = "every processor waits and nothing will ever wake one";
+        if (!attended()) return {kGuestHang, text + waiting()};
+        services_.service->settle(machine::DebugStop::Reason::Hang, text);
     }
+}
+
+bool Session::go_on() {
+    if (services_.service == nullptr) {
+        const machine::Pause pause = machine_->run_until(next_limit());
+        idle_ = pause == machine::Pause::Idle;
+        hung_ = pause == machine::Pause::Hang;
+        return true;
+    }
+    using Progress = model::RunControl::Progress;
+    const Progress progress = services_.service->run(next_limit());
+    idle_ = progress == Progress::Idle;
+    hung_ = progress == Progress::Hang;
+    return progress != Progress::Standing && progress != Progress::Stopped;
+}
+
+void Session::serve() {
+    if (services_.control != nullptr) services_.control->serve(*machine_, *services_.service, services_.survey);
+    if (services_.gdb != nullptr) services_.gdb->serve(*services_.gdb_link);
+}
+
+/// Somebody is there who wants to look at a guest that waits for good.
+bool Session::attended() const {
+    return (services_.control != nullptr && services_.control->attended()) || (services_.gdb != nullptr && services_.gdb->connected());
+}
+
+void Session::wait_standing() {
+    const auto since = SteadyClock::now();
+    if (to_send_.size() < kMaxWaiting) to_send_ += console_->poll_input(0);
+    if (!services_.service->running()) wait(kStandingWaitMs);
+    // The machine does not catch up on the time it stood.
+    pace_lead_s_ -= std::chrono::duration<double>(SteadyClock::now() - since).count();
+    const auto& stop = services_.service->run_control().last_stop();
+    if (stop && stop->reason == machine::DebugStop::Reason::Hang && !attended()) {
+        services_.service->run_control().go(kNever, machine::Scheduler::kNoCount);  // nobody is left to look at it
+    }
+}
+
+bool Session::wait(int most_ms) {
+    if (services_.control != nullptr && services_.control->pending()) return true;
+    std::vector<pollfd> list;
+    if (services_.control != nullptr) services_.control->descriptors(list);
+    if (services_.gdb != nullptr) services_.gdb->descriptors(list);
+    if (to_send_.size() < kMaxWaiting) list.push_back({console_->input_descriptor(), POLLIN, 0});
+    return ::poll(list.data(), list.size(), most_ms) > 0;  // a signal ends it
+}
+
+/// Clients hear how it ended before they see the end of the connection.
+void Session::farewell(const Verdict& verdict) {
+    if (services_.service == nullptr) return;
+    services_.service->settle(machine::DebugStop::Reason::Ended, verdict.text);
+    serve();
+    if (services_.control != nullptr) services_.control->drain(kFarewellMs);
+    if (services_.gdb != nullptr) services_.gdb->drain(kFarewellMs);
 }
 
 /// A person may type at any time; a run that something is waited for, or whose time is limited, does not wait for one.
@@ -114,6 +180,7 @@ VTime Session::next_limit() const {
 }
 
 int Session::milliseconds_to_wait(bool hung) {
+    if (networked_ && hung && services_.service != nullptr) return kClientWaitMs;
     if (hung && networked_) return kPipeWaitMs;
     if (hung && to_send_.empty() && !console_->input_closed()) return console_->interactive() ? kInteractiveWaitMs : kPipeWaitMs;
     if (!paced_) return 0;
@@ -149,6 +216,7 @@ std::optional<Verdict> Session::judge() const {
 
 std::optional<Verdict> Session::judge_host() const {
     if (interrupts() > 0) return Verdict{kInterrupted, "interrupted"};
+    if (services_.gdb != nullptr && services_.gdb->killed()) return Verdict{kInterrupted, "ended by gdb"};
     if (!console_->failure()) return std::nullopt;
     return Verdict{console_->failure()->reader_gone ? kInterrupted : kHostCannot, console_->failure()->text};
 }

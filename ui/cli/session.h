@@ -1,6 +1,8 @@
 // One run, from a built machine to a verdict.
 #pragma once
 
+#include <poll.h>
+
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -12,6 +14,7 @@
 #include "machine/recording.h"
 #include "ui/cli/console.h"
 #include "ui/cli/control.h"
+#include "ui/cli/gdb_server.h"
 #include "ui/cli/statistics.h"
 
 namespace vg::cli {
@@ -20,6 +23,15 @@ namespace vg::cli {
 struct SessionLimits {
     machine::TestSection test;
     u64 instructions = 0;  ///< from the start of the test proper; 0: no limit
+};
+
+/// Who may ask a machine for something while it runs. Null: nobody.
+struct SessionServices {
+    model::ControlService* service = nullptr;  ///< makes the machine go on, and stand
+    ControlSocket* control = nullptr;          ///< with a service only
+    GdbServer* gdb = nullptr;                  ///< with `gdb_link` only
+    model::ControlLink* gdb_link = nullptr;    ///< leads to the service
+    const jit::Survey* survey = nullptr;
 };
 
 /// Runs a machine between looks at the host: console, Ctrl-C, control socket, limits. Construct it first, give its
@@ -33,10 +45,9 @@ class Session {
     void record_to(machine::Recorder* recorder) { recorder_ = recorder; }
     /// A byte that the guest sent. From the machine's thread.
     void on_console(u8 byte);
-    /// Runs to the verdict.
-    /// @param control   nullptr: nobody asks. @param survey  nullptr: blocks are not counted
+    /// Runs to the verdict. With a service the machine may stand for as long as its clients want.
     /// @param announce  tell a person how to leave
-    Verdict run(machine::Machine& machine, ControlSocket* control, const jit::Survey* survey, bool announce);
+    Verdict run(machine::Machine& machine, const SessionServices& services, bool announce);
 
     [[nodiscard]] double wall_seconds() const { return std::chrono::duration<double>(SteadyClock::now() - start_).count(); }
     [[nodiscard]] const std::vector<BootMark>& marks() const { return marks_; }
@@ -44,7 +55,16 @@ class Session {
   private:
     using SteadyClock = std::chrono::steady_clock;
 
-    Verdict loop(ControlSocket* control, const jit::Survey* survey);
+    Verdict loop();
+    /// One stretch of the machine, and what its clients want. False: it stands.
+    bool go_on();
+    void serve();
+    /// The machine stands: waits until somebody wants something.
+    void wait_standing();
+    /// Waits at most so long for the console's input or for clients. True: something is there.
+    bool wait(int most_ms);
+    [[nodiscard]] bool attended() const;
+    void farewell(const Verdict& verdict);
     void mark(std::string name);
     /// Notes where the test proper starts, once the console has shown it.
     void note_start();
@@ -73,7 +93,8 @@ class Session {
     SteadyClock::time_point start_;
     std::vector<BootMark> marks_;
     std::string to_send_;
-    bool paced_ = false, idle_ = false, networked_ = false;
+    SessionServices services_;
+    bool paced_ = false, idle_ = false, hung_ = false, networked_ = false;
     bool started_ = false;  ///< the test proper
     VTime started_at_ = 0;
     u64 started_after_ = 0;  ///< instructions

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <chrono>
 #include <string_view>
-#include <thread>
 
 #include "ui/cli/host_signals.h"
 
@@ -56,6 +55,8 @@ std::string Terminal::poll_input(int timeout_ms) {
     const std::string_view typed(buffer, static_cast<std::size_t>(count));
     return interactive_ ? unescaped(typed) : std::string(typed);
 }
+
+int Terminal::input_descriptor() const { return closed_ || in_background() ? -1 : STDIN_FILENO; }
 
 std::string Terminal::unescaped(std::string_view typed) {
     constexpr char kCtrlA = 1;

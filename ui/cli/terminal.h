@@ -22,6 +22,8 @@ class Terminal {
     /// What was typed since the last call, waiting at most `timeout_ms` for the first byte. Sets leave() on Ctrl-A X.
     std::string poll_input(int timeout_ms);
     [[nodiscard]] bool leave() const { return leave_; }
+    /// Readable when poll_input has something to read; -1 when it would not read.
+    [[nodiscard]] int input_descriptor() const;
     /// True if nothing will ever be typed: standard input is at its end.
     [[nodiscard]] bool closed() const { return closed_; }
 
