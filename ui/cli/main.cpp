@@ -51,7 +51,8 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   --engine jit|step   translator or interpreter              --scheduler deterministic
   --stats FILE.json   numbers of the run                     --junit FILE   verdict as JUnit XML
   --record FILE       record it, for `verdigris replay`      --log AREA=LEVEL  e.g. vmbus=debug
-  --control unix:PATH serve `verdigris inspect`
+  --control unix:PATH serve `verdigris inspect` and scripts (docs/control.md)
+  --gdb tcp:PORT|unix:PATH     wait for gdb
   --perf-map  --jitdump DIR    name translated code for perf(1)   --count-blocks FILE  the hottest
   -q, --quiet         no summary                             blocks with their code
 )";
@@ -139,13 +140,14 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     app.add_option("--stats", options.stats);
     app.add_option("--junit", options.junit);
     app.add_option("--control", options.control);
+    app.add_option("--gdb", options.gdb);
     each(app.add_option("--log", options.log));
     app.add_flag("--perf-map", options.perf_map);
     app.add_option("--jitdump", options.jitdump);
     app.add_option("--count-blocks", options.count_blocks);
     app.add_flag("-q,--quiet", options.quiet);
     app.add_option("--record", options.record);
-    for (const char* name : {"--snapshot-at", "--trace", "--gdb"}) {
+    for (const char* name : {"--snapshot-at", "--trace"}) {
         app.add_option_function<std::string>(name, [&options, name](const std::string&) {
             options.unavailable.emplace_back(name);
         });

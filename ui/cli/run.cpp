@@ -13,12 +13,14 @@
 #include "ui/cli/console.h"
 #include "ui/cli/control.h"
 #include "ui/cli/host_signals.h"
-#include "ui/cli/inspect_jit.h"
 #include "ui/cli/junit.h"
 #include "ui/cli/output_file.h"
 #include "ui/cli/session.h"
 #include "ui/cli/settings.h"
 #include "ui/cli/statistics.h"
+#include "ui/model/console_history.h"
+#include "ui/model/control_service.h"
+#include "ui/model/inspect_jit.h"
 
 namespace vg::cli {
 
@@ -141,6 +143,8 @@ struct Prepared {
     std::vector<std::pair<Area, Level>> log_areas;
     std::unique_ptr<Session> session;
     std::unique_ptr<ControlSocket> control;
+    std::unique_ptr<GdbServer> gdb;
+    std::shared_ptr<model::ConsoleHistory> history;  ///< null: nobody asks for it
     std::unique_ptr<OutputFile> stats, junit, blocks;
     std::unique_ptr<machine::Recorder> recorder;
     Watchers watchers;
@@ -183,6 +187,12 @@ Result<Prepared> prepare(const RunOptions& options) {
         if (!control) return Unexpected{control.error()};
         out.control = std::move(*control);
     }
+    if (!options.gdb.empty()) {
+        auto gdb = GdbServer::create(options.gdb);
+        if (!gdb) return Unexpected{gdb.error()};
+        out.gdb = std::move(*gdb);
+    }
+    if (out.control || out.gdb) out.history = std::make_shared<model::ConsoleHistory>();
     struct Named {
         const char* option;
         const std::string& path;
@@ -216,11 +226,37 @@ machine::MachineOptions machine_options(const RunOptions& options, const Prepare
     out.watchers = prepared.watchers.all();
     out.log_time = true;
     out.log_sink = print_log_line;
+    const auto history = prepared.history;
     const std::string console_of = prepared.config.children.empty() ? "" : prepared.config.children.front().name;
-    out.console = [session = prepared.session.get(), console_of](const std::string& partition, u8 byte) {
+    out.console = [session = prepared.session.get(), history, console_of](const std::string& partition, u8 byte) {
+        if (history) history->put(partition, byte);
         if (partition == console_of) session->on_console(byte);
     };
     return out;
+}
+
+/// The run itself, with a service if somebody may ask for something.
+Verdict run_session(const RunOptions& options, Prepared& prepared, machine::Machine& machine) {
+    SessionServices services;
+    services.survey = prepared.watchers.survey.get();
+    if (!prepared.control && !prepared.gdb) return prepared.session->run(machine, services, !options.quiet);
+    machine::Debugger debugger(machine);
+    model::ControlOptions control;
+    control.config = machine.config().file;
+    control.survey = services.survey;
+    control.console = prepared.history.get();
+    control.running = prepared.gdb == nullptr;
+    model::ControlService service(machine, debugger, std::move(control));
+    model::LocalLink gdb_link(service, false);
+    services.service = &service;
+    services.control = prepared.control.get();
+    services.gdb = prepared.gdb.get();
+    services.gdb_link = &gdb_link;
+    if (prepared.gdb) std::fprintf(stderr, "verdigris: waits for gdb; in gdb: target remote %s\n", prepared.gdb->target().c_str());
+    Verdict verdict = prepared.session->run(machine, services, !options.quiet);
+    prepared.control.reset();  // before the service
+    prepared.gdb.reset();
+    return verdict;
 }
 
 }  // namespace
@@ -234,10 +270,9 @@ int run(const RunOptions& options) {
 
     Session& session = *prepared->session;
     if (prepared->recorder) prepared->recorder->attach(**machine);
-    Verdict verdict = session.run(**machine, prepared->control.get(), prepared->watchers.survey.get(), !options.quiet);
+    Verdict verdict = run_session(options, *prepared, **machine);
     verdict.text = printable(verdict.text);
     const double wall = session.wall_seconds();
-    prepared->control.reset();
 
     // What a run leaves behind is written as far as it can be, whatever else fails.
     std::optional<Error> failed;
@@ -246,12 +281,10 @@ int run(const RunOptions& options) {
     };
     keep((*machine)->flush_disks());
     if (prepared->recorder) keep(prepared->recorder->finish(verdict.code, verdict.text));
-    const nlohmann::ordered_json statistics = collect_statistics(**machine, verdict, wall, session.marks());
-    if (prepared->stats) keep(prepared->stats->replace(json_text(statistics)));
+    const model::Json statistics = collect_statistics(**machine, verdict, wall, session.marks());
+    if (prepared->stats) keep(prepared->stats->replace(model::json_text(statistics)));
     if (prepared->blocks) {
-        const auto text = [&](const std::string& path) {
-            return inspect_jit(**machine, prepared->watchers.survey.get(), path, false);
-        };
+        const auto text = [&](const std::string& path) { return model::inspect_jit(**machine, prepared->watchers.survey.get(), path, false); };
         keep(prepared->blocks->replace(text("jit") + text(fmt::format("jit/top/{}", kWrittenBlocks))));
     }
     const std::string& name = options.machine.empty() ? options.kernel : options.machine;
