@@ -87,7 +87,7 @@ TEST_CASE("timeline: every instant is reached from before and from behind, and l
 
 TEST_CASE("timeline: steps back undo steps forward", "[ui][timeline]") {
     Travel travel(test::kTypedChild);
-    travel.go({{"op", "goto"}, {"instructions", 30'000'000}});
+    travel.go({{"op", "goto"}, {"instructions", u64{30'000'000}}});
     std::vector<std::string> places;
     for (unsigned i = 0; i < 12; ++i) {
         places.push_back(travel.registers().dump());
@@ -127,7 +127,7 @@ TEST_CASE("timeline: going back stops where going forward did", "[ui][timeline]"
 
 TEST_CASE("timeline: the last write is found from behind", "[ui][timeline]") {
     Travel travel(test::kTypedChild);
-    travel.go({{"op", "goto"}, {"instructions", 40'000'003}});
+    travel.go({{"op", "goto"}, {"instructions", u64{40'000'003}}});
     const u64 counter = travel.counter();
     const Json notice = travel.go({{"op", "last_write"}, {"partition", travel.partition}, {"space", "physical"}, {"address", hex_of(test::kEchoCounter)}, {"size", 4}});
     CHECK(notice["stop"]["reason"] == "rule");
