@@ -1,7 +1,10 @@
 #include "ui/model/event_record.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <string>
 
 namespace vg::model {
@@ -70,6 +73,28 @@ Result<EventRecord> event_from_json(const Json& row) {
     const u64 size = number(row, "payload_size").value_or(record.payload.size());
     record.payload_size = static_cast<u32>(std::clamp<u64>(size, record.payload.size(), ~u32{0}));
     return record;
+}
+
+Json event_to_json(const EventRecord& record) {
+    const TapRow& meaning = tap_row(record.kind);
+    Json out = {{"seq", record.seq},
+                {"time", record.time},
+                {"instructions", record.instructions},
+                {"kind", std::string(meaning.name)},
+                {"partition", record.partition}};
+    if (record.vp != TapEvent::kNoVp) out["vp"] = record.vp;
+    Json values = Json::object();
+    for (unsigned i = 0; i < 4; ++i) {
+        if (!meaning.fields[i].empty()) values[std::string(meaning.fields[i])] = fmt::format("{:#x}", record.values[i]);
+    }
+    out["values"] = std::move(values);
+    if (meaning.payload.empty()) return out;
+    std::string text;
+    text.reserve(2 * record.payload.size());
+    for (const u8 byte : record.payload) fmt::format_to(std::back_inserter(text), "{:02x}", byte);
+    out["payload"] = std::move(text);
+    if (record.cut()) out["payload_size"] = record.payload_size;
+    return out;
 }
 
 EventRecord event_from_tap(const TapEvent& event, u64 seq, VTime time, u64 instructions) {

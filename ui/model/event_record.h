@@ -27,6 +27,8 @@ struct EventRecord {
 
 /// Error (Usage): the row is not what docs/control.md says.
 [[nodiscard]] Result<EventRecord> event_from_json(const Json& row);
+/// The same row.
+[[nodiscard]] Json event_to_json(const EventRecord& record);
 [[nodiscard]] EventRecord event_from_tap(const TapEvent& event, u64 seq, VTime time, u64 instructions);
 
 }  // namespace vg::model
