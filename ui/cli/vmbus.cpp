@@ -15,6 +15,7 @@
 #include "ui/cli/output_file.h"
 #include "ui/cli/pcapng_output.h"
 #include "ui/cli/recording_link.h"
+#include "ui/cli/socket_link.h"
 #include "ui/model/capture_file.h"
 #include "ui/model/event_stream.h"
 #include "ui/model/hypercall_log.h"
@@ -189,7 +190,9 @@ void print_counts(const model::HypercallLog& log, bool json) {
 
 Result<std::unique_ptr<model::ControlLink>> open_capture_link(const std::string& name) {
     if (name.rfind("unix:", 0) == 0) {
-        return fail(Error::Code::Usage, fmt::format("{}: this version reads recordings only", name));
+        auto socket = SocketLink::connect(name);
+        if (!socket) return Unexpected{socket.error()};
+        return std::unique_ptr<model::ControlLink>(std::move(*socket));
     }
     auto link = RecordingLink::open(name);
     if (!link) return Unexpected{link.error()};
