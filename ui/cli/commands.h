@@ -44,6 +44,7 @@ int main(int argc, char** argv);
 struct RunOptions {
     std::string machine;
     std::vector<std::string> settings, disks, expect, fail_on, send, log;
+    std::string pcapng;
     std::string kernel, initrd, cmdline, serial = "stdio", guest_time, wall_time, control, gdb, stats, junit, engine = "jit", jitdump, count_blocks, record;
     std::string scheduler;
     std::vector<std::string> unavailable;  ///< options of later versions that were given

@@ -2,14 +2,17 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <new>
+#include <optional>
 
 #include "base/utf8.h"
 #include "cpu/model.h"
 #include "machine/config.h"
 #include "ui/cli/commands.h"
 #include "ui/cli/host_signals.h"
+#include "ui/cli/vmbus.h"
 
 namespace vg::cli {
 
@@ -22,13 +25,14 @@ constexpr const char* kOverview = R"(verdigris: a whole x86-64 computer in one p
   verdigris run m.toml -s child.memory='"1 GiB"'         change any key of the configuration
   verdigris config check m.toml                          look for mistakes, build nothing
 
-commands: run  test  replay  config  doctor  inspect  disk  version  help
+commands: run  test  replay  config  doctor  inspect  vmbus  hypercalls  disk  version  help
   run MACHINE.toml        run headless; Ctrl-A X leaves
   test DIR...             run every description with a [test] table; JUnit, TAP, shards
   replay RECORDING        run a recording again; --verify compares every state on the way
   config check|show FILE  mistakes, or the effective configuration; config schema: JSON Schema
   doctor                  what this host can do
   inspect SOCKET [PATH]   print a part of a running machine's state (see run --control)
+  vmbus SOURCE list|follow|export   channels and packets, live or recorded; hypercalls SOURCE
   disk show|export FILE   look at an image; its content as a raw file
   help cpus               the named CPU models
 
@@ -52,7 +56,7 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   --stats FILE.json   numbers of the run                     --junit FILE   verdict as JUnit XML
   --record FILE       record it, for `verdigris replay`      --log AREA=LEVEL  e.g. vmbus=debug
   --control unix:PATH serve `verdigris inspect` and scripts (docs/control.md)
-  --gdb tcp:PORT|unix:PATH  wait for gdb
+  --gdb tcp:PORT|unix:PATH  wait for gdb                     --pcapng FILE  VMBus and hypercalls
   --perf-map  --jitdump DIR    name translated code for perf(1)   --count-blocks FILE  the hottest
   -q, --quiet         no summary                             blocks with their code
 )";
@@ -100,6 +104,24 @@ constexpr const char* kInspectHelp =
     "  jit/top/5, jit/ffffffff81000000   blocks with guest and host code (run with --count-blocks FILE)\n"
     "  --json    as JSON          --watch   again every second, until interrupted\n"
     "The socket comes from: verdigris run m.toml --control unix:/tmp/vg.sock\n";
+constexpr const char* kVmbusHelp =
+    "verdigris vmbus run.vgr list                       channels: interface, state, packets, latency\n"
+    "verdigris vmbus run.vgr follow                     a line a message and packet, like tcpdump\n"
+    "verdigris vmbus run.vgr follow --channel 1 --follow 0x21   one request and its completion\n"
+    "verdigris vmbus unix:/tmp/vg.sock export c.pcapng  for Wireshark: tools/wireshark/vmbus.lua\n"
+    "\n"
+    "The source is a recording (run --record) or a running machine (run --control unix:PATH), followed until its end or\n"
+    "Ctrl-C.\n"
+    "  --channel N     this channel only         --follow TRANSACTION  packets with this transaction id\n"
+    "  --partition N   this partition only       --signals             signals too\n"
+    "  --count N       so many, then end         --json                one object a line\n"
+    "Format of the file: docs/vmbus-capture.md\n";
+constexpr const char* kHypercallsHelp =
+    "verdigris hypercalls run.vgr                 every hypercall: name, arguments, result\n"
+    "verdigris hypercalls run.vgr --stat          how many of each, when, and what was refused\n"
+    "verdigris hypercalls unix:/tmp/vg.sock --partition 2 --count 100\n"
+    "\n"
+    "  --partition N   this partition only    --count N   so many, then end    --json   objects, one a line\n";
 constexpr const char* kDiskHelp =
     "verdigris disk show IMAGE [OVERLAY]            format, chain of parents, size; checks the image\n"
     "verdigris disk export IMAGE [OVERLAY] OUT.raw  the content as the guest sees it, as a raw file\n";
@@ -141,6 +163,7 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     app.add_option("--scheduler", options.scheduler)->check(CLI::IsMember({"deterministic", "parallel"}));
     app.add_option("--stats", options.stats);
     app.add_option("--junit", options.junit);
+    app.add_option("--pcapng", options.pcapng);
     app.add_option("--control", options.control);
     app.add_option("--gdb", options.gdb);
     each(app.add_option("--log", options.log));
@@ -254,6 +277,67 @@ int inspect_command(const std::vector<std::string>& words) {
     return inspect(positional[0], positional.size() == 2 ? positional[1] : "", json, watch);
 }
 
+/// A number behind an option, decimal or hexadecimal with 0x.
+std::optional<u64> option_number(const std::string& text) {
+    const bool hex = text.rfind("0x", 0) == 0;
+    u64 value = 0;
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + (hex ? 2 : 0), end, value, hex ? 16 : 10);
+    return error == std::errc() && stop == end ? std::optional(value) : std::nullopt;
+}
+
+/// Takes the options of `vmbus` and `hypercalls` out of the words; the rest stays. The text of a mistake, or "".
+std::string take_capture_options(std::vector<std::string>& words, VmbusOptions& options) {
+    std::vector<std::string> rest;
+    for (std::size_t i = 0; i < words.size(); ++i) {
+        const std::string& word = words[i];
+        std::optional<u64> channel;
+        std::optional<u64>* const number = word == "--channel"     ? &channel
+                                           : word == "--partition" ? &options.partition
+                                           : word == "--follow"    ? &options.transaction
+                                           : word == "--count"     ? &options.count
+                                                                   : nullptr;
+        if (number != nullptr) {
+            *number = i + 1 < words.size() ? option_number(words[++i]) : std::nullopt;
+            if (!*number || (channel && *channel > 0xffff)) return fmt::format("{} wants a number", word);
+            if (channel) options.channel = static_cast<u16>(*channel);
+        } else if (word == "--json") options.json = true;
+        else if (word == "--signals") options.signals = true;
+        else if (word == "--stat") options.stat = true;
+        else if (word.rfind("-", 0) == 0) return fmt::format("unknown option {}", word);
+        else rest.push_back(word);
+    }
+    if (options.count == u64{0}) return "--count wants a number above 0";
+    words = std::move(rest);
+    return "";
+}
+
+int vmbus_command(const std::vector<std::string>& words) {
+    VmbusOptions options;
+    std::vector<std::string> rest = words;
+    const std::string mistake = take_capture_options(rest, options);
+    if (!mistake.empty()) return usage(fmt::format("vmbus: {}; see: verdigris vmbus --help", mistake));
+    const bool to_file = rest.size() == 3 && rest[1] == "export";
+    const bool to_screen = rest.size() == 2 && (rest[1] == "list" || rest[1] == "follow");
+    if (options.stat || !(to_file || to_screen))
+        return usage("vmbus: write vmbus SOURCE list, follow or export FILE.pcapng; see: verdigris vmbus --help");
+    options.source = rest[0];
+    options.what = rest[1];
+    if (to_file) options.file = rest[2];
+    return vmbus(options);
+}
+
+int hypercalls_command(const std::vector<std::string>& words) {
+    VmbusOptions options;
+    std::vector<std::string> rest = words;
+    const std::string mistake = take_capture_options(rest, options);
+    if (!mistake.empty()) return usage(fmt::format("hypercalls: {}; see: verdigris hypercalls --help", mistake));
+    if (rest.size() != 1 || options.channel || options.transaction || options.signals)
+        return usage("hypercalls: name a recording or a socket; see: verdigris hypercalls --help");
+    options.source = rest[0];
+    return hypercalls(options);
+}
+
 int disk_command(const std::vector<std::string>& words) {
     const auto word = [&](std::size_t index) { return index < words.size() ? words[index] : std::string(); };
     if ((words.size() == 2 || words.size() == 3) && words[0] == "show") return disk_show(words[1], word(2));
@@ -285,12 +369,14 @@ constexpr Command kCommands[] = {
     {"config", kConfigHelp, config_command},
     {"doctor", kDoctorHelp, doctor_command},
     {"inspect", kInspectHelp, inspect_command},
+    {"vmbus", kVmbusHelp, vmbus_command},
+    {"hypercalls", kHypercallsHelp, hypercalls_command},
     {"disk", kDiskHelp, disk_command},
     {"version", kOverview, version_command},
     {"help", kOverview, help_command},
 };
 /// Commands that the surface names and this version does not have.
-constexpr const char* kLater[] = {"gui", "trace", "vmbus", "snapshot"};
+constexpr const char* kLater[] = {"gui", "trace", "snapshot"};
 
 const Command* find_command(const std::string& name) {
     const std::string known = name == "--help" || name == "-h" ? "help" : name == "--version" ? "version" : name;

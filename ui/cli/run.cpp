@@ -15,6 +15,7 @@
 #include "ui/cli/host_signals.h"
 #include "ui/cli/junit.h"
 #include "ui/cli/output_file.h"
+#include "ui/cli/pcapng_output.h"
 #include "ui/cli/session.h"
 #include "ui/cli/settings.h"
 #include "ui/cli/statistics.h"
@@ -145,7 +146,7 @@ struct Prepared {
     std::unique_ptr<ControlSocket> control;
     std::unique_ptr<GdbServer> gdb;
     std::shared_ptr<model::ConsoleHistory> history;  ///< null: nobody asks for it
-    std::unique_ptr<OutputFile> stats, junit, blocks;
+    std::unique_ptr<OutputFile> stats, junit, blocks, pcapng;
     std::unique_ptr<machine::Recorder> recorder;
     Watchers watchers;
 };
@@ -199,7 +200,8 @@ Result<Prepared> prepare(const RunOptions& options) {
         std::unique_ptr<OutputFile>& file;
     };
     for (const Named& named : {Named{"--stats", options.stats, out.stats}, Named{"--junit", options.junit, out.junit},
-                               Named{"--count-blocks", options.count_blocks, out.blocks}}) {
+                               Named{"--count-blocks", options.count_blocks, out.blocks},
+                               Named{"--pcapng", options.pcapng, out.pcapng}}) {
         if (named.path.empty()) continue;
         auto file = OutputFile::open(named.option, named.path);
         if (!file) return Unexpected{file.error()};
@@ -269,6 +271,7 @@ int run(const RunOptions& options) {
 
     Session& session = *prepared->session;
     if (prepared->recorder) prepared->recorder->attach(**machine);
+    PcapngOutput pcapng(**machine, prepared->pcapng.get());
     Verdict verdict = run_session(options, *prepared, **machine);
     verdict.text = printable(verdict.text);
     const double wall = session.wall_seconds();
@@ -279,6 +282,7 @@ int run(const RunOptions& options) {
         if (!result && !failed) failed = result.error();
     };
     keep((*machine)->flush_disks());
+    keep(pcapng.finish());
     if (prepared->recorder) keep(prepared->recorder->finish(verdict.code, verdict.text));
     const model::Json statistics = collect_statistics(**machine, verdict, wall, session.marks());
     if (prepared->stats) keep(prepared->stats->replace(model::json_text(statistics)));

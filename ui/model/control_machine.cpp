@@ -11,6 +11,7 @@
 #include "ui/model/hypervisor.h"
 #include "ui/model/inspect.h"
 #include "ui/model/png.h"
+#include "ui/model/vmbus_channels.h"
 
 namespace vg::model {
 namespace {
@@ -157,6 +158,7 @@ constexpr ControlRow kRows[] = {
     {"console", "partition after", false, console},
     {"type", "partition text", true, type},
     {"screen", "partition", false, screen},
+    {"vmbus", "", false, [](ControlCore& core, Arguments&) -> Result<Json> { return vmbus_request(core.machine); }},
     {"jit_blocks", "limit", false, jit_blocks},
     {"jit_block", "address", false, jit_block},
 };

@@ -15,7 +15,7 @@ namespace vg::model {
 class EventLog {
   public:
     static constexpr std::size_t kMaxRows = 1'000'000, kDefaultRows = 10'000;
-    static constexpr std::size_t kPayloadBytes = 256;       ///< of one event; what is longer is cut
+    static constexpr std::size_t kPayloadBytes = 4096;  ///< of one event (a ring packet's end names the command); what is longer is cut
     static constexpr std::size_t kPayloadsBytes = 64 << 20;  ///< of all
 
     explicit EventLog(machine::Machine& machine) : machine_(machine) {}
