@@ -10,6 +10,7 @@
 #include "ui/cli/host_signals.h"
 #include "ui/cli/output_file.h"
 #include "ui/cli/statistics.h"
+#include "ui/model/json_text.h"
 
 namespace vg::cli {
 
@@ -190,7 +191,7 @@ int replay(const ReplayOptions& options) {
     std::fprintf(stderr, "verdigris: %s: %s\n",
                  verdict.code == kPass ? "pass" : fmt::format("exit {}", verdict.code).c_str(), verdict.text.c_str());
     if (stats) {
-        if (auto ok = stats->replace(json_text(statistics)); !ok) return report(ok.error());
+        if (auto ok = stats->replace(model::json_text(statistics)); !ok) return report(ok.error());
     }
     return verdict.code;
 }
