@@ -3,8 +3,9 @@
 
 #include <cmath>
 #include <set>
-#include <toml++/toml.h>
 
+#include "base/utf8.h"
+#include "machine/config_toml.h"
 #include "ui/model/desk/json_read.h"
 #include "ui/model/desk/layout.h"
 
@@ -94,12 +95,13 @@ std::string arrangement_toml(const Settings& settings, const Layout& layout) {
 Result<Arrangement> parse_arrangement(std::string_view text) {
     if (text.size() > kMaxFile) return fail(Error::Code::Usage, "a layout file is at most 256 KiB");
     if (nests_too_deeply(text)) return fail(Error::Code::Usage, "tables nested too deeply for a layout file");
-    toml::table table;
-    try {
-        table = toml::parse(text);
-    } catch (const toml::parse_error& error) {
+    if (utf8_prefix(text) != text.size()) return fail(Error::Code::Usage, "the text is not UTF-8");
+    const toml::parse_result parsed = toml::parse(text);
+    if (!parsed) {
+        const auto& error = parsed.error();
         return fail(Error::Code::Usage, fmt::format("{}:{}: {}", error.source().begin.line, error.source().begin.column, shown(error.description())));
     }
+    const toml::table& table = parsed.table();
     if (table["version"].value_or(s64{0}) != 1) return fail(Error::Code::Usage, "not a layout file of this version (version = 1)");
     Arrangement arrangement;
     if (table["theme"].value_or(std::string()) == "light") arrangement.settings.theme = "light";
