@@ -174,8 +174,9 @@ class FakeLink final : public model::ControlLink {
                         {"steps", {{{"level", 4}, {"entry_address", "0x2a10ff8"}, {"entry", "0x2a11067"}, {"flags", "P W U A D"}, {"next", "0x2a11000"}}}}, {"second", Json::array()}};
         }
         if (op == "inspect") return Json{{"tree", {{"child", {{"linux", {{"com1", {{"lcr", "0x03"}}}}}}}}}};
-        if (op == "jit_blocks") return Json::array({{{"address", "0xffffffff81000000"}, {"symbol", "start_kernel"}, {"runs", 7}}});
-        if (op == "jit_block") return Json{{"guest", {{{"address", "0xffffffff81000000"}, {"text", "nop"}}}}, {"host", {"nop", "ret"}}};
+        if (op == "jit_blocks" || op == "jit_block") {
+            return Json{{"engine", Json::object()}, {"blocks", {{{"address", "ffffffff81000000"}, {"mode", "64-bit, CPL 0"}, {"executions", 7}, {"code", {{{"guest", "nop"}, {"host", {"nop", "ret"}}}}}}}}};
+        }
         if (op == "screen") return fail(Error::Code::Usage, "this partition has no display");
         return fail(Error::Code::Usage, "unknown op " + op);
     }

@@ -3,6 +3,7 @@
 #include <backends/imgui_impl_sdl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -20,7 +21,9 @@ namespace vg::gui {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr auto kFrame = std::chrono::milliseconds(15);
 constexpr auto kScreenshotWait = std::chrono::seconds(10);
+constexpr std::size_t kMaxTimes = 1'000'000, kMeasured = 200;
 constexpr int kDefaultWidth = 1280, kDefaultHeight = 800;
 
 std::string user_layout_file() {
@@ -67,8 +70,10 @@ class App {
     void load_layout();
     void save_layout() const;
     void fit_look();
-    void events(bool wait);
+    /// Handles what the desktop sent; true: something. @param wait  for a moment, if there is nothing
+    bool events(bool wait);
     void draw();
+    void print_times();
     Result<void> keep_wishes();
     Result<std::optional<int>> scripted(Clock::time_point now);
     [[nodiscard]] bool idle(Clock::time_point now) const;
@@ -86,7 +91,8 @@ class App {
     unsigned settled_ = 0;
     u64 frames_ = 0;
     bool quit_ = false;
-    Clock::duration spent_{}, first_{};
+    std::vector<float> built_ms_, drawn_ms_;  ///< of each frame
+    Clock::duration first_{};
 };
 
 void App::load_layout() {
@@ -137,19 +143,21 @@ void App::fit_look() {
     if (theme_ == bench_.settings.theme) return;
     theme_ = bench_.settings.theme;
     look_.theme = theme_named(theme_);
-    apply(look_, theme_);
+    gui::apply(look_, theme_);
 }
 
-void App::events(bool wait) {
+bool App::events(bool wait) {
     SDL_Event event;
-    if (wait && SDL_WaitEventTimeout(nullptr, 30) != 0) active_ = Clock::now();
+    bool any = wait && SDL_WaitEventTimeout(nullptr, 30) != 0;
     while (SDL_PollEvent(&event) != 0) {
-        active_ = Clock::now();
+        any = true;
         if (event.type == SDL_QUIT) quit_ = true;
         if (!context_.window()) continue;
         if (event.type == SDL_KEYDOWN && frame_.key(pressed(event.key))) continue;
         ImGui_ImplSDL2_ProcessEvent(&event);
     }
+    if (any) active_ = Clock::now();
+    return any;
 }
 
 void App::draw() {
@@ -166,12 +174,17 @@ void App::draw() {
     ImGui::NewFrame();
     frame_.draw(look_);
     ImGui::Render();
+    const auto built = Clock::now();
     const ImVec4 back = ImGui::ColorConvertU32ToFloat4(look_.theme.window);
     SDL_SetRenderDrawColor(window_.renderer(), static_cast<Uint8>(back.x * 255), static_cast<Uint8>(back.y * 255), static_cast<Uint8>(back.z * 255), 255);
     SDL_RenderClear(window_.renderer());
     back_end_.draw(*ImGui::GetDrawData());
     SDL_RenderFlush(window_.renderer());
-    spent_ += Clock::now() - now;
+    const auto ms = [](Clock::duration time) { return std::chrono::duration<float, std::milli>(time).count(); };
+    if (options_.frame_times && built_ms_.size() < kMaxTimes) {
+        built_ms_.push_back(ms(built - now));
+        drawn_ms_.push_back(ms(Clock::now() - built));
+    }
     if (frames_++ == 0) first_ = Clock::now() - started_;
 }
 
@@ -209,25 +222,41 @@ bool App::idle(Clock::time_point now) const {
     return !script_ && options_.screenshot.empty() && !bench_.session.running() && bench_.settled() && now - active_ > std::chrono::milliseconds(500);
 }
 
+void App::print_times() {
+    // The last ones: what a script set up before is not what it is to measure.
+    const std::size_t from = built_ms_.size() - std::min<std::size_t>(built_ms_.size(), kMeasured);
+    const auto middle = [from](std::vector<float> times) {
+        times.erase(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(from));
+        std::sort(times.begin(), times.end());
+        return times.empty() ? std::pair(0.0F, 0.0F) : std::pair(times[times.size() / 2], times[times.size() * 95 / 100]);
+    };
+    const auto [built, built_95] = middle(built_ms_);
+    const auto [drawn, drawn_95] = middle(drawn_ms_);
+    std::printf("first frame %.0f ms; of the last %zu frames of %llu: panels %.2f ms (95 %%: %.2f), triangles %.2f ms (95 %%: %.2f)\n",
+                std::chrono::duration<double, std::milli>(first_).count(), built_ms_.size() - from, static_cast<unsigned long long>(frames_),
+                static_cast<double>(built), static_cast<double>(built_95), static_cast<double>(drawn), static_cast<double>(drawn_95));
+}
+
 Result<int> App::run() {
     if (const auto started = start(); !started) return fail(started.error().code, started.error().text);
     while (!quit_) {
         const auto now = Clock::now();
-        events(idle(now));
-        bench_.update(now);
+        const bool quiet = idle(now);
+        const bool any = events(quiet);
+        const bool came = bench_.update(now);
+        if (quiet && !any && !came) continue;  // what is on the screen still holds
         draw();
         if (const auto kept = keep_wishes(); !kept) return fail(kept.error().code, kept.error().text);
         const auto leave = scripted(now);
         if (!leave) return fail(leave.error().code, leave.error().text);
         window_.present();
         if (*leave) {
-            if (options_.frame_times) {
-                std::printf("first frame %.0f ms; %llu frames, %.2f ms each\n", std::chrono::duration<double, std::milli>(first_).count(), static_cast<unsigned long long>(frames_),
-                            std::chrono::duration<double, std::milli>(spent_).count() / static_cast<double>(frames_));
-            }
+            if (options_.frame_times) print_times();
             return **leave;
         }
         if (!window_.window() || script_ || !options_.screenshot.empty()) bench_.session.wait(10);
+        else if (const auto left = kFrame - (Clock::now() - now); left.count() > 0)  // software renderers do not wait for the display
+            SDL_WaitEventTimeout(nullptr, static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(left).count()));
     }
     save_layout();
     return 0;

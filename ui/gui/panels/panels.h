@@ -74,7 +74,7 @@ struct DevicesPanel {
 };
 struct TranslatorPanel {
     TableState blocks;
-    Scroll guest, host;
+    Scroll code;
 };
 struct MessagesPanel {
     Scroll scroll{0, true, true};

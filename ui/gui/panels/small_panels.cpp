@@ -11,15 +11,6 @@ namespace {
 
 float part_of_room(float part) { return std::max(40.0F, ImGui::GetContentRegionAvail().y * part); }
 
-void lines_of_text(const Look& look, const char* id, const std::vector<std::string>& lines, Scroll& scroll, const ImVec2& size) {
-    ImGui::BeginChild(id, size);
-    {
-        const Rows rows(look, "lines", lines.size(), scroll);
-        for (u64 i = rows.first(); i < rows.last(); ++i) rows.text(i, 0.5F * look.character, look.theme.text, lines[i]);
-    }
-    ImGui::EndChild();
-}
-
 }  // namespace
 
 void draw(StackPanel& panel, desk::Workbench& bench, const Look& look) {
@@ -199,14 +190,16 @@ void draw(TranslatorPanel& panel, desk::Workbench& bench, const Look& look) {
     }
     if (!view.block_problem().empty()) return note(look, view.block_problem(), desk::Tone::Quiet);
     if (!view.address()) return;
-    const float half = (ImGui::GetContentRegionAvail().x - ImGui::GetStyle().ItemSpacing.x) / 2;
+    const float half = std::min(ImGui::GetContentRegionAvail().x * 0.45F, 52 * look.character);
     heading(look, fmt::format("guest code at {:#x}", *view.address()));
-    ImGui::SameLine(half + ImGui::GetStyle().ItemSpacing.x);
+    ImGui::SameLine(half);
     heading(look, "host code");
-    const float height = ImGui::GetContentRegionAvail().y;
-    lines_of_text(look, "guest", view.guest_code(), panel.guest, {half, height});
-    ImGui::SameLine();
-    lines_of_text(look, "host", view.host_code(), panel.host, {0, height});
+    const Rows rows(look, "code", view.guest_code().size(), panel.code);
+    for (u64 i = rows.first(); i < rows.last(); ++i) {
+        if (!view.guest_code()[i].empty()) rows.fill(i, look.theme.stripe);
+        rows.text(i, 0.5F * look.character, look.theme.text, view.guest_code()[i], half - look.character);
+        rows.text(i, half, look.theme.accent, view.host_code()[i]);
+    }
 }
 
 void draw(MessagesPanel& panel, desk::Workbench& bench, const Look& look) {

@@ -203,43 +203,40 @@ TranslatorView::TranslatorView() : live_(whole), block_(whole) {}
 
 namespace {
 
-std::vector<std::string> code_lines(const Json& code) {
-    std::vector<std::string> lines;
-    if (code.is_string()) {
-        const std::string& text = code.get_ref<const std::string&>();
-        for (std::size_t at = 0; at < text.size() && lines.size() < 4096;) {
-            const std::size_t end = std::min(text.find('\n', at), text.size());
-            lines.push_back(shown(std::string_view(text).substr(at, end - at), 200));
-            at = end + 1;
-        }
-    }
-    for (const Json* item : items(code, 4096)) {
-        if (item->is_string()) lines.push_back(words_of(*item, 200));
-        else lines.push_back(fmt::format("{:x}  {}", number(*item, "address"), words(*item, "text", 160)));
-    }
-    return lines;
-}
+constexpr std::size_t kMaxCode = 4096;  ///< lines of a block
+constexpr unsigned kBlocks = 60;
 
-/// The first member that is a list, for replies that are an object around one.
-const Json& list_in(const Json& reply) {
-    if (reply.is_object())
-        for (const auto& [key, value] : reply.items())
-            if (value.is_array()) return value;
-    return reply;
-}
+/// The address of a block: hexadecimal, as `verdigris inspect jit` prints it.
+u64 block_place(const Json& block) { return parse_number(words(block, "address", 24), true).value_or(0); }
+
+float column_width(std::string_view name) { return name == "address" ? 18.0F : name == "mode" ? 14.0F : 13.0F; }
 
 }  // namespace
 
+void TranslatorView::take_block(const Json& block) {
+    guest_.clear();
+    host_.clear();
+    for (const Json* part : items(member(block, "code"), kMaxCode)) {
+        std::string guest = words(*part, "guest", 200);
+        for (const Json* line : items(member(*part, "host"), kMaxCode)) {
+            if (host_.size() >= kMaxCode) return;
+            guest_.push_back(std::move(guest));
+            guest.clear();
+            host_.push_back(words_of(*line, 200));
+        }
+        if (guest.empty()) continue;
+        guest_.push_back(std::move(guest));
+        host_.emplace_back();
+    }
+}
+
 void TranslatorView::update(Session& session) {
-    live_.update(session, {{"op", "jit_blocks"}, {"limit", 200}});
+    live_.update(session, {{"op", "jit_blocks"}, {"limit", kBlocks}});
     if (address_) block_.update(session, {{"op", "jit_block"}, {"address", hex(*address_)}});
     if (block_.answers() != block_taken_) {
         block_taken_ = block_.answers();
-        const Json reply = block_.value() ? *block_.value() : Json();
-        const Json& block = reply.is_array() && !reply.empty() ? reply.front() : reply;
-        guest_ = code_lines(member(block, "guest"));
-        host_ = code_lines(member(block, "host"));
-        if (guest_.empty() && host_.empty()) guest_ = code_lines(member(block, "text"));
+        const auto found = block_.value() ? items(member(*block_.value(), "blocks"), 1) : std::vector<const Json*>();
+        take_block(found.empty() ? Json() : *found.front());
     }
     if (live_.answers() == taken_) return;
     taken_ = live_.answers();
@@ -247,15 +244,15 @@ void TranslatorView::update(Session& session) {
     addresses_.clear();
     if (!live_.value()) return;
     std::vector<Column> columns;
-    for (const Json* block : items(list_in(*live_.value()), 1000)) {
+    for (const Json* block : items(member(*live_.value(), "blocks"), kBlocks)) {
         if (!block->is_object()) continue;
         std::vector<Cell> row;
         for (const auto& [key, value] : block->items()) {
-            if (value.is_structured() || row.size() >= 8) continue;
-            if (addresses_.empty()) columns.push_back({shown(key, 20), key == "address" || key == "rip" ? 19.0f : key == "symbol" ? 0.0f : 13.0f});
-            row.push_back({words_of(value, 160), key == "symbol" ? Tone::Accent : Tone::Plain});
+            if (value.is_structured() || row.size() >= 10) continue;
+            if (addresses_.empty()) columns.push_back({shown(key, 20), column_width(key)});
+            row.push_back({words_of(value, 160), key == "address" ? Tone::Accent : Tone::Plain});
         }
-        addresses_.push_back(number(*block, has_number(*block, "address") ? "address" : "rip"));
+        addresses_.push_back(block_place(*block));
         blocks_.add(std::move(row));
     }
     if (!columns.empty()) blocks_.set_columns(std::move(columns));

@@ -103,6 +103,7 @@ class TranslatorView final : public View {
     [[nodiscard]] bool waiting() const override { return live_.waiting(); }
     [[nodiscard]] std::string problem() const override { return live_.error(); }
     [[nodiscard]] const Grid& blocks() const { return blocks_; }
+    /// Guest instructions, each beside the first line of its host code: both lists are equally long.
     [[nodiscard]] const std::vector<std::string>& guest_code() const { return guest_; }
     [[nodiscard]] const std::vector<std::string>& host_code() const { return host_; }
     [[nodiscard]] const std::string& block_problem() const { return block_.error(); }
@@ -111,6 +112,7 @@ class TranslatorView final : public View {
     [[nodiscard]] std::optional<u64> block_address(u64 row) const;
 
   private:
+    void take_block(const Json& block);
     Live<Json> live_, block_;
     Grid blocks_;
     std::vector<u64> addresses_;

@@ -70,8 +70,9 @@ bool Session::pump(Clock::time_point now) {
 
 void Session::ask_state() {
     asking_status_ = true;
-    ask({{"op", "status"}}, [this](Result<Json> answer) {
+    ask({{"op", "status"}}, [this, moves = moves_](Result<Json> answer) {
         asking_status_ = false;
+        if (answer && moves != moves_) return;
         if (answer) take_status(*answer, partitions_.empty());
         else if (answer.error().code == Error::Code::Host) lost(answer.error().text);
     });
@@ -105,7 +106,9 @@ void Session::take_status(const Json& status, bool follow) {
     if (!running_) moving_.clear();
     now_ = {number(status, "time"), number(status, "instructions")};
     end_ = moment(member(status, "end"));
-    outcome_ = words(status, "outcome");
+    const Json& outcome = member(status, "outcome");
+    outcome_ = words(outcome, "kind", 32) == "none" ? "" : words(outcome, "text", 200);
+    if (outcome_.empty() && words(outcome, "kind", 32) != "none") outcome_ = words(outcome, "kind", 32);
     const auto first = moment(member(member(status, "history"), "first")), last = moment(member(member(status, "history"), "last"));
     if (first && last) history_ = {*first, *last};
     else history_.reset();
@@ -177,6 +180,7 @@ const VpRow* Session::focused() const {
 void Session::move(Json request, std::string what, std::optional<u64> target_instructions) {
     if (running_) return;
     running_ = true;
+    ++moves_;
     moving_ = std::move(what);
     moving_since_ = Clock::now();
     moving_from_ = now_.instructions;

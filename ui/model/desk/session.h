@@ -132,6 +132,7 @@ class Session {
     std::string target_, trouble_, version_, kind_ = "live", outcome_;
     bool ready_ = false, running_ = false, reverse_ = false, asking_status_ = false;
     u64 epoch_ = 1, stops_ = 1;
+    u64 moves_ = 0;  ///< that were asked for: a status asked for before one says nothing about it
     Moment now_;
     std::optional<Moment> end_;
     std::optional<std::pair<Moment, Moment>> history_;

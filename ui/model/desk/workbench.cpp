@@ -54,9 +54,9 @@ View& Workbench::view(Panel panel) {
     return messages;
 }
 
-void Workbench::update(Session::Clock::time_point now) {
+bool Workbench::update(Session::Clock::time_point now) {
     const u64 stops = session.stops();
-    session.pump(now);
+    const bool came = session.pump(now);
     if (temporary_ && stops != session.stops() && !session.running()) {
         breakpoints.remove(session, *temporary_);
         temporary_.reset();
@@ -68,6 +68,7 @@ void Workbench::update(Session::Clock::time_point now) {
     // The listing shows breakpoints too.
     if (layout.is_shown(Panel::Disassembly) && !layout.is_shown(Panel::Breakpoints)) breakpoints.update(session);
     events.update(session);
+    return came;
 }
 
 bool Workbench::settled() const {

@@ -42,8 +42,8 @@ class Workbench {
     /// Error: what the maker of links said; what was open stays.
     Result<void> open(const std::string& target);
     void attach(std::unique_ptr<ControlLink> link, std::string target);
-    /// Once a frame: takes what came, and asks for what the panels in front need.
-    void update(Session::Clock::time_point now);
+    /// Once a frame: takes what came, and asks for what the panels in front need. Returns whether anything came.
+    bool update(Session::Clock::time_point now);
     /// Nothing is asked and not answered, and no panel in front waits: what is shown is what is.
     [[nodiscard]] bool settled() const;
 
