@@ -66,7 +66,7 @@ TEST_CASE("desk: another protocol is refused by its number", "[desk]") {
 
 TEST_CASE("desk: answers of any shape leave the panels standing", "[desk]") {
     const Json shapes[] = {Json(), Json(5), Json("text"), Json::array({1, Json::array({2, nullptr}), "x"}), Json{{"rows", {1, {{"kind", 5}}, {{"kind", "msr"}, {"values", 7}}}}, {"next", "0xzz"}},
-                           Json{{"steps", {5, {{"level", {1}}}}}, {"second", "x"}}, Json{{"tree", {{"child", {{"channels", {{"0", {{"relid", {}}}}}}}}}}}, Json::object()};
+                           Json{{"steps", {5, {{"level", {1}}}}}, {"second", "x"}}, Json{{"tree", {{"child", {{"channels", {{"0", {{"relid", nullptr}}}}}}}}}}, Json::object()};
     for (const Json& shape : shapes) {
         Bench b;
         for (const char* op : {"status", "partitions", "registers", "disassemble", "read", "walk", "inspect", "breaks", "console", "events", "stack", "symbolize", "screen", "jit_blocks", "jit_block"})
@@ -108,11 +108,10 @@ TEST_CASE("desk: every command has a title and a name of its own; keys are not s
 }
 
 TEST_CASE("desk: commands without a machine say so; wrong arguments are refused", "[desk]") {
-    Bench none(false);
     for (const Command& command : commands()) {
         Bench b(false);
-        const std::string no = b.refuses(std::string(command.id) + (command.argument.empty() ? "" : " x"));
         if (command.refusal(b.bench).empty()) continue;
+        const std::string no = b.refuses(std::string(command.id) + (command.argument.empty() ? "" : " x"));
         INFO(command.id);
         CHECK(no.find(':') != std::string::npos);
     }

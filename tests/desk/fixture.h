@@ -56,6 +56,7 @@ struct Bench {
         Json row = {{"seq", machine->events.size() + 1}, {"time", time}, {"instructions", time}, {"kind", kind}, {"partition", partition}, {"values", std::move(values)}};
         if (!payload.empty()) row["payload"] = payload;
         machine->events.push_back(row);
+        bench.session.changed();
     }
 };
 

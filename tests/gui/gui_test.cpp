@@ -68,10 +68,10 @@ TEST_CASE("gui: hostile content draws", "[gui]") {
     tree["deep"] = deep;
     machine->answers["inspect"] = {{"tree", tree}};
     machine->answers["registers"] = {{"rax", evil}, {evil, "0x1"}, {"rsp", "0x10"}};
-    machine->answers["disassemble"] = Json::array({{{"address", "0xffffffff81000000"}, {"bytes", evil}, {"text", evil}, {"symbol", evil}, {"target", "0xffffffff81000000"}}});
-    machine->answers["partitions"] = Json::array({{{"id", 1}, {"name", evil}, {"kind", evil}, {"vps", {{{"index", 0}, {"name", evil}, {"activity", evil}, {"rip", "0xffffffff81000000"}}}}}});
-    machine->answers["stack"] = Json::array({{{"pc", "0x1"}, {"symbol", evil}, {"file", evil}}});
-    machine->answers["jit_blocks"] = Json::array({{{"address", "0x1"}, {evil, evil}}});
+    machine->answers["disassemble"] = Json::array({Json{{"address", "0xffffffff81000000"}, {"bytes", evil}, {"text", evil}, {"symbol", evil}, {"target", "0xffffffff81000000"}}});
+    machine->answers["partitions"] = Json::array({Json{{"id", 1}, {"name", evil}, {"kind", evil}, {"vps", Json::array({Json{{"index", 0}, {"name", evil}, {"activity", evil}, {"rip", "0xffffffff81000000"}}})}}});
+    machine->answers["stack"] = Json::array({Json{{"pc", "0x1"}, {"symbol", evil}, {"file", evil}}});
+    machine->answers["jit_blocks"] = {{"blocks", Json::array({Json{{"address", evil}, {evil, evil}, {"code", Json::array({Json{{"guest", evil}, {"host", Json::array({evil})}}})}}})}};
     machine->answers["screen"] = {{"width", 5}, {"height", 5}, {"png", "iVBORw0KGgo="}};
     machine->console = evil;
     machine->events.push_back({{"seq", 1}, {"time", ~u64{0}}, {"kind", "vmbus_packet"}, {"values", {{"channel", "0xffffffffffffffff"}}}, {"payload", evil}});

@@ -19,6 +19,7 @@ using model::Json;
 
 /// What the fake machine is like; shared with the test, which may change it between requests while nothing is under way.
 struct FakeMachine {
+    Json last_stop = {{"reason", "start"}, {"text", "before the first instruction"}};
     bool reverse = false, live = true, running = false;
     u64 time = 1'000'000, instructions = 5'000, rip = 0xffffffff81000000, rax = 1;
     std::vector<Json> breaks;
@@ -64,13 +65,14 @@ class FakeLink final : public model::ControlLink {
 
     Json status() const {
         Json status = {{"running", m_->running}, {"time", m_->time}, {"instructions", m_->instructions}, {"end", nullptr}, {"in_round", false},
-                       {"focus", {{"partition", 1}, {"vp", 0}}}, {"outcome", nullptr}, {"stop", {{"reason", "start"}, {"text", "before the first instruction"}}}};
+                       {"focus", {{"partition", 1}, {"vp", 0}}}, {"outcome", {{"kind", "none"}, {"text", ""}}}, {"stop", m_->last_stop}};
         if (m_->reverse) status["history"] = {{"first", {{"time", 0}, {"instructions", 0}}}, {"last", {{"time", 2'000'000'000}, {"instructions", 2'000'000'000}}}};
         return status;
     }
     void stop(const std::string& reason, const std::string& text) {
         m_->running = false;
-        notices_.push_back({{"event", "stopped"}, {"stop", {{"reason", reason}, {"text", text}, {"partition", 1}, {"vp", 0}}}, {"status", status()}});
+        m_->last_stop = {{"reason", reason}, {"text", text}, {"partition", 1}, {"vp", 0}};
+        notices_.push_back({{"event", "stopped"}, {"stop", m_->last_stop}, {"status", status()}});
     }
     Json registers() const {
         return {{"rax", hex(m_->rax)}, {"rsp", "0xffffc90000003f00"}, {"rip", hex(m_->rip)}, {"rflags", "0x246"}, {"cs", "0x10"}, {"cs.base", "0x0"}, {"cs.attributes", "0xa09b"},
@@ -110,8 +112,8 @@ class FakeLink final : public model::ControlLink {
         if (op == "hello") return Json{{"protocol", 1}, {"version", "test"}, {"kind", m_->live ? "live" : "replay"}, {"reverse", m_->reverse}, {"config", "m.toml"}};
         if (op == "status") return status();
         if (op == "partitions") {
-            return Json::array({{{"id", 1}, {"name", "root"}, {"kind", "root"}, {"vps", {{{"index", 0}, {"name", "root.vp0"}, {"activity", "runs"}, {"rip", hex(m_->rip)}, {"cpl", 0}, {"mode", 64}}}}},
-                                {{"id", 2}, {"name", "linux"}, {"kind", "child"}, {"vps", {{{"index", 0}, {"name", "linux.vp0"}, {"activity", "halted"}, {"rip", "0x1000"}, {"cpl", 3}, {"mode", 64}}}}}});
+            return Json::array({Json{{"id", 1}, {"name", "root"}, {"kind", "root"}, {"vps", Json::array({Json{{"index", 0}, {"name", "root.vp0"}, {"activity", "runs"}, {"rip", hex(m_->rip)}, {"cpl", 0}, {"mode", 64}}})}},
+                                Json{{"id", 2}, {"name", "linux"}, {"kind", "child"}, {"vps", Json::array({Json{{"index", 0}, {"name", "linux.vp0"}, {"activity", "halted"}, {"rip", "0x1000"}, {"cpl", 3}, {"mode", 64}}})}}});
         }
         if (op == "registers") return registers();
         if (op == "disassemble") return code(request);
@@ -163,7 +165,7 @@ class FakeLink final : public model::ControlLink {
             return Json::object();
         }
         if (op == "events") return tail(request);
-        if (op == "stack") return Json::array({{{"pc", hex(m_->rip)}, {"sp", "0xffffc90000003f00"}, {"symbol", "start_kernel+0x4"}}, {{"pc", "0xffffffff81000400"}, {"sp", "0xffffc90000003f40"}, {"symbol", "x86_64_start"}}});
+        if (op == "stack") return Json::array({Json{{"pc", hex(m_->rip)}, {"sp", "0xffffc90000003f00"}, {"symbol", "start_kernel+0x4"}}, Json{{"pc", "0xffffffff81000400"}, {"sp", "0xffffc90000003f40"}, {"symbol", "x86_64_start"}}});
         if (op == "symbolize") return Json::array();
         if (op == "resolve") {
             if (request["text"] == "start_kernel") return Json{{"address", "0xffffffff81000000"}};
@@ -171,11 +173,11 @@ class FakeLink final : public model::ControlLink {
         }
         if (op == "walk") {
             return Json{{"linear", request["address"]}, {"mode", "4-level"}, {"physical", "0x1234000"}, {"fault", nullptr},
-                        {"steps", {{{"level", 4}, {"entry_address", "0x2a10ff8"}, {"entry", "0x2a11067"}, {"flags", "P W U A D"}, {"next", "0x2a11000"}}}}, {"second", Json::array()}};
+                        {"steps", Json::array({Json{{"level", 4}, {"entry_address", "0x2a10ff8"}, {"entry", "0x2a11067"}, {"flags", "P W U A D"}, {"next", "0x2a11000"}}})}, {"second", Json::array()}};
         }
         if (op == "inspect") return Json{{"tree", {{"child", {{"linux", {{"com1", {{"lcr", "0x03"}}}}}}}}}};
         if (op == "jit_blocks" || op == "jit_block") {
-            return Json{{"engine", Json::object()}, {"blocks", {{{"address", "ffffffff81000000"}, {"mode", "64-bit, CPL 0"}, {"executions", 7}, {"code", {{{"guest", "nop"}, {"host", {"nop", "ret"}}}}}}}}};
+            return Json{{"engine", Json::object()}, {"blocks", Json::array({Json{{"address", "ffffffff81000000"}, {"mode", "64-bit, CPL 0"}, {"executions", 7}, {"code", Json::array({Json{{"guest", "nop"}, {"host", {"nop", "ret"}}}})}}})}};
         }
         if (op == "screen") return fail(Error::Code::Usage, "this partition has no display");
         return fail(Error::Code::Usage, "unknown op " + op);

@@ -27,7 +27,7 @@ class DisassemblyView final : public View {
     DisassemblyView();
     void update(Session& session) override;
     [[nodiscard]] std::vector<std::string> text() const override;
-    [[nodiscard]] bool waiting() const override { return live_.waiting(); }
+    [[nodiscard]] bool waiting() const override { return rip_ && live_.waiting(); }
     [[nodiscard]] std::string problem() const override { return live_.error(); }
 
     /// Shows the code at an address; it stays there until follow().

@@ -43,6 +43,7 @@ void Session::detach() {
     moving_.clear();
     ready_ = running_ = reverse_ = asking_status_ = false;
     end_.reset();
+    told_at_.reset();
     history_.reset();
     stop_.reset();
     partitions_.clear();
@@ -101,7 +102,6 @@ void Session::take_hello(const Json& hello) {
 
 void Session::take_status(const Json& status, bool follow) {
     if (!status.is_object()) return;
-    const bool was_running = running_;
     running_ = truth(status, "running");
     if (!running_) moving_.clear();
     now_ = {number(status, "time"), number(status, "instructions")};
@@ -116,8 +116,16 @@ void Session::take_status(const Json& status, bool follow) {
     const Json& focus = member(status, "focus");
     if (focus.is_object() && follow)
         focus_ = {number(focus, "partition"), static_cast<u32>(number(focus, "vp"))};
-    if (was_running != running_) changed();
+    if (running_) told_at_.reset();
+    else note_stop();
     changed_in_pump_ = true;
+}
+
+/// A stop is heard of by a status and by its notice, in either order; panels compare with the stop before, so it counts once.
+void Session::note_stop() {
+    if (told_at_ && told_at_->time_ns == now_.time_ns && told_at_->instructions == now_.instructions) return;
+    told_at_ = now_;
+    changed();
 }
 
 void Session::take_stop(const Json& stop) {
@@ -157,7 +165,7 @@ void Session::take_notice(const Json& notice) {
     moving_.clear();
     if (member(notice, "stop").is_object()) take_stop(member(notice, "stop"));
     if (stop_) say(stop_->text.empty() ? "stopped: " + stop_->reason : stop_->text, stop_->reason == "rule" ? Tone::Accent : Tone::Plain);
-    changed();
+    ++epoch_;
     ask_state();
     changed_in_pump_ = true;
 }
@@ -180,6 +188,7 @@ const VpRow* Session::focused() const {
 void Session::move(Json request, std::string what, std::optional<u64> target_instructions) {
     if (running_) return;
     running_ = true;
+    told_at_.reset();
     ++moves_;
     moving_ = std::move(what);
     moving_since_ = Clock::now();

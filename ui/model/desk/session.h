@@ -125,6 +125,7 @@ class Session {
     void take_partitions(const Json& list);
     void take_notice(const Json& notice);
     void take_stop(const Json& stop);
+    void note_stop();
     void ask_state();
     void lost(const std::string& why);
 
@@ -134,7 +135,7 @@ class Session {
     u64 epoch_ = 1, stops_ = 1;
     u64 moves_ = 0;  ///< that were asked for: a status asked for before one says nothing about it
     Moment now_;
-    std::optional<Moment> end_;
+    std::optional<Moment> end_, told_at_;  ///< told_at_: where panels were told to read again
     std::optional<std::pair<Moment, Moment>> history_;
     std::optional<StopInfo> stop_;
     std::vector<PartitionRow> partitions_;

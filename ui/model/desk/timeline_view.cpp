@@ -10,6 +10,9 @@ namespace vg::desk {
 namespace {
 constexpr double kLeast_ns = 10;  // of a window
 constexpr std::size_t kMaxLanes = 256;
+
+/// As a time: what is out of range is the nearest that is not.
+u64 whole(double time_ns) { return time_ns > 0 ? static_cast<u64>(std::min(time_ns, 1.8e19)) : 0; }
 }  // namespace
 
 void TimelineView::update(Session& session) {
@@ -52,7 +55,7 @@ void TimelineView::pan(double part) {
 
 bool TimelineView::drag_to(Session& session, double time_ns) {
     if (!session.reverse()) return false;
-    wanted_ = static_cast<u64>(std::clamp(time_ns, begin_, end_));
+    wanted_ = whole(std::clamp(time_ns, begin_, end_));
     return true;
 }
 
@@ -66,7 +69,7 @@ void TimelineView::bin() {
         if ((kinds_ & tap_bit(id.kind)) == 0 || lanes_.size() >= kMaxLanes) continue;
         const std::string who = place_text(id.partition, id.vp);
         TimelineLane lane{id, fmt::format("{}{}{}", who, who.empty() ? "" : " ", tap_row(id.kind).name), std::vector<u16>(bins_)};
-        std::size_t at = log_->first_at(indexes, static_cast<u64>(std::max(0.0, first_)));
+        std::size_t at = log_->first_at(indexes, whole(first_));
         for (std::size_t i = 0; i < bins_ && at < indexes.size(); ++i) {
             const double edge = first_ + width * static_cast<double>(i + 1);
             if (edge <= 0) continue;
@@ -85,7 +88,7 @@ const EventRow* TimelineView::nearest(std::size_t lane, double time_ns) const {
     const auto found = log_->lanes().find(lanes_[lane].id);
     if (found == log_->lanes().end() || found->second.empty()) return nullptr;
     const auto& indexes = found->second;
-    std::size_t at = log_->first_at(indexes, static_cast<u64>(std::max(0.0, time_ns)));
+    std::size_t at = log_->first_at(indexes, whole(time_ns));
     if (at == indexes.size()) --at;
     const auto gap = [&](std::size_t i) { return std::abs(static_cast<double>(log_->row(indexes[i]).time_ns) - time_ns); };
     if (at > 0 && gap(at - 1) < gap(at)) --at;
@@ -93,8 +96,8 @@ const EventRow* TimelineView::nearest(std::size_t lane, double time_ns) const {
 }
 
 std::vector<std::string> TimelineView::text() const {
-    std::vector<std::string> lines{fmt::format("now {} s, shown {} .. {} s", time_text(now_), time_text(static_cast<u64>(std::max(0.0, first_))),
-                                               time_text(static_cast<u64>(std::max(0.0, last_))))};
+    std::vector<std::string> lines{fmt::format("now {} s, shown {} .. {} s", time_text(now_), time_text(whole(first_)),
+                                               time_text(whole(last_)))};
     for (const TimelineLane& lane : lanes_) {
         u64 count = 0;
         for (const u16 bin : lane.counts) count += bin;
