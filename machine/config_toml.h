@@ -1,13 +1,14 @@
-// The TOML parser as this program uses it, the same in every file that does: its functions are inline, so that two ways of using it in
-// one program would be one of them by chance.
+// The TOML parser as this program uses it, the same in every file that does: its functions are inline, so that two ways
+// of using it in one program would be one of them by chance.
 #pragma once
 
 // The parser asserts what it checks again right behind ("[=]" would end the program): its own errors are the answer.
 // This needs a build without NDEBUG, where the same conditions become assumptions.
 #define TOML_ASSERT(expr) static_cast<void>(0)
 #define TOML_EXCEPTIONS 0
-// Its test for white space calls the commonest letters that are not ASCII (U+00A1..U+0499 and others) unreachable, which
-// is undefined behaviour on text such as "é" behind a value or a line-ending backslash: there, they are no white space.
+// Its test for white space calls the commonest letters that are not ASCII (U+00A1..U+0499 and others) unreachable,
+// which is undefined behaviour on text such as "é" behind a value or a line-ending backslash: there, they are no white
+// space.
 #include <toml++/impl/preprocessor.h>
 #undef TOML_UNREACHABLE
 #define TOML_UNREACHABLE return false

@@ -65,11 +65,18 @@ TEST_CASE("desk: another protocol is refused by its number", "[desk]") {
 }
 
 TEST_CASE("desk: answers of any shape leave the panels standing", "[desk]") {
-    const Json shapes[] = {Json(), Json(5), Json("text"), Json::array({1, Json::array({2, nullptr}), "x"}), Json{{"rows", {1, {{"kind", 5}}, {{"kind", "msr"}, {"values", 7}}}}, {"next", "0xzz"}},
-                           Json{{"steps", {5, {{"level", {1}}}}}, {"second", "x"}}, Json{{"tree", {{"child", {{"channels", {{"0", {{"relid", nullptr}}}}}}}}}}, Json::object()};
+    const Json shapes[] = {Json(),
+                           Json(5),
+                           Json("text"),
+                           Json::array({1, Json::array({2, nullptr}), "x"}),
+                           Json{{"rows", {1, {{"kind", 5}}, {{"kind", "msr"}, {"values", 7}}}}, {"next", "0xzz"}},
+                           Json{{"steps", {5, {{"level", {1}}}}}, {"second", "x"}},
+                           Json{{"tree", {{"child", {{"channels", {{"0", {{"relid", nullptr}}}}}}}}}},
+                           Json::object()};
     for (const Json& shape : shapes) {
         Bench b;
-        for (const char* op : {"status", "partitions", "registers", "disassemble", "read", "walk", "inspect", "breaks", "console", "events", "stack", "symbolize", "screen", "jit_blocks", "jit_block"})
+        for (const char* op : {"status", "partitions", "registers", "disassemble", "read", "walk", "inspect", "breaks",
+                               "console", "events", "stack", "symbolize", "screen", "jit_blocks", "jit_block"})
             b.machine->answers[op] = shape;
         b.bench.layout = *Layout::preset("everything");
         for (int i = 0; i < 3; ++i) {
@@ -104,7 +111,8 @@ TEST_CASE("desk: every command has a title and a name of its own; keys are not s
         if (!command.key.empty()) CHECK(keys.insert(command.key).second);
         CHECK(find_command(command.id) == &command);
     }
-    for (std::size_t i = 0; i < kPanels; ++i) CHECK(panel_by_id(panel_row(static_cast<Panel>(i)).id) == static_cast<Panel>(i));
+    for (std::size_t i = 0; i < kPanels; ++i)
+        CHECK(panel_by_id(panel_row(static_cast<Panel>(i)).id) == static_cast<Panel>(i));
 }
 
 TEST_CASE("desk: commands without a machine say so; wrong arguments are refused", "[desk]") {
@@ -116,8 +124,27 @@ TEST_CASE("desk: commands without a machine say so; wrong arguments are refused"
         CHECK(no.find(':') != std::string::npos);
     }
     Bench b;
-    for (const char* line : {"scale 3", "scale 1x", "theme blue", "layout none", "panel none", "close none", "vp x", "set rax", "poke 0x10", "poke 0x10 ??", "filter none x", "timeline 5", "timeline 1s..x",
-                             "channel x", "break-add", "nonsense", "step 0", "step x", "quit now", "layout-load /nowhere", "layout-save /nowhere/x"})
+    for (const char* line : {"scale 3",
+                             "scale 1x",
+                             "theme blue",
+                             "layout none",
+                             "panel none",
+                             "close none",
+                             "vp x",
+                             "set rax",
+                             "poke 0x10",
+                             "poke 0x10 ??",
+                             "filter none x",
+                             "timeline 5",
+                             "timeline 1s..x",
+                             "channel x",
+                             "break-add",
+                             "nonsense",
+                             "step 0",
+                             "step x",
+                             "quit now",
+                             "layout-load /nowhere",
+                             "layout-save /nowhere/x"})
         CHECK_FALSE(b.refuses(line).empty());
 }
 
@@ -149,8 +176,11 @@ TEST_CASE("desk: back and forward go where one was", "[desk]") {
 
 TEST_CASE("desk: scripts run commands, wait and look", "[desk][script]") {
     Bench b(false);
-    const auto [state, failure] = run_script(b, "# a comment\n\nopen fake\nwait ready\nwait stopped\nexpect rax = 0x1 in registers\nstep\nwait stopped\nwait settled\nexpect rax = 0x2 in registers\n"
-                                                "expect-not rax = 0x1 in registers\nscreenshot x.png\n");
+    const auto [state, failure] =
+        run_script(b,
+                   "# a comment\n\nopen fake\nwait ready\nwait stopped\nexpect rax = 0x1 in registers\nstep\nwait "
+                   "stopped\nwait settled\nexpect rax = 0x2 in registers\n"
+                   "expect-not rax = 0x1 in registers\nscreenshot x.png\n");
     CHECK(failure.empty());
     CHECK(state == Script::State::Passed);
 }

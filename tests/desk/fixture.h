@@ -53,7 +53,12 @@ struct Bench {
     }
     /// An event as the protocol has it.
     void event(u64 time, const std::string& kind, Json values, const std::string& payload = "", u64 partition = 2) {
-        Json row = {{"seq", machine->events.size() + 1}, {"time", time}, {"instructions", time}, {"kind", kind}, {"partition", partition}, {"values", std::move(values)}};
+        Json row = {{"seq", machine->events.size() + 1},
+                    {"time", time},
+                    {"instructions", time},
+                    {"kind", kind},
+                    {"partition", partition},
+                    {"values", std::move(values)}};
         if (!payload.empty()) row["payload"] = payload;
         machine->events.push_back(row);
         bench.session.changed();

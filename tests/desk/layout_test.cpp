@@ -62,12 +62,20 @@ TEST_CASE("desk: splits and moves keep the tree whole, whatever they are", "[des
     test::Random random(7);
     Layout layout;
     for (int i = 0; i < 5000; ++i) {
-        const auto panel = static_cast<Panel>(random.below(kPanels)), beside = static_cast<Panel>(random.below(kPanels));
+        const auto panel = static_cast<Panel>(random.below(kPanels)),
+                   beside = static_cast<Panel>(random.below(kPanels));
         switch (random.below(4)) {
-            case 0: layout.split(panel, beside, static_cast<Side>(random.below(4))); break;
-            case 1: layout.move_to_tabs(panel, beside, random.below(5)); break;
-            case 2: layout.close(panel); break;
-            default: layout.show(panel);
+            case 0:
+                layout.split(panel, beside, static_cast<Side>(random.below(4)));
+                break;
+            case 1:
+                layout.move_to_tabs(panel, beside, random.below(5));
+                break;
+            case 2:
+                layout.close(panel);
+                break;
+            default:
+                layout.show(panel);
         }
         check_sane(layout);
     }
@@ -92,8 +100,11 @@ TEST_CASE("desk: a hostile arrangement is refused or made sane", "[desk][layout]
     std::string deep = "version = 1\n[layout";
     for (int i = 0; i < 20'000; ++i) deep += ".first";
     CHECK_FALSE(parse_arrangement(deep + "]\n"));
-    const auto odd = parse_arrangement("version = 1\ntheme = 5\nscale = nan\n[layout]\nsplit = \"rows\"\nratio = inf\n[layout.first]\ntabs = [\"memory\", \"memory\", 3, \"walk\"]\nactive = -1\n"
-                                       "[layout.second]\nsplit = \"columns\"\nratio = -4.0\n[layout.second.first]\ntabs = [\"memory\"]\n[layout.second.second]\ntabs = [\"stack\"]\nactive = 900\n");
+    const auto odd = parse_arrangement(
+        "version = 1\ntheme = 5\nscale = nan\n[layout]\nsplit = \"rows\"\nratio = inf\n[layout.first]\ntabs = "
+        "[\"memory\", \"memory\", 3, \"walk\"]\nactive = -1\n"
+        "[layout.second]\nsplit = \"columns\"\nratio = -4.0\n[layout.second.first]\ntabs = "
+        "[\"memory\"]\n[layout.second.second]\ntabs = [\"stack\"]\nactive = 900\n");
     REQUIRE(odd);
     check_sane(odd->layout);
     CHECK(odd->layout.open_panels() == std::vector<Panel>{Panel::Memory, Panel::Walk, Panel::Stack});
@@ -109,7 +120,8 @@ TEST_CASE("desk: rects of panes fill the room without overlap", "[desk][layout]"
         CHECK(node.rect.height > 0);
         CHECK(node.rect.x + node.rect.width <= 1280.01F);
         CHECK(node.rect.y + node.rect.height <= 720.01F);
-        if (node.kind == LayoutNode::Kind::Tabs) area += static_cast<double>(node.rect.width * node.rect.height);
+        if (node.kind == LayoutNode::Kind::Tabs)
+            area += static_cast<double>(node.rect.width * node.rect.height);
         else {
             self(self, *node.first);
             self(self, *node.second);

@@ -35,7 +35,8 @@ TEST_CASE("desk: long text ends with an ellipsis and stays UTF-8", "[desk]") {
 }
 
 TEST_CASE("desk: odd JSON has defaults", "[desk]") {
-    const Json json = {{"a", "0x1f"}, {"b", 7}, {"c", -1}, {"d", nullptr}, {"e", {1, 2}}, {"f", "zz"}, {"g", true}, {"h", 1e300}, {"i", 2.5}};
+    const Json json = {{"a", "0x1f"}, {"b", 7},    {"c", -1},    {"d", nullptr}, {"e", {1, 2}},
+                       {"f", "zz"},   {"g", true}, {"h", 1e300}, {"i", 2.5}};
     CHECK(number(json, "a") == 31);
     CHECK(number(json, "b") == 7);
     CHECK(number(json, "c", 5) == 5);

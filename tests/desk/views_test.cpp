@@ -21,7 +21,8 @@ TEST_CASE("desk: registers are grouped, their bits named, and what a step change
     CHECK(rax_changed);
     CHECK_FALSE(flags_changed);
     const auto fields = bit_fields("rflags", 0x3246);
-    CHECK(std::any_of(fields.begin(), fields.end(), [](const BitField& f) { return f.name == "IOPL" && f.value == 3; }));
+    CHECK(
+        std::any_of(fields.begin(), fields.end(), [](const BitField& f) { return f.name == "IOPL" && f.value == 3; }));
     CHECK(bit_fields("cs.attributes", 0xa09b).size() == 8);
     CHECK(bit_fields("rax", 5).empty());
 }
@@ -83,12 +84,20 @@ TEST_CASE("desk: memory is read a page at a time; absent bytes and changes are t
 
 TEST_CASE("desk: breakpoints of every kind are read from words and written back", "[desk]") {
     const auto rule = [](const char* text) { return parse_rule(text); };
-    CHECK(rule("0x1000 vp=1 cr3=0x5000")->rule == Json{{"kind", "address"}, {"address", "0x1000"}, {"vp", 1}, {"cr3", "0x5000"}});
+    CHECK(rule("0x1000 vp=1 cr3=0x5000")->rule ==
+          Json{{"kind", "address"}, {"address", "0x1000"}, {"vp", 1}, {"cr3", "0x5000"}});
     CHECK(rule("start_kernel")->resolve == "start_kernel");
-    CHECK(rule("watch 0x1000 4 rw physical partition=2")->rule ==
-          Json{{"kind", "watch"}, {"address", "0x1000"}, {"size", 4}, {"read", true}, {"write", true}, {"physical", true}, {"partition", 2}});
-    CHECK(rule("hypercall code=0x5c")->rule == Json{{"kind", "event"}, {"event", "hypercall"}, {"values", {{"control", "0x5c"}}}});
-    CHECK(rule("port port=0x3f8 write=1 ignore=3")->rule == Json{{"kind", "event"}, {"event", "port"}, {"ignore", 3}, {"values", {{"port", "0x3f8"}, {"write", "0x1"}}}});
+    CHECK(rule("watch 0x1000 4 rw physical partition=2")->rule == Json{{"kind", "watch"},
+                                                                       {"address", "0x1000"},
+                                                                       {"size", 4},
+                                                                       {"read", true},
+                                                                       {"write", true},
+                                                                       {"physical", true},
+                                                                       {"partition", 2}});
+    CHECK(rule("hypercall code=0x5c")->rule ==
+          Json{{"kind", "event"}, {"event", "hypercall"}, {"values", {{"control", "0x5c"}}}});
+    CHECK(rule("port port=0x3f8 write=1 ignore=3")->rule ==
+          Json{{"kind", "event"}, {"event", "port"}, {"ignore", 3}, {"values", {{"port", "0x3f8"}, {"write", "0x1"}}}});
     for (std::size_t i = 0; i < static_cast<std::size_t>(TapKind::Count); ++i)
         CHECK(rule(std::string(tap_row(static_cast<TapKind>(i)).name).c_str()));
     CHECK(rule("port prot=1").error().text.find("it has port, size, write, value") != std::string::npos);
@@ -98,7 +107,8 @@ TEST_CASE("desk: breakpoints of every kind are read from words and written back"
     CHECK_FALSE(rule("watch 0x1000 2000000"));
     CHECK_FALSE(rule("0x1000 what"));
     CHECK_FALSE(rule("0x1000 vp=x"));
-    for (const char* text : {"0x1000", "watch 0x1000 4 rw physical", "port port=0x3f8 write=0x1"}) CHECK(rule_text(rule(text)->rule) == text);
+    for (const char* text : {"0x1000", "watch 0x1000 4 rw physical", "port port=0x3f8 write=0x1"})
+        CHECK(rule_text(rule(text)->rule) == text);
 }
 
 TEST_CASE("desk: breakpoints are set by symbol, toggled at a line and removed", "[desk]") {
@@ -166,19 +176,54 @@ TEST_CASE("desk: hypercalls have names and results, and are found by them", "[de
 TEST_CASE("desk: a storage request is decoded, matched with its completion and followed", "[desk][vmbus]") {
     Bench b;
     const auto packet = [](unsigned type, const std::string& body) {
-        std::string text = fmt::format("{:02x}000200", type) + "0a00" "0100" "2a00000000000000";
+        std::string text = fmt::format("{:02x}000200", type) +
+                           "0a00"
+                           "0100"
+                           "2a00000000000000";
         return text + body;
     };
     // Operation 3 (execute), SRB with READ(10) of 8 blocks at 2048 from 0:1:2.
-    std::string srb = "03000000" "00000000" "00000000" "3400" "00" "00" "00" "00" "01" "02" "0a" "14" "01" "00" "00100000" "28000000080000000800";
+    std::string srb =
+        "03000000"
+        "00000000"
+        "00000000"
+        "3400"
+        "00"
+        "00"
+        "00"
+        "00"
+        "01"
+        "02"
+        "0a"
+        "14"
+        "01"
+        "00"
+        "00100000"
+        "28000000080000000800";
     srb.resize(64 * 2, '0');
-    std::string done = "01000000" "00000000" "00000000" "3400" "01" "00" "00" "00" "01" "02" "0a" "14" "01" "00" "00100000";
+    std::string done =
+        "01000000"
+        "00000000"
+        "00000000"
+        "3400"
+        "01"
+        "00"
+        "00"
+        "00"
+        "01"
+        "02"
+        "0a"
+        "14"
+        "01"
+        "00"
+        "00100000";
     done.resize(64 * 2, '0');
     const Json out = {{"channel", 1}, {"to_guest", 0}, {"transaction", "0x2a"}, {"type", 9}};
     const Json in = {{"channel", 1}, {"to_guest", 1}, {"transaction", "0x2a"}, {"type", 11}};
     b.event(1000, "vmbus_packet", out, packet(9, srb));
     b.event(1500, "disk", {{"disk", 0}, {"operation", 0}, {"offset", "0x100000"}, {"size", "0x1000"}}, "", 0);
-    b.event(1800, "vmbus_packet", {{"channel", 2}, {"to_guest", 0}, {"transaction", "0x99"}, {"type", 9}}, packet(9, srb));
+    b.event(1800, "vmbus_packet", {{"channel", 2}, {"to_guest", 0}, {"transaction", "0x99"}, {"type", 9}},
+            packet(9, srb));
     b.event(3000, "vmbus_packet", in, packet(11, done));
     b.event(4000, "vmbus_message", {{"type", 1}, {"to_guest", 1}}, "");
     CHECK(b.shows(Panel::Vmbus, "0:1:2 READ(10) lba 2048 blocks 8, 4096 bytes in"));
@@ -198,7 +243,8 @@ TEST_CASE("desk: a storage request is decoded, matched with its completion and f
 TEST_CASE("desk: damaged ring packets are told by their size, never read past", "[desk][vmbus]") {
     EventRow row;
     row.kind = TapKind::VmbusPacket;
-    for (const std::string bytes : {"", "00", "0900ffffffff00002a00000000000000", "090002000a0001002a00000000000000", "0900000000000000"}) {
+    for (const std::string bytes :
+         {"", "00", "0900ffffffff00002a00000000000000", "090002000a0001002a00000000000000", "0900000000000000"}) {
         row.payload.clear();
         for (const int byte : parse_hex(bytes, 512)) row.payload.push_back(static_cast<u8>(byte));
         CHECK_FALSE(packet_text(row).empty());
@@ -238,7 +284,8 @@ TEST_CASE("desk: the timeline counts events in bins, zooms, and goes to a moment
 
 TEST_CASE("desk: the tree opens, filters and marks what changed", "[desk]") {
     Bench b;
-    b.machine->answers["inspect"] = {{"tree", {{"a", {{"b", {{"c", "1"}, {"d", "2"}}}}}, {"e", "3"}, {"\x1b[0m", "\xff"}}}};
+    b.machine->answers["inspect"] = {
+        {"tree", {{"a", {{"b", {{"c", "1"}, {"d", "2"}}}}}, {"e", "3"}, {"\x1b[0m", "\xff"}}}};
     CHECK(b.shows(Panel::Devices, "a/b/c = 1"));
     CHECK(b.bench.devices.rows().size() == 3);
     b.bench.devices.toggle("a");
@@ -247,7 +294,8 @@ TEST_CASE("desk: the tree opens, filters and marks what changed", "[desk]") {
     b.machine->answers["inspect"]["tree"]["a"]["b"]["d"] = "5";
     b.run("step");
     bool marked = false;
-    for (const TreeRow& row : b.bench.devices.rows()) marked = marked || (row.path == "a/b/d" && row.changed && row.value == "5");
+    for (const TreeRow& row : b.bench.devices.rows())
+        marked = marked || (row.path == "a/b/d" && row.changed && row.value == "5");
     CHECK(marked);
     b.bench.devices.set_filter("b/c");
     CHECK(b.bench.devices.rows().size() == 3);

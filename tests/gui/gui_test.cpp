@@ -20,7 +20,8 @@ struct Drawn {
 };
 
 /// Runs the debugger on a fake machine, drawing into memory, and returns its last picture.
-Drawn draw(const std::shared_ptr<FakeMachine>& machine, const std::string& script, int width = 1280, int height = 720, float scale = 1) {
+Drawn draw(const std::shared_ptr<FakeMachine>& machine, const std::string& script, int width = 1280, int height = 720,
+           float scale = 1) {
     unsetenv("DISPLAY");
     unsetenv("WAYLAND_DISPLAY");
     const TempDir dir;
@@ -42,14 +43,18 @@ Drawn draw(const std::shared_ptr<FakeMachine>& machine, const std::string& scrip
     return drawn;
 }
 
-std::size_t colours(const gui::Picture& picture) { return std::set<u32>(picture.pixels.begin(), picture.pixels.end()).size(); }
+std::size_t colours(const gui::Picture& picture) {
+    return std::set<u32>(picture.pixels.begin(), picture.pixels.end()).size();
+}
 
 }  // namespace
 
 TEST_CASE("gui: every panel draws, at every scale and in both themes", "[gui]") {
     for (const float scale : {1.0F, 2.0F}) {
         for (const char* theme : {"dark", "light"}) {
-            const Drawn drawn = draw(std::make_shared<FakeMachine>(), fmt::format("theme {}\nlayout everything\nwait settled\nwait seconds 0.05\n", theme), 1280, 720, scale);
+            const Drawn drawn = draw(
+                std::make_shared<FakeMachine>(),
+                fmt::format("theme {}\nlayout everything\nwait settled\nwait seconds 0.05\n", theme), 1280, 720, scale);
             REQUIRE(drawn.result);
             CHECK(*drawn.result == 0);
             CHECK(drawn.picture.width == 1280);
@@ -68,14 +73,31 @@ TEST_CASE("gui: hostile content draws", "[gui]") {
     tree["deep"] = deep;
     machine->answers["inspect"] = {{"tree", tree}};
     machine->answers["registers"] = {{"rax", evil}, {evil, "0x1"}, {"rsp", "0x10"}};
-    machine->answers["disassemble"] = Json::array({Json{{"address", "0xffffffff81000000"}, {"bytes", evil}, {"text", evil}, {"symbol", evil}, {"target", "0xffffffff81000000"}}});
-    machine->answers["partitions"] = Json::array({Json{{"id", 1}, {"name", evil}, {"kind", evil}, {"vps", Json::array({Json{{"index", 0}, {"name", evil}, {"activity", evil}, {"rip", "0xffffffff81000000"}}})}}});
+    machine->answers["disassemble"] = Json::array({Json{{"address", "0xffffffff81000000"},
+                                                        {"bytes", evil},
+                                                        {"text", evil},
+                                                        {"symbol", evil},
+                                                        {"target", "0xffffffff81000000"}}});
+    machine->answers["partitions"] = Json::array(
+        {Json{{"id", 1},
+              {"name", evil},
+              {"kind", evil},
+              {"vps",
+               Json::array({Json{{"index", 0}, {"name", evil}, {"activity", evil}, {"rip", "0xffffffff81000000"}}})}}});
     machine->answers["stack"] = Json::array({Json{{"pc", "0x1"}, {"symbol", evil}, {"file", evil}}});
-    machine->answers["jit_blocks"] = {{"blocks", Json::array({Json{{"address", evil}, {evil, evil}, {"code", Json::array({Json{{"guest", evil}, {"host", Json::array({evil})}}})}}})}};
+    machine->answers["jit_blocks"] = {
+        {"blocks", Json::array({Json{{"address", evil},
+                                     {evil, evil},
+                                     {"code", Json::array({Json{{"guest", evil}, {"host", Json::array({evil})}}})}}})}};
     machine->answers["screen"] = {{"width", 5}, {"height", 5}, {"png", "iVBORw0KGgo="}};
     machine->console = evil;
-    machine->events.push_back({{"seq", 1}, {"time", ~u64{0}}, {"kind", "vmbus_packet"}, {"values", {{"channel", "0xffffffffffffffff"}}}, {"payload", evil}});
-    const Drawn drawn = draw(machine, "layout everything\nwait settled\nwait seconds 0.05\nlayout debug\nwait seconds 0.05\n");
+    machine->events.push_back({{"seq", 1},
+                               {"time", ~u64{0}},
+                               {"kind", "vmbus_packet"},
+                               {"values", {{"channel", "0xffffffffffffffff"}}},
+                               {"payload", evil}});
+    const Drawn drawn =
+        draw(machine, "layout everything\nwait settled\nwait seconds 0.05\nlayout debug\nwait seconds 0.05\n");
     REQUIRE(drawn.result);
     CHECK(*drawn.result == 0);
     CHECK(colours(drawn.picture) > 30);
@@ -87,7 +109,9 @@ TEST_CASE("gui: a machine that cannot be opened is the error of a script", "[gui
     gui::Options options;
     options.target = "x";
     options.screenshot = "/nowhere/x.png";
-    const auto result = gui::run(options, [](const std::string&) -> Result<std::unique_ptr<model::ControlLink>> { return fail(Error::Code::Usage, "x: no such file"); });
+    const auto result = gui::run(options, [](const std::string&) -> Result<std::unique_ptr<model::ControlLink>> {
+        return fail(Error::Code::Usage, "x: no such file");
+    });
     REQUIRE_FALSE(result);
     CHECK(result.error().text == "x: no such file");
 }

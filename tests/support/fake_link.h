@@ -1,5 +1,5 @@
-// A control link that answers like a small machine: two partitions, a stretch of code, memory that can be read, and events on request.
-// For tests of what the desktop debugger derives.
+// A control link that answers like a small machine: two partitions, a stretch of code, memory that can be read, and
+// events on request. For tests of what the desktop debugger derives.
 #pragma once
 
 #include <fmt/format.h>
@@ -17,7 +17,8 @@ namespace vg::test {
 
 using model::Json;
 
-/// What the fake machine is like; shared with the test, which may change it between requests while nothing is under way.
+/// What the fake machine is like; shared with the test, which may change it between requests while nothing is under
+/// way.
 struct FakeMachine {
     Json last_stop = {{"reason", "start"}, {"text", "before the first instruction"}};
     bool reverse = false, live = true, running = false;
@@ -25,11 +26,11 @@ struct FakeMachine {
     std::vector<Json> breaks;
     unsigned next_break = 1;
     std::string console = "hello\n";
-    std::string watched;                     ///< names of the kinds that are watched
-    std::vector<Json> events;                ///< rows with seq from 1
-    std::map<std::string, Json> answers;     ///< by op: instead of the usual answer
+    std::string watched;                  ///< names of the kinds that are watched
+    std::vector<Json> events;             ///< rows with seq from 1
+    std::map<std::string, Json> answers;  ///< by op: instead of the usual answer
     std::map<std::string, std::string> refusals;
-    std::atomic<int> delay_ms{0};            ///< of every answer
+    std::atomic<int> delay_ms{0};  ///< of every answer
     std::atomic<bool> gone{false};
     std::atomic<unsigned> calls{0};
     std::vector<Json> asked;
@@ -45,7 +46,8 @@ class FakeLink final : public model::ControlLink {
         if (m_->gone) return fail(Error::Code::Host, "the machine went away");
         m_->asked.push_back(request);
         const std::string op = request.value("op", "");
-        if (const auto no = m_->refusals.find(op); no != m_->refusals.end()) return fail(Error::Code::Usage, no->second);
+        if (const auto no = m_->refusals.find(op); no != m_->refusals.end())
+            return fail(Error::Code::Usage, no->second);
         if (const auto given = m_->answers.find(op); given != m_->answers.end()) return given->second;
         return usual(op, request);
     }
@@ -61,12 +63,22 @@ class FakeLink final : public model::ControlLink {
 
   private:
     static std::string hex(u64 value) { return fmt::format("{:#x}", value); }
-    static u64 number(const Json& value) { return value.is_string() ? std::stoull(value.get<std::string>(), nullptr, 0) : value.get<u64>(); }
+    static u64 number(const Json& value) {
+        return value.is_string() ? std::stoull(value.get<std::string>(), nullptr, 0) : value.get<u64>();
+    }
 
     Json status() const {
-        Json status = {{"running", m_->running}, {"time", m_->time}, {"instructions", m_->instructions}, {"end", nullptr}, {"in_round", false},
-                       {"focus", {{"partition", 1}, {"vp", 0}}}, {"outcome", {{"kind", "none"}, {"text", ""}}}, {"stop", m_->last_stop}};
-        if (m_->reverse) status["history"] = {{"first", {{"time", 0}, {"instructions", 0}}}, {"last", {{"time", 2'000'000'000}, {"instructions", 2'000'000'000}}}};
+        Json status = {{"running", m_->running},
+                       {"time", m_->time},
+                       {"instructions", m_->instructions},
+                       {"end", nullptr},
+                       {"in_round", false},
+                       {"focus", {{"partition", 1}, {"vp", 0}}},
+                       {"outcome", {{"kind", "none"}, {"text", ""}}},
+                       {"stop", m_->last_stop}};
+        if (m_->reverse)
+            status["history"] = {{"first", {{"time", 0}, {"instructions", 0}}},
+                                 {"last", {{"time", 2'000'000'000}, {"instructions", 2'000'000'000}}}};
         return status;
     }
     void stop(const std::string& reason, const std::string& text) {
@@ -75,8 +87,17 @@ class FakeLink final : public model::ControlLink {
         notices_.push_back({{"event", "stopped"}, {"stop", m_->last_stop}, {"status", status()}});
     }
     Json registers() const {
-        return {{"rax", hex(m_->rax)}, {"rsp", "0xffffc90000003f00"}, {"rip", hex(m_->rip)}, {"rflags", "0x246"}, {"cs", "0x10"}, {"cs.base", "0x0"}, {"cs.attributes", "0xa09b"},
-                {"cr0", "0x80050033"}, {"cr3", "0x2a10000"}, {"efer", "0xd01"}, {"ymm0", "0x" + std::string(64, '0')}};
+        return {{"rax", hex(m_->rax)},
+                {"rsp", "0xffffc90000003f00"},
+                {"rip", hex(m_->rip)},
+                {"rflags", "0x246"},
+                {"cs", "0x10"},
+                {"cs.base", "0x0"},
+                {"cs.attributes", "0xa09b"},
+                {"cr0", "0x80050033"},
+                {"cr3", "0x2a10000"},
+                {"efer", "0xd01"},
+                {"ymm0", "0x" + std::string(64, '0')}};
     }
     Json code(const Json& request) const {
         Json lines = Json::array();
@@ -84,7 +105,10 @@ class FakeLink final : public model::ControlLink {
         for (u64 i = 0; i < request.value("count", 16U); ++i) {
             const u64 at = address - before * 4 + i * 4;
             const bool jump = at % 64 == 32;
-            Json line = {{"address", hex(at)}, {"bytes", "90909090"}, {"text", jump ? fmt::format("jne {:#x}", at - 16) : "nop"}, {"symbol", at % 256 == 0 ? "start_kernel" : ""}};
+            Json line = {{"address", hex(at)},
+                         {"bytes", "90909090"},
+                         {"text", jump ? fmt::format("jne {:#x}", at - 16) : "nop"},
+                         {"symbol", at % 256 == 0 ? "start_kernel" : ""}};
             if (jump) line["target"] = hex(at - 16);
             lines.push_back(line);
         }
@@ -93,7 +117,8 @@ class FakeLink final : public model::ControlLink {
     Json memory(const Json& request) const {
         std::string data;
         const u64 address = number(request["address"]);
-        for (u64 i = 0; i < number(request["size"]); ++i) data += address + i < 0x1000 ? "??" : fmt::format("{:02x}", (address + i + m_->rax) & 0xff);
+        for (u64 i = 0; i < number(request["size"]); ++i)
+            data += address + i < 0x1000 ? "??" : fmt::format("{:02x}", (address + i + m_->rax) & 0xff);
         return {{"data", data}};
     }
     Json tail(const Json& request) const {
@@ -109,11 +134,32 @@ class FakeLink final : public model::ControlLink {
     }
 
     Result<Json> usual(const std::string& op, const Json& request) {
-        if (op == "hello") return Json{{"protocol", 1}, {"version", "test"}, {"kind", m_->live ? "live" : "replay"}, {"reverse", m_->reverse}, {"config", "m.toml"}};
+        if (op == "hello")
+            return Json{{"protocol", 1},
+                        {"version", "test"},
+                        {"kind", m_->live ? "live" : "replay"},
+                        {"reverse", m_->reverse},
+                        {"config", "m.toml"}};
         if (op == "status") return status();
         if (op == "partitions") {
-            return Json::array({Json{{"id", 1}, {"name", "root"}, {"kind", "root"}, {"vps", Json::array({Json{{"index", 0}, {"name", "root.vp0"}, {"activity", "runs"}, {"rip", hex(m_->rip)}, {"cpl", 0}, {"mode", 64}}})}},
-                                Json{{"id", 2}, {"name", "linux"}, {"kind", "child"}, {"vps", Json::array({Json{{"index", 0}, {"name", "linux.vp0"}, {"activity", "halted"}, {"rip", "0x1000"}, {"cpl", 3}, {"mode", 64}}})}}});
+            return Json::array({Json{{"id", 1},
+                                     {"name", "root"},
+                                     {"kind", "root"},
+                                     {"vps", Json::array({Json{{"index", 0},
+                                                               {"name", "root.vp0"},
+                                                               {"activity", "runs"},
+                                                               {"rip", hex(m_->rip)},
+                                                               {"cpl", 0},
+                                                               {"mode", 64}}})}},
+                                Json{{"id", 2},
+                                     {"name", "linux"},
+                                     {"kind", "child"},
+                                     {"vps", Json::array({Json{{"index", 0},
+                                                               {"name", "linux.vp0"},
+                                                               {"activity", "halted"},
+                                                               {"rip", "0x1000"},
+                                                               {"cpl", 3},
+                                                               {"mode", 64}}})}}});
         }
         if (op == "registers") return registers();
         if (op == "disassemble") return code(request);
@@ -157,7 +203,8 @@ class FakeLink final : public model::ControlLink {
         if (op == "console") {
             const u64 after = request.value("after", u64{0});
             std::string text;
-            for (std::size_t i = after; i < m_->console.size(); ++i) text += fmt::format("{:02x}", static_cast<unsigned char>(m_->console[i]));
+            for (std::size_t i = after; i < m_->console.size(); ++i)
+                text += fmt::format("{:02x}", static_cast<unsigned char>(m_->console[i]));
             return Json{{"text", text}, {"next", std::max<u64>(m_->console.size(), 0)}};
         }
         if (op == "watch_events") {
@@ -165,19 +212,36 @@ class FakeLink final : public model::ControlLink {
             return Json::object();
         }
         if (op == "events") return tail(request);
-        if (op == "stack") return Json::array({Json{{"pc", hex(m_->rip)}, {"sp", "0xffffc90000003f00"}, {"symbol", "start_kernel+0x4"}}, Json{{"pc", "0xffffffff81000400"}, {"sp", "0xffffc90000003f40"}, {"symbol", "x86_64_start"}}});
+        if (op == "stack")
+            return Json::array(
+                {Json{{"pc", hex(m_->rip)}, {"sp", "0xffffc90000003f00"}, {"symbol", "start_kernel+0x4"}},
+                 Json{{"pc", "0xffffffff81000400"}, {"sp", "0xffffc90000003f40"}, {"symbol", "x86_64_start"}}});
         if (op == "symbolize") return Json::array();
         if (op == "resolve") {
             if (request["text"] == "start_kernel") return Json{{"address", "0xffffffff81000000"}};
             return fail(Error::Code::Usage, "there is no symbol " + request["text"].get<std::string>());
         }
         if (op == "walk") {
-            return Json{{"linear", request["address"]}, {"mode", "4-level"}, {"physical", "0x1234000"}, {"fault", nullptr},
-                        {"steps", Json::array({Json{{"level", 4}, {"entry_address", "0x2a10ff8"}, {"entry", "0x2a11067"}, {"flags", "P W U A D"}, {"next", "0x2a11000"}}})}, {"second", Json::array()}};
+            return Json{{"linear", request["address"]},
+                        {"mode", "4-level"},
+                        {"physical", "0x1234000"},
+                        {"fault", nullptr},
+                        {"steps", Json::array({Json{{"level", 4},
+                                                    {"entry_address", "0x2a10ff8"},
+                                                    {"entry", "0x2a11067"},
+                                                    {"flags", "P W U A D"},
+                                                    {"next", "0x2a11000"}}})},
+                        {"second", Json::array()}};
         }
         if (op == "inspect") return Json{{"tree", {{"child", {{"linux", {{"com1", {{"lcr", "0x03"}}}}}}}}}};
         if (op == "jit_blocks" || op == "jit_block") {
-            return Json{{"engine", Json::object()}, {"blocks", Json::array({Json{{"address", "ffffffff81000000"}, {"mode", "64-bit, CPL 0"}, {"executions", 7}, {"code", Json::array({Json{{"guest", "nop"}, {"host", {"nop", "ret"}}}})}}})}};
+            return Json{
+                {"engine", Json::object()},
+                {"blocks",
+                 Json::array({Json{{"address", "ffffffff81000000"},
+                                   {"mode", "64-bit, CPL 0"},
+                                   {"executions", 7},
+                                   {"code", Json::array({Json{{"guest", "nop"}, {"host", {"nop", "ret"}}}})}}})}};
         }
         if (op == "screen") return fail(Error::Code::Usage, "this partition has no display");
         return fail(Error::Code::Usage, "unknown op " + op);

@@ -27,16 +27,23 @@ Link make_link(const std::string& target) {
     }
     std::error_code error;
     if (!std::filesystem::is_regular_file(target, error))
-        return fail(Error::Code::Usage, fmt::format("{}: there is no such file; write a machine's description (.toml) or unix:SOCKET", target));
+        return fail(
+            Error::Code::Usage,
+            fmt::format("{}: there is no such file; write a machine's description (.toml) or unix:SOCKET", target));
     if (std::filesystem::path(target).extension() != ".toml")
-        return fail(Error::Code::Usage, fmt::format("{}: the debugger does not open recordings and snapshots yet, see docs/status.md", target));
-    return std::unique_ptr<model::ControlLink>(std::make_unique<WorkerLink>(std::vector<std::string>{"run", target, "--serial", "none", "--paused", "--quiet"}));
+        return fail(
+            Error::Code::Usage,
+            fmt::format("{}: the debugger does not open recordings and snapshots yet, see docs/status.md", target));
+    return std::unique_ptr<model::ControlLink>(std::make_unique<WorkerLink>(
+        std::vector<std::string>{"run", target, "--serial", "none", "--paused", "--quiet"}));
 }
 
 std::optional<std::pair<int, int>> parse_size(const std::string& text) {
     int width = 0, height = 0;
     char rest = 0;
-    if (std::sscanf(text.c_str(), "%5dx%5d%c", &width, &height, &rest) != 2 || width < 320 || height < 240 || width > 8192 || height > 8192) return {};
+    if (std::sscanf(text.c_str(), "%5dx%5d%c", &width, &height, &rest) != 2 || width < 320 || height < 240 ||
+        width > 8192 || height > 8192)
+        return {};
     return std::pair{width, height};
 }
 
@@ -62,7 +69,9 @@ int gui(std::vector<std::string> words) {
     }
     if (!size.empty()) {
         const auto parsed = parse_size(size);
-        if (!parsed) return report({Error::Code::Usage, fmt::format("gui: --size {}: write for example 1280x720 (320x240 to 8192x8192)", size)});
+        if (!parsed)
+            return report({Error::Code::Usage,
+                           fmt::format("gui: --size {}: write for example 1280x720 (320x240 to 8192x8192)", size)});
         options.width = parsed->first;
         options.height = parsed->second;
     }

@@ -77,7 +77,8 @@ Result<void> WorkerLink::spawn() {
     const int words = open((folder_ + "/words").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     if (words < 0) return fail(Error::Code::Host, fmt::format("{}: {}", folder_, std::strerror(errno)));
     arguments_.insert(arguments_.begin(), "verdigris");
-    for (const std::string& more : {std::string("--control"), "unix:" + folder_ + "/socket"}) arguments_.push_back(more);
+    for (const std::string& more : {std::string("--control"), "unix:" + folder_ + "/socket"})
+        arguments_.push_back(more);
     std::vector<char*> raw;
     for (std::string& argument : arguments_) raw.push_back(argument.data());
     raw.push_back(nullptr);

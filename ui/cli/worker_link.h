@@ -12,8 +12,9 @@
 
 namespace vg::cli {
 
-/// Starts this very program with `arguments` and `--control unix:...` behind them, at the first request: building a machine takes a while,
-/// and whoever draws a window has the link on another thread. The process ends when the link does, or its owner dies.
+/// Starts this very program with `arguments` and `--control unix:...` behind them, at the first request: building a
+/// machine takes a while, and whoever draws a window has the link on another thread. The process ends when the link
+/// does, or its owner dies.
 class WorkerLink final : public model::ControlLink {
   public:
     explicit WorkerLink(std::vector<std::string> arguments) : arguments_(std::move(arguments)) {}

@@ -48,10 +48,11 @@ void DrawBackEnd::draw_list(const ImDrawList& list, const ImDrawData& data) {
         const SDL_Rect clip = {x, y, right - x, bottom - y};
         SDL_RenderSetClipRect(renderer_, &clip);
         const ImDrawVert* vertices = list.VtxBuffer.Data + command.VtxOffset;
-        SDL_RenderGeometryRaw(renderer_, static_cast<SDL_Texture*>(command.GetTexID()), &vertices->pos.x, sizeof(ImDrawVert),
-                              reinterpret_cast<const SDL_Color*>(&vertices->col), sizeof(ImDrawVert), &vertices->uv.x, sizeof(ImDrawVert),
-                              list.VtxBuffer.Size - static_cast<int>(command.VtxOffset), list.IdxBuffer.Data + command.IdxOffset,
-                              static_cast<int>(command.ElemCount), sizeof(ImDrawIdx));
+        SDL_RenderGeometryRaw(
+            renderer_, static_cast<SDL_Texture*>(command.GetTexID()), &vertices->pos.x, sizeof(ImDrawVert),
+            reinterpret_cast<const SDL_Color*>(&vertices->col), sizeof(ImDrawVert), &vertices->uv.x, sizeof(ImDrawVert),
+            list.VtxBuffer.Size - static_cast<int>(command.VtxOffset), list.IdxBuffer.Data + command.IdxOffset,
+            static_cast<int>(command.ElemCount), sizeof(ImDrawIdx));
     }
 }
 

@@ -25,13 +25,15 @@ void FileDialog::list() {
     problem_.clear();
     scroll_ = {};
     std::error_code error;
-    for (fs::directory_iterator it(folder_, fs::directory_options::skip_permission_denied, error), end; !error && it != end && entries_.size() < kMaxEntries; it.increment(error)) {
+    for (fs::directory_iterator it(folder_, fs::directory_options::skip_permission_denied, error), end;
+         !error && it != end && entries_.size() < kMaxEntries; it.increment(error)) {
         const std::string name = it->path().filename().string();
         std::error_code ignored;
         if (!name.empty() && name[0] != '.') entries_.push_back({name, it->is_directory(ignored)});
     }
     if (error) problem_ = folder_.string() + ": " + error.message();
-    std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.folder != b.folder ? a.folder : a.name < b.name; });
+    std::sort(entries_.begin(), entries_.end(),
+              [](const Entry& a, const Entry& b) { return a.folder != b.folder ? a.folder : a.name < b.name; });
     if (folder_.has_parent_path() && folder_ != folder_.root_path()) entries_.insert(entries_.begin(), {"..", true});
 }
 
@@ -46,7 +48,8 @@ std::optional<std::string> FileDialog::draw(const Look& look) {
     heading(look, "a machine (.toml), recording or snapshot; or unix:SOCKET of a machine that runs with --control");
     ImGui::SetNextItemWidth(-1);
     if (ImGui::IsWindowAppearing()) ImGui::SetKeyboardFocusHere();
-    if (ImGui::InputTextWithHint("##path", folder_.string().c_str(), &path_, ImGuiInputTextFlags_EnterReturnsTrue) && !path_.empty()) {
+    if (ImGui::InputTextWithHint("##path", folder_.string().c_str(), &path_, ImGuiInputTextFlags_EnterReturnsTrue) &&
+        !path_.empty()) {
         const bool absolute = path_[0] == '/' || path_.rfind("unix:", 0) == 0;
         chosen = absolute ? path_ : (folder_ / path_).string();
     }
@@ -56,14 +59,22 @@ std::optional<std::string> FileDialog::draw(const Look& look) {
         const Rows rows(look, "files", entries_.size(), scroll_, -ImGui::GetFrameHeightWithSpacing());
         for (u64 i = rows.first(); i < rows.last(); ++i) {
             if (rows.hovered() == i) rows.fill(i, look.theme.hover);
-            const bool machine = entries_[i].name.size() > 5 && entries_[i].name.rfind(".toml") == entries_[i].name.size() - 5;
-            rows.text(i, look.character, entries_[i].folder ? look.theme.accent : machine ? look.theme.text : look.theme.quiet, desk::shown(entries_[i].name, 200) + (entries_[i].folder ? "/" : ""));
+            const bool machine =
+                entries_[i].name.size() > 5 && entries_[i].name.rfind(".toml") == entries_[i].name.size() - 5;
+            rows.text(i, look.character,
+                      entries_[i].folder ? look.theme.accent
+                      : machine          ? look.theme.text
+                                         : look.theme.quiet,
+                      desk::shown(entries_[i].name, 200) + (entries_[i].folder ? "/" : ""));
         }
         if (const auto row = rows.clicked()) {
-            if (entries_[*row].folder) enter = entries_[*row].name == ".." ? folder_.parent_path() : folder_ / entries_[*row].name;
-            else path_ = (folder_ / entries_[*row].name).string();
+            if (entries_[*row].folder)
+                enter = entries_[*row].name == ".." ? folder_.parent_path() : folder_ / entries_[*row].name;
+            else
+                path_ = (folder_ / entries_[*row].name).string();
         }
-        if (const auto row = rows.double_clicked(); row && !entries_[*row].folder) chosen = (folder_ / entries_[*row].name).string();
+        if (const auto row = rows.double_clicked(); row && !entries_[*row].folder)
+            chosen = (folder_ / entries_[*row].name).string();
     }
     if (enter) {
         folder_ = *enter;

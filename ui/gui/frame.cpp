@@ -12,7 +12,9 @@ namespace vg::gui {
 
 namespace {
 
-constexpr ImGuiWindowFlags kFixed = ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoBringToFrontOnFocus | ImGuiWindowFlags_NoNavFocus;
+constexpr ImGuiWindowFlags kFixed = ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove |
+                                    ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoBringToFrontOnFocus |
+                                    ImGuiWindowFlags_NoNavFocus;
 constexpr const char* kMenus[] = {"File", "Run", "Break", "Go", "Machine", "View"};
 
 void begin_fixed(const char* name, desk::Rect rect) {
@@ -26,12 +28,14 @@ void begin_fixed(const char* name, desk::Rect rect) {
 void Frame::invoke(const desk::Command& command, const std::string& argument) {
     const bool wants = !command.argument.empty() && command.argument[0] != '[';
     if (wants && argument.empty()) {
-        if (const std::string no = command.refusal(bench_); !no.empty()) return bench_.session.say(fmt::format("{}: {}", command.title, no), desk::Tone::Warning);
+        if (const std::string no = command.refusal(bench_); !no.empty())
+            return bench_.session.say(fmt::format("{}: {}", command.title, no), desk::Tone::Warning);
         prompt_for_ = std::string(command.id);
         argument_.clear();
         return;
     }
-    const auto done = desk::run_command(bench_, argument.empty() ? std::string(command.id) : fmt::format("{} {}", command.id, argument));
+    const auto done = desk::run_command(
+        bench_, argument.empty() ? std::string(command.id) : fmt::format("{} {}", command.id, argument));
     if (!done) bench_.session.say(done.error().text, desk::Tone::Warning);
 }
 
@@ -46,7 +50,8 @@ bool Frame::key(const Shortcut& shortcut) {
 
 void Frame::menu_item(const desk::Command& command) {
     const std::string no = command.refusal(bench_);
-    if (ImGui::MenuItem(std::string(command.title).c_str(), std::string(command.key).c_str(), false, no.empty())) invoke(command, "");
+    if (ImGui::MenuItem(std::string(command.title).c_str(), std::string(command.key).c_str(), false, no.empty()))
+        invoke(command, "");
     if (!no.empty() && ImGui::IsItemHovered(ImGuiHoveredFlags_AllowWhenDisabled)) ImGui::SetTooltip("%s", no.c_str());
 }
 
@@ -59,11 +64,13 @@ void Frame::menus(const Look&) {
         if (std::string_view(menu) == "View") {
             ImGui::Separator();
             for (const std::string_view name : desk::Layout::presets()) {
-                if (ImGui::MenuItem(fmt::format("Layout: {}", name).c_str())) bench_.layout = *desk::Layout::preset(name);
+                if (ImGui::MenuItem(fmt::format("Layout: {}", name).c_str()))
+                    bench_.layout = *desk::Layout::preset(name);
             }
             ImGui::Separator();
             for (const float scale : desk::kScales) {
-                if (ImGui::MenuItem(fmt::format("Scale {:g}", scale).c_str(), nullptr, bench_.settings.scale == scale)) bench_.settings.scale = scale;
+                if (ImGui::MenuItem(fmt::format("Scale {:g}", scale).c_str(), nullptr, bench_.settings.scale == scale))
+                    bench_.settings.scale = scale;
             }
         }
         ImGui::EndMenu();
@@ -72,7 +79,8 @@ void Frame::menus(const Look&) {
         for (std::size_t i = 0; i < desk::kPanels; ++i) {
             const auto panel = static_cast<desk::Panel>(i);
             const desk::PanelRow& row = desk::panel_row(panel);
-            if (ImGui::MenuItem(std::string(row.title).c_str(), nullptr, bench_.layout.is_shown(panel))) bench_.layout.show(panel);
+            if (ImGui::MenuItem(std::string(row.title).c_str(), nullptr, bench_.layout.is_shown(panel)))
+                bench_.layout.show(panel);
             if (ImGui::IsItemHovered()) ImGui::SetTooltip("%s", std::string(row.summary).c_str());
         }
         ImGui::EndMenu();
@@ -87,7 +95,8 @@ void Frame::tool(const Look& look, const char* id, const char* label) {
     if (ImGui::Button(label)) invoke(command, "");
     ImGui::EndDisabled();
     if (ImGui::IsItemHovered(ImGuiHoveredFlags_AllowWhenDisabled)) {
-        const std::string text = fmt::format("{}{}{}{}", command.title, command.key.empty() ? "" : "  ", command.key, no.empty() ? "" : "\n" + no);
+        const std::string text = fmt::format("{}{}{}{}", command.title, command.key.empty() ? "" : "  ", command.key,
+                                             no.empty() ? "" : "\n" + no);
         ImGui::SetTooltip("%s", text.c_str());
     }
     ImGui::SameLine(0, 3 * look.scale);
@@ -135,20 +144,24 @@ bool Frame::tabs(const Look& look, desk::LayoutNode& node) {
         const std::string title(desk::panel_row(panel).title);
         const float text = look.sans->CalcTextSizeA(look.sans->FontSize, 1e9F, 0, title.c_str()).x;
         const float left_over = place.x + whole - x;
-        const float width = std::min(text + 16 * look.scale, std::max(left_over / static_cast<float>(node.tabs.size() - i), 1.0F));
+        const float width =
+            std::min(text + 16 * look.scale, std::max(left_over / static_cast<float>(node.tabs.size() - i), 1.0F));
         ImGui::PushID(static_cast<int>(panel));
         ImGui::SetCursorScreenPos({x, place.y});
         if (ImGui::InvisibleButton("tab", {width, height})) node.active = i;
         if (ImGui::IsItemClicked(2)) close_ = panel;
         const bool hovered = ImGui::IsItemHovered();
-        if (hovered) ImGui::SetTooltip("%s\ndrag: move or split; middle click: close", std::string(desk::panel_row(panel).summary).c_str());
+        if (hovered)
+            ImGui::SetTooltip("%s\ndrag: move or split; middle click: close",
+                              std::string(desk::panel_row(panel).summary).c_str());
         if (ImGui::BeginDragDropSource()) {
             ImGui::SetDragDropPayload("panel", &panel, sizeof panel);
             ImGui::TextUnformatted(title.c_str());
             ImGui::EndDragDropSource();
         }
         if (ImGui::BeginDragDropTarget()) {
-            if (const ImGuiPayload* payload = ImGui::AcceptDragDropPayload("panel")) move_ = {*static_cast<const desk::Panel*>(payload->Data), panel, {}, i};
+            if (const ImGuiPayload* payload = ImGui::AcceptDragDropPayload("panel"))
+                move_ = {*static_cast<const desk::Panel*>(payload->Data), panel, {}, i};
             ImGui::EndDragDropTarget();
         }
         ImGui::PopID();
@@ -157,7 +170,9 @@ bool Frame::tabs(const Look& look, desk::LayoutNode& node) {
         if (active) list.AddRectFilled({x, place.y}, {x + width, place.y + 2 * look.scale}, look.theme.accent);
         if (hovered && !active) list.AddRectFilled({x, place.y}, {x + width, place.y + height}, look.theme.hover);
         const ImVec4 clip(x, place.y, x + width - 2 * look.scale, place.y + height);
-        list.AddText(look.sans, look.sans->FontSize, {x + 8 * look.scale, std::floor(place.y + (height - look.sans->FontSize) / 2)}, active ? look.theme.text : look.theme.quiet, title.c_str(), nullptr, 0, &clip);
+        list.AddText(look.sans, look.sans->FontSize,
+                     {x + 8 * look.scale, std::floor(place.y + (height - look.sans->FontSize) / 2)},
+                     active ? look.theme.text : look.theme.quiet, title.c_str(), nullptr, 0, &clip);
         x += width + 1;
     }
     ImGui::SetCursorScreenPos({place.x, place.y + height + 3 * look.scale});
@@ -169,23 +184,29 @@ void Frame::drop_zone(const Look& look, const desk::LayoutNode& node) {
     if (!dragged || !dragged->IsDataType("panel")) return;
     const ImVec2 mouse = ImGui::GetIO().MousePos;
     const float top = node.rect.y + look.row + 8 * look.scale;
-    const float x = (mouse.x - node.rect.x) / node.rect.width, y = (mouse.y - top) / (node.rect.y + node.rect.height - top);
+    const float x = (mouse.x - node.rect.x) / node.rect.width,
+                y = (mouse.y - top) / (node.rect.y + node.rect.height - top);
     if (x < 0 || x > 1 || y < 0 || y > 1) return;
     const float sides[] = {x, 1 - x, y, 1 - y};
     const auto nearest = static_cast<std::size_t>(std::min_element(sides, sides + 4) - sides);
     const bool middle = sides[nearest] > 0.3F;
     desk::Rect zone = node.rect;
     if (!middle) {
-        if (nearest < 2) zone.width /= 2;
-        else zone.height /= 2;
+        if (nearest < 2)
+            zone.width /= 2;
+        else
+            zone.height /= 2;
         if (nearest == 1) zone.x += zone.width;
         if (nearest == 3) zone.y += zone.height;
     }
-    ImGui::GetForegroundDrawList()->AddRectFilled({zone.x, zone.y}, {zone.x + zone.width, zone.y + zone.height}, look.theme.selection);
+    ImGui::GetForegroundDrawList()->AddRectFilled({zone.x, zone.y}, {zone.x + zone.width, zone.y + zone.height},
+                                                  look.theme.selection);
     if (!ImGui::IsMouseReleased(0)) return;
     const auto panel = *static_cast<const desk::Panel*>(dragged->Data);
-    if (middle) move_ = {panel, node.tabs.front(), {}, node.tabs.size()};
-    else move_ = {panel, node.tabs[node.active], static_cast<desk::Side>(nearest), 0};
+    if (middle)
+        move_ = {panel, node.tabs.front(), {}, node.tabs.size()};
+    else
+        move_ = {panel, node.tabs[node.active], static_cast<desk::Side>(nearest), 0};
 }
 
 void Frame::leaf(const Look& look, desk::LayoutNode& node, unsigned number) {
@@ -197,9 +218,12 @@ void Frame::leaf(const Look& look, desk::LayoutNode& node, unsigned number) {
     const float pad = 3 * look.scale;
     ImGui::SetCursorPosX(pad);
     ImGui::PushID(static_cast<int>(panel));
-    ImGui::BeginChild("panel", {node.rect.width - 2 * pad, -pad}, false, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
-    if (!bench_.session.attached() && panel != desk::Panel::Messages) note(look, "no machine is open");
-    else panels_.draw(panel, bench_, look);
+    ImGui::BeginChild("panel", {node.rect.width - 2 * pad, -pad}, false,
+                      ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
+    if (!bench_.session.attached() && panel != desk::Panel::Messages)
+        note(look, "no machine is open");
+    else
+        panels_.draw(panel, bench_, look);
     ImGui::EndChild();
     ImGui::PopID();
     ImGui::End();
@@ -210,7 +234,8 @@ void Frame::splitter(const Look& look, desk::LayoutNode& node, unsigned number) 
     const bool across = node.kind == desk::LayoutNode::Kind::Columns;
     const desk::Rect& a = node.first->rect;
     const float gap = across ? node.second->rect.x - a.x - a.width : node.second->rect.y - a.y - a.height;
-    const desk::Rect bar = across ? desk::Rect{a.x + a.width, a.y, gap, a.height} : desk::Rect{a.x, a.y + a.height, a.width, gap};
+    const desk::Rect bar =
+        across ? desk::Rect{a.x + a.width, a.y, gap, a.height} : desk::Rect{a.x, a.y + a.height, a.width, gap};
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, {0, 0});
     ImGui::PushStyleVar(ImGuiStyleVar_WindowMinSize, {1, 1});
     ImGui::PushStyleColor(ImGuiCol_WindowBg, look.theme.window);
@@ -218,11 +243,13 @@ void Frame::splitter(const Look& look, desk::LayoutNode& node, unsigned number) 
     ImGui::InvisibleButton("bar", {std::max(1.0F, bar.width), std::max(1.0F, bar.height)});
     if (ImGui::IsItemHovered() || ImGui::IsItemActive()) {
         ImGui::SetMouseCursor(across ? ImGuiMouseCursor_ResizeEW : ImGuiMouseCursor_ResizeNS);
-        ImGui::GetWindowDrawList()->AddRectFilled({bar.x, bar.y}, {bar.x + bar.width, bar.y + bar.height}, look.theme.accent);
+        ImGui::GetWindowDrawList()->AddRectFilled({bar.x, bar.y}, {bar.x + bar.width, bar.y + bar.height},
+                                                  look.theme.accent);
     }
     if (ImGui::IsItemActive()) {
         const ImVec2 mouse = ImGui::GetIO().MousePos;
-        const float ratio = across ? (mouse.x - node.rect.x) / node.rect.width : (mouse.y - node.rect.y) / node.rect.height;
+        const float ratio =
+            across ? (mouse.x - node.rect.x) / node.rect.width : (mouse.y - node.rect.y) / node.rect.height;
         node.ratio = std::clamp(ratio, desk::Layout::kLeastRatio, 1 - desk::Layout::kLeastRatio);
     }
     ImGui::End();
@@ -246,8 +273,10 @@ void Frame::panes(const Look& look, desk::Rect room) {
     unsigned number = 0;
     node(look, bench_.layout.root(), number);
     if (move_.panel != desk::Panel::Count) {
-        if (move_.side) bench_.layout.split(move_.panel, move_.beside, *move_.side);
-        else bench_.layout.move_to_tabs(move_.panel, move_.beside, move_.position);
+        if (move_.side)
+            bench_.layout.split(move_.panel, move_.beside, *move_.side);
+        else
+            bench_.layout.move_to_tabs(move_.panel, move_.beside, move_.position);
         move_ = {};
     }
     if (close_ != desk::Panel::Count) bench_.layout.close(close_);
@@ -265,12 +294,18 @@ void Frame::status(const Look& look, desk::Rect room) {
         ImGui::PopStyleColor();
         ImGui::SameLine(0, 16 * look.scale);
     };
-    if (!session.attached()) say("no machine", desk::Tone::Quiet);
-    else if (!session.trouble().empty()) say("connection lost", desk::Tone::Bad);
-    else if (!session.ready()) say("connecting\u2026", desk::Tone::Quiet);
-    else if (session.running()) say("\u25b6 running", desk::Tone::Good);
-    else if (session.ended()) say("\u25a0 " + session.outcome(), desk::Tone::Warning);
-    else say("\u25a0 stopped", desk::Tone::Accent);
+    if (!session.attached())
+        say("no machine", desk::Tone::Quiet);
+    else if (!session.trouble().empty())
+        say("connection lost", desk::Tone::Bad);
+    else if (!session.ready())
+        say("connecting\u2026", desk::Tone::Quiet);
+    else if (session.running())
+        say("\u25b6 running", desk::Tone::Good);
+    else if (session.ended())
+        say("\u25a0 " + session.outcome(), desk::Tone::Warning);
+    else
+        say("\u25a0 stopped", desk::Tone::Accent);
     if (session.ready()) {
         say(fmt::format("{} s", desk::time_text(session.now().time_ns)), desk::Tone::Plain);
         say(fmt::format("{} instructions", session.now().instructions), desk::Tone::Quiet);
@@ -280,13 +315,16 @@ void Frame::status(const Look& look, desk::Rect room) {
     if (progress && std::chrono::steady_clock::now() - progress->since > std::chrono::milliseconds(300)) {
         ImGui::SetNextItemWidth(24 * look.character);
         const float part = progress->part >= 0 ? progress->part : 0;
-        ImGui::ProgressBar(part, {24 * look.character, look.row}, progress->part < 0 ? progress->what.c_str() : nullptr);
+        ImGui::ProgressBar(part, {24 * look.character, look.row},
+                           progress->part < 0 ? progress->what.c_str() : nullptr);
         ImGui::SameLine();
         if (ImGui::SmallButton("Cancel")) session.interrupt();
         ImGui::SameLine(0, 16 * look.scale);
     }
-    if (!look.font_note.empty()) say(look.font_note, desk::Tone::Warning);
-    else if (!session.messages().empty()) say(session.messages().back().text, session.messages().back().tone);
+    if (!look.font_note.empty())
+        say(look.font_note, desk::Tone::Warning);
+    else if (!session.messages().empty())
+        say(session.messages().back().text, session.messages().back().tone);
     ImGui::End();
 }
 
@@ -295,7 +333,10 @@ void Frame::welcome(const Look& look, desk::Rect room) {
     ImGui::SetCursorPos({room.width * 0.25F, room.height * 0.25F});
     ImGui::BeginGroup();
     note(look, "Verdigris", desk::Tone::Accent);
-    note(look, "Open a machine's description (.toml), a recording or a snapshot, or attach to a machine that runs with --control unix:SOCKET.", desk::Tone::Plain);
+    note(look,
+         "Open a machine's description (.toml), a recording or a snapshot, or attach to a machine that runs with "
+         "--control unix:SOCKET.",
+         desk::Tone::Plain);
     ImGui::Dummy({1, look.row / 2});
     if (ImGui::Button("Open\u2026  (Ctrl+O)")) bench_.wishes.open_dialog = true;
     ImGui::Dummy({1, look.row / 2});
@@ -321,7 +362,8 @@ void Frame::palette(const Look& look) {
     if (!ImGui::BeginPopup("palette")) return;
     if (ImGui::IsWindowAppearing()) ImGui::SetKeyboardFocusHere();
     ImGui::SetNextItemWidth(-1);
-    const bool entered = ImGui::InputTextWithHint("##typed", "a command or a panel", &typed_, ImGuiInputTextFlags_EnterReturnsTrue);
+    const bool entered =
+        ImGui::InputTextWithHint("##typed", "a command or a panel", &typed_, ImGuiInputTextFlags_EnterReturnsTrue);
     if (ImGui::IsItemEdited()) chosen_ = 0;
     const std::vector<desk::PaletteRow> rows = desk::palette(typed_);
     const int count = static_cast<int>(std::min<std::size_t>(rows.size(), 14));
@@ -337,7 +379,8 @@ void Frame::palette(const Look& look) {
             chosen_ = i;
             done = true;
         }
-        const std::string right = row.command ? (no.empty() ? std::string(row.command->key) : no) : std::string(desk::panel_row(row.panel).summary);
+        const std::string right = row.command ? (no.empty() ? std::string(row.command->key) : no)
+                                              : std::string(desk::panel_row(row.panel).summary);
         const float width = std::min(ImGui::CalcTextSize(right.c_str()).x, ImGui::GetContentRegionAvail().x * 0.7F);
         ImGui::SameLine(ImGui::GetWindowWidth() - width - 10 * look.scale);
         heading(look, right);
@@ -346,10 +389,13 @@ void Frame::palette(const Look& look) {
         ImGui::CloseCurrentPopup();
         if (count != 0) {
             const desk::PaletteRow& row = rows[static_cast<std::size_t>(chosen_)];
-            if (row.command) invoke(*row.command, "");
-            else bench_.layout.show(row.panel);
+            if (row.command)
+                invoke(*row.command, "");
+            else
+                bench_.layout.show(row.panel);
         } else if (!typed_.empty()) {
-            if (const auto ran = desk::run_command(bench_, typed_); !ran) bench_.session.say(ran.error().text, desk::Tone::Warning);
+            if (const auto ran = desk::run_command(bench_, typed_); !ran)
+                bench_.session.say(ran.error().text, desk::Tone::Warning);
         }
     }
     ImGui::EndPopup();
@@ -362,12 +408,15 @@ void Frame::prompt(const Look& look) {
     ImGui::SetNextWindowSize({std::min(window.Size.x * 0.8F, 70 * look.character), 0});
     if (!ImGui::BeginPopup("argument")) return;
     const desk::Command* command = desk::find_command(prompt_for_);
-    if (!command) ImGui::CloseCurrentPopup();
+    if (!command)
+        ImGui::CloseCurrentPopup();
     else {
         heading(look, command->title);
         if (ImGui::IsWindowAppearing()) ImGui::SetKeyboardFocusHere();
         ImGui::SetNextItemWidth(-1);
-        if (ImGui::InputTextWithHint("##argument", std::string(command->argument).c_str(), &argument_, ImGuiInputTextFlags_EnterReturnsTrue) && !argument_.empty()) {
+        if (ImGui::InputTextWithHint("##argument", std::string(command->argument).c_str(), &argument_,
+                                     ImGuiInputTextFlags_EnterReturnsTrue) &&
+            !argument_.empty()) {
             prompt_for_.clear();
             ImGui::CloseCurrentPopup();
             invoke(*command, argument_);
@@ -386,13 +435,16 @@ void Frame::draw(const Look& look) {
     toolbar(look, size.x);
     const float top = ImGui::GetFrameHeight() * 2 + 8 * look.scale, bottom = look.row + 8 * look.scale;
     const desk::Rect room{0, top, size.x, size.y - top - bottom};
-    if (bench_.session.attached()) panes(look, room);
-    else welcome(look, room);
+    if (bench_.session.attached())
+        panes(look, room);
+    else
+        welcome(look, room);
     status(look, {0, size.y - bottom, size.x, bottom});
     if (bench_.wishes.open_dialog) files_.open();
     bench_.wishes.open_dialog = false;
     if (const auto file = files_.draw(look)) {
-        if (const auto opened = bench_.open(*file); !opened) bench_.session.say(desk::shown(opened.error().text, 400), desk::Tone::Bad);
+        if (const auto opened = bench_.open(*file); !opened)
+            bench_.session.say(desk::shown(opened.error().text, 400), desk::Tone::Bad);
     }
     palette(look);
     prompt(look);

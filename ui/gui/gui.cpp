@@ -61,7 +61,12 @@ class Context {
 class App {
   public:
     App(const Options& options, desk::LinkMaker make_link, Window& window)
-        : options_(options), window_(window), context_(window, false), back_end_(window.renderer()), bench_(std::move(make_link)), frame_(bench_, window.renderer()) {}
+        : options_(options),
+          window_(window),
+          context_(window, false),
+          back_end_(window.renderer()),
+          bench_(std::move(make_link)),
+          frame_(bench_, window.renderer()) {}
 
     Result<int> run();
 
@@ -100,7 +105,8 @@ void App::load_layout() {
     const std::string file = !options_.layout_file.empty() ? options_.layout_file : scripted ? "" : user_layout_file();
     std::error_code error;
     if (file.empty() || (options_.layout_file.empty() && !std::filesystem::exists(file, error))) return;
-    if (const auto loaded = desk::run_command(bench_, "layout-load " + file); !loaded) bench_.session.say(loaded.error().text, desk::Tone::Warning);
+    if (const auto loaded = desk::run_command(bench_, "layout-load " + file); !loaded)
+        bench_.session.say(loaded.error().text, desk::Tone::Warning);
 }
 
 void App::save_layout() const {
@@ -115,7 +121,8 @@ void App::save_layout() const {
 Result<void> App::start() {
     load_layout();
     if (options_.scale > 0) bench_.settings.scale = desk::known_scale(static_cast<double>(options_.scale));
-    if (bench_.settings.scale <= 0) bench_.settings.scale = desk::known_scale(static_cast<double>(window_.display_scale()));
+    if (bench_.settings.scale <= 0)
+        bench_.settings.scale = desk::known_scale(static_cast<double>(window_.display_scale()));
     if (!options_.script.empty()) {
         std::ifstream in(options_.script, std::ios::binary);
         std::stringstream text;
@@ -176,7 +183,8 @@ void App::draw() {
     ImGui::Render();
     const auto built = Clock::now();
     const ImVec4 back = ImGui::ColorConvertU32ToFloat4(look_.theme.window);
-    SDL_SetRenderDrawColor(window_.renderer(), static_cast<Uint8>(back.x * 255), static_cast<Uint8>(back.y * 255), static_cast<Uint8>(back.z * 255), 255);
+    SDL_SetRenderDrawColor(window_.renderer(), static_cast<Uint8>(back.x * 255), static_cast<Uint8>(back.y * 255),
+                           static_cast<Uint8>(back.z * 255), 255);
     SDL_RenderClear(window_.renderer());
     back_end_.draw(*ImGui::GetDrawData());
     SDL_RenderFlush(window_.renderer());
@@ -194,9 +202,12 @@ Result<void> App::keep_wishes() {
     const std::string file = std::move(bench_.wishes.screenshot);
     bench_.wishes.screenshot.clear();
     const auto written = write_png(file, window_.picture());
-    if (written) bench_.session.say("saved " + desk::shown(file), desk::Tone::Good);
-    else if (options_.script.empty()) bench_.session.say(written.error().text, desk::Tone::Bad);
-    else return fail(Error::Code::Host, written.error().text);
+    if (written)
+        bench_.session.say("saved " + desk::shown(file), desk::Tone::Good);
+    else if (options_.script.empty())
+        bench_.session.say(written.error().text, desk::Tone::Bad);
+    else
+        return fail(Error::Code::Host, written.error().text);
     return {};
 }
 
@@ -213,13 +224,16 @@ Result<std::optional<int>> App::scripted(Clock::time_point now) {
         if (state == desk::Script::State::Running) return std::optional<int>();
     }
     if (options_.screenshot.empty() || (settled_ < 4 && now - started_ < kScreenshotWait)) return std::optional<int>();
-    if (!bench_.session.trouble().empty()) return fail(Error::Code::Host, fmt::format("{}: {}", options_.target, bench_.session.trouble()));
-    if (const auto written = write_png(options_.screenshot, window_.picture()); !written) return fail(Error::Code::Host, written.error().text);
+    if (!bench_.session.trouble().empty())
+        return fail(Error::Code::Host, fmt::format("{}: {}", options_.target, bench_.session.trouble()));
+    if (const auto written = write_png(options_.screenshot, window_.picture()); !written)
+        return fail(Error::Code::Host, written.error().text);
     return std::optional<int>(0);
 }
 
 bool App::idle(Clock::time_point now) const {
-    return !script_ && options_.screenshot.empty() && !bench_.session.running() && bench_.settled() && now - active_ > std::chrono::milliseconds(500);
+    return !script_ && options_.screenshot.empty() && !bench_.session.running() && bench_.settled() &&
+           now - active_ > std::chrono::milliseconds(500);
 }
 
 void App::print_times() {
@@ -228,13 +242,17 @@ void App::print_times() {
     const auto middle = [from](std::vector<float> times) {
         times.erase(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(from));
         std::sort(times.begin(), times.end());
-        return times.empty() ? std::pair(0.0F, 0.0F) : std::pair(times[times.size() / 2], times[times.size() * 95 / 100]);
+        return times.empty() ? std::pair(0.0F, 0.0F)
+                             : std::pair(times[times.size() / 2], times[times.size() * 95 / 100]);
     };
     const auto [built, built_95] = middle(built_ms_);
     const auto [drawn, drawn_95] = middle(drawn_ms_);
-    std::printf("first frame %.0f ms; of the last %zu frames of %llu: panels %.2f ms (95 %%: %.2f), triangles %.2f ms (95 %%: %.2f)\n",
-                std::chrono::duration<double, std::milli>(first_).count(), built_ms_.size() - from, static_cast<unsigned long long>(frames_),
-                static_cast<double>(built), static_cast<double>(built_95), static_cast<double>(drawn), static_cast<double>(drawn_95));
+    std::printf(
+        "first frame %.0f ms; of the last %zu frames of %llu: panels %.2f ms (95 %%: %.2f), triangles %.2f ms (95 %%: "
+        "%.2f)\n",
+        std::chrono::duration<double, std::milli>(first_).count(), built_ms_.size() - from,
+        static_cast<unsigned long long>(frames_), static_cast<double>(built), static_cast<double>(built_95),
+        static_cast<double>(drawn), static_cast<double>(drawn_95));
 }
 
 Result<int> App::run() {
@@ -254,9 +272,12 @@ Result<int> App::run() {
             if (options_.frame_times) print_times();
             return **leave;
         }
-        if (!window_.window() || script_ || !options_.screenshot.empty()) bench_.session.wait(10);
-        else if (const auto left = kFrame - (Clock::now() - now); left.count() > 0)  // software renderers do not wait for the display
-            SDL_WaitEventTimeout(nullptr, static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(left).count()));
+        if (!window_.window() || script_ || !options_.screenshot.empty())
+            bench_.session.wait(10);
+        else if (const auto left = kFrame - (Clock::now() - now);
+                 left.count() > 0)  // software renderers do not wait for the display
+            SDL_WaitEventTimeout(nullptr,
+                                 static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(left).count()));
     }
     save_layout();
     return 0;
@@ -266,7 +287,8 @@ Result<int> App::run() {
 
 Result<int> run(const Options& options, desk::LinkMaker make_link) {
     const bool hidden = !options.script.empty() || !options.screenshot.empty();
-    auto window = Window::open(options.width > 0 ? options.width : kDefaultWidth, options.height > 0 ? options.height : kDefaultHeight, hidden);
+    auto window = Window::open(options.width > 0 ? options.width : kDefaultWidth,
+                               options.height > 0 ? options.height : kDefaultHeight, hidden);
     if (!window) return fail(window.error().code, window.error().text);
     App app(options, std::move(make_link), **window);
     return app.run();

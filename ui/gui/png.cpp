@@ -22,7 +22,8 @@ Result<Picture> parse_png(std::string_view file) {
         return fail(Error::Code::Usage, fmt::format("a picture of {} by {}", image.width, image.height));
     }
     image.format = PNG_FORMAT_RGBA;
-    Picture picture{static_cast<int>(image.width), static_cast<int>(image.height), std::vector<u32>(std::size_t{image.width} * image.height)};
+    Picture picture{static_cast<int>(image.width), static_cast<int>(image.height),
+                    std::vector<u32>(std::size_t{image.width} * image.height)};
     if (png_image_finish_read(&image, nullptr, picture.pixels.data(), 0, nullptr) == 0)
         return fail(Error::Code::Usage, fmt::format("a damaged picture: {}", image.message));
     return picture;
@@ -32,7 +33,8 @@ Result<void> write_png(const std::string& path, const Picture& picture) {
     std::vector<unsigned char> rgb;
     rgb.reserve(picture.pixels.size() * 3);
     for (const u32 pixel : picture.pixels)
-        for (unsigned shift = 0; shift < 24; shift += 8) rgb.push_back(static_cast<unsigned char>(pixel >> shift & 255));
+        for (unsigned shift = 0; shift < 24; shift += 8)
+            rgb.push_back(static_cast<unsigned char>(pixel >> shift & 255));
     png_image image{};
     image.version = PNG_IMAGE_VERSION;
     image.width = static_cast<png_uint_32>(picture.width);

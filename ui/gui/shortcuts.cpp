@@ -10,10 +10,14 @@ std::optional<Shortcut> parse_shortcut(std::string_view text) {
         const std::size_t plus = text.find('+');
         if (plus == std::string_view::npos) break;
         const std::string_view part = text.substr(0, plus);
-        if (part == "Ctrl") shortcut.control = true;
-        else if (part == "Shift") shortcut.shift = true;
-        else if (part == "Alt") shortcut.alt = true;
-        else return {};
+        if (part == "Ctrl")
+            shortcut.control = true;
+        else if (part == "Shift")
+            shortcut.shift = true;
+        else if (part == "Alt")
+            shortcut.alt = true;
+        else
+            return {};
         text.remove_prefix(plus + 1);
     }
     shortcut.key = SDL_GetScancodeFromName(std::string(text).c_str());

@@ -10,17 +10,23 @@ namespace vg::gui {
 
 namespace {
 
-constexpr ImU32 rgb(unsigned value, unsigned alpha = 255) { return IM_COL32(value >> 16 & 255, value >> 8 & 255, value & 255, alpha); }
+constexpr ImU32 rgb(unsigned value, unsigned alpha = 255) {
+    return IM_COL32(value >> 16 & 255, value >> 8 & 255, value & 255, alpha);
+}
 
-constexpr Theme kDark = {rgb(0x14171c), rgb(0x1b1f26), rgb(0x242a33), rgb(0x343c48), rgb(0xd7dce4), rgb(0x8a94a3), rgb(0x6cb2f5), rgb(0x5cc9a7),
-                         rgb(0xf0b458), rgb(0xff8066), rgb(0xffa94d), rgb(0x2d5b8a, 150), rgb(0xffffff, 18), rgb(0xffd166), rgb(0xffffff, 7)};
-constexpr Theme kLight = {rgb(0xe4e7ec), rgb(0xfbfcfd), rgb(0xeceff3), rgb(0xc3cad4), rgb(0x1d242e), rgb(0x66707e), rgb(0x0b5cad), rgb(0x0b7a5c),
-                          rgb(0x9a5b00), rgb(0xb3261e), rgb(0xb34700), rgb(0x9cc4ee, 170), rgb(0x000000, 14), rgb(0xc98500), rgb(0x000000, 7)};
-constexpr ImU32 kLanes[] = {rgb(0x5aa9e6), rgb(0xe69f00), rgb(0x2fb89a), rgb(0xd67ab1), rgb(0x9ad0f5), rgb(0xe0673c), rgb(0xc9b63c), rgb(0x8c8cf0)};
+constexpr Theme kDark = {rgb(0x14171c), rgb(0x1b1f26),      rgb(0x242a33),     rgb(0x343c48), rgb(0xd7dce4),
+                         rgb(0x8a94a3), rgb(0x6cb2f5),      rgb(0x5cc9a7),     rgb(0xf0b458), rgb(0xff8066),
+                         rgb(0xffa94d), rgb(0x2d5b8a, 150), rgb(0xffffff, 18), rgb(0xffd166), rgb(0xffffff, 7)};
+constexpr Theme kLight = {rgb(0xe4e7ec), rgb(0xfbfcfd),      rgb(0xeceff3),     rgb(0xc3cad4), rgb(0x1d242e),
+                          rgb(0x66707e), rgb(0x0b5cad),      rgb(0x0b7a5c),     rgb(0x9a5b00), rgb(0xb3261e),
+                          rgb(0xb34700), rgb(0x9cc4ee, 170), rgb(0x000000, 14), rgb(0xc98500), rgb(0x000000, 7)};
+constexpr ImU32 kLanes[] = {rgb(0x5aa9e6), rgb(0xe69f00), rgb(0x2fb89a), rgb(0xd67ab1),
+                            rgb(0x9ad0f5), rgb(0xe0673c), rgb(0xc9b63c), rgb(0x8c8cf0)};
 
 /// Where distributions put DejaVu.
-constexpr const char* kFontFolders[] = {"/usr/share/fonts/truetype/dejavu/", "/usr/share/fonts/TTF/", "/usr/share/fonts/dejavu/",
-                                        "/usr/share/fonts/dejavu-sans-fonts/", "/usr/local/share/fonts/"};
+constexpr const char* kFontFolders[] = {"/usr/share/fonts/truetype/dejavu/", "/usr/share/fonts/TTF/",
+                                        "/usr/share/fonts/dejavu/", "/usr/share/fonts/dejavu-sans-fonts/",
+                                        "/usr/local/share/fonts/"};
 
 std::string font_file(const char* name) {
     for (const char* folder : kFontFolders) {
@@ -32,18 +38,25 @@ std::string font_file(const char* name) {
 }
 
 /// Latin, Greek, Cyrillic, punctuation, arrows, mathematics, boxes, shapes.
-constexpr ImWchar kRanges[] = {0x20, 0x17f, 0x370, 0x4ff, 0x2010, 0x205e, 0x2190, 0x21ff, 0x2200, 0x22ff, 0x2500, 0x25ff, 0xfffd, 0xfffd, 0};
+constexpr ImWchar kRanges[] = {0x20,   0x17f,  0x370,  0x4ff,  0x2010, 0x205e, 0x2190, 0x21ff,
+                               0x2200, 0x22ff, 0x2500, 0x25ff, 0xfffd, 0xfffd, 0};
 
 }  // namespace
 
 ImU32 Theme::of(desk::Tone tone) const {
     switch (tone) {
-        case desk::Tone::Plain: return text;
-        case desk::Tone::Quiet: return quiet;
-        case desk::Tone::Good: return good;
-        case desk::Tone::Warning: return warning;
-        case desk::Tone::Bad: return bad;
-        case desk::Tone::Accent: return accent;
+        case desk::Tone::Plain:
+            return text;
+        case desk::Tone::Quiet:
+            return quiet;
+        case desk::Tone::Good:
+            return good;
+        case desk::Tone::Warning:
+            return warning;
+        case desk::Tone::Bad:
+            return bad;
+        case desk::Tone::Accent:
+            return accent;
     }
     return text;
 }
@@ -81,10 +94,14 @@ void load_fonts(Look& look, float scale) {
 
 void apply(const Look& look, const std::string& theme) {
     ImGuiStyle style;
-    if (theme == "light") ImGui::StyleColorsLight(&style);
-    else ImGui::StyleColorsDark(&style);
+    if (theme == "light")
+        ImGui::StyleColorsLight(&style);
+    else
+        ImGui::StyleColorsDark(&style);
     const Theme& t = look.theme;
-    const auto set = [&style](ImGuiCol slot, ImU32 colour) { style.Colors[slot] = ImGui::ColorConvertU32ToFloat4(colour); };
+    const auto set = [&style](ImGuiCol slot, ImU32 colour) {
+        style.Colors[slot] = ImGui::ColorConvertU32ToFloat4(colour);
+    };
     set(ImGuiCol_Text, t.text);
     set(ImGuiCol_TextDisabled, t.quiet);
     set(ImGuiCol_WindowBg, t.panel);

@@ -9,9 +9,11 @@
 
 namespace vg::gui {
 
-/// The palette is the same for colour-blind people: meaning is carried by words and marks too, hues are blue, orange and their shades.
+/// The palette is the same for colour-blind people: meaning is carried by words and marks too, hues are blue, orange
+/// and their shades.
 struct Theme {
-    ImU32 window, panel, header, line, text, quiet, accent, good, warning, bad, changed, selection, hover, cursor, stripe;
+    ImU32 window, panel, header, line, text, quiet, accent, good, warning, bad, changed, selection, hover, cursor,
+        stripe;
     [[nodiscard]] ImU32 of(desk::Tone tone) const;
     /// Lanes of the timeline, by kind.
     [[nodiscard]] ImU32 lane(std::size_t index) const;
@@ -23,8 +25,8 @@ struct Look {
     ImFont* sans = nullptr;
     ImFont* mono = nullptr;
     float scale = 1;
-    float row = 0;        ///< height of a line of text, pixels
-    float character = 0;  ///< width of one of the mono font
+    float row = 0;          ///< height of a line of text, pixels
+    float character = 0;    ///< width of one of the mono font
     std::string font_note;  ///< not empty: why the fonts are not those wanted
 };
 

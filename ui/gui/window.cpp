@@ -24,16 +24,21 @@ Result<std::unique_ptr<Window>> Window::open(int width, int height, bool hidden)
     const bool on_display = has_display() && SDL_Init(SDL_INIT_VIDEO) == 0;
     if (!on_display && !hidden) {
         const std::string why = has_display() ? SDL_GetError() : "neither DISPLAY nor WAYLAND_DISPLAY is set";
-        return fail(Error::Code::Host, fmt::format("gui: there is no display ({}). Run it in a desktop session, by ssh -X, or under Xvfb: xvfb-run verdigris gui \u2026; "
-                                                   "--screenshot FILE.png and --script FILE need none", why));
+        return fail(Error::Code::Host, fmt::format("gui: there is no display ({}). Run it in a desktop session, by ssh "
+                                                   "-X, or under Xvfb: xvfb-run verdigris gui \u2026; "
+                                                   "--screenshot FILE.png and --script FILE need none",
+                                                   why));
     }
     if (on_display) {
-        made->window_ = SDL_CreateWindow("Verdigris", SDL_WINDOWPOS_CENTERED, SDL_WINDOWPOS_CENTERED, width, height, SDL_WINDOW_RESIZABLE | SDL_WINDOW_ALLOW_HIGHDPI);
+        made->window_ = SDL_CreateWindow("Verdigris", SDL_WINDOWPOS_CENTERED, SDL_WINDOWPOS_CENTERED, width, height,
+                                         SDL_WINDOW_RESIZABLE | SDL_WINDOW_ALLOW_HIGHDPI);
         if (made->window_) made->renderer_ = SDL_CreateRenderer(made->window_, -1, SDL_RENDERER_PRESENTVSYNC);
-        if (made->window_ && !made->renderer_) made->renderer_ = SDL_CreateRenderer(made->window_, -1, SDL_RENDERER_SOFTWARE);
+        if (made->window_ && !made->renderer_)
+            made->renderer_ = SDL_CreateRenderer(made->window_, -1, SDL_RENDERER_SOFTWARE);
     } else {
         SDL_SetHint(SDL_HINT_VIDEODRIVER, "dummy");
-        if (SDL_Init(SDL_INIT_VIDEO) == 0) made->surface_ = SDL_CreateRGBSurfaceWithFormat(0, width, height, 32, SDL_PIXELFORMAT_ARGB8888);
+        if (SDL_Init(SDL_INIT_VIDEO) == 0)
+            made->surface_ = SDL_CreateRGBSurfaceWithFormat(0, width, height, 32, SDL_PIXELFORMAT_ARGB8888);
         if (made->surface_) made->renderer_ = SDL_CreateSoftwareRenderer(made->surface_);
     }
     if (!made->renderer_) return fail(Error::Code::Host, fmt::format("gui: SDL cannot draw here: {}", SDL_GetError()));
@@ -49,7 +54,8 @@ Window::~Window() {
 
 float Window::display_scale() const {
     float dpi = 0;
-    if (!window_ || SDL_GetDisplayDPI(SDL_GetWindowDisplayIndex(window_), nullptr, &dpi, nullptr) != 0 || dpi < 48) return 1;
+    if (!window_ || SDL_GetDisplayDPI(SDL_GetWindowDisplayIndex(window_), nullptr, &dpi, nullptr) != 0 || dpi < 48)
+        return 1;
     return dpi / 96;
 }
 

@@ -1,5 +1,5 @@
-// One function for each panel: it draws what its view says, and posts what people ask for as commands. A panel keeps only how it is
-// scrolled and what is typed into its fields.
+// One function for each panel: it draws what its view says, and posts what people ask for as commands. A panel keeps
+// only how it is scrolled and what is typed into its fields.
 #pragma once
 
 #include "ui/gui/widgets/rows.h"

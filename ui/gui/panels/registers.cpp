@@ -21,7 +21,8 @@ std::vector<Line> lines_of(const RegistersPanel& panel, const desk::RegistersVie
         for (const desk::RegisterRow& row : group.rows) {
             lines.push_back({nullptr, &row, {}});
             if (row.name != panel.open) continue;
-            for (const desk::BitField& field : desk::bit_fields(row.name, row.value)) lines.push_back({nullptr, nullptr, field});
+            for (const desk::BitField& field : desk::bit_fields(row.name, row.value))
+                lines.push_back({nullptr, nullptr, field});
         }
     }
     return lines;
@@ -31,7 +32,8 @@ void draw_bit(const Rows& rows, u64 row, const desk::BitField& bit) {
     const Look& look = rows.look();
     const std::string place = bit.high == bit.low ? std::to_string(bit.low) : fmt::format("{}:{}", bit.high, bit.low);
     rows.text(row, 3 * look.character, look.theme.quiet, place);
-    const float end = rows.text(row, 9 * look.character, bit.value != 0 ? look.theme.accent : look.theme.quiet, fmt::format("{} = {:x}", bit.name, bit.value));
+    const float end = rows.text(row, 9 * look.character, bit.value != 0 ? look.theme.accent : look.theme.quiet,
+                                fmt::format("{} = {:x}", bit.name, bit.value));
     rows.text(row, std::max(end + look.character, 20 * look.character), look.theme.quiet, bit.meaning, 0, true);
 }
 
@@ -58,14 +60,17 @@ void draw(RegistersPanel& panel, desk::Workbench& bench, const Look& look) {
             continue;
         }
         if (rows.hovered() == i) rows.fill(i, look.theme.hover);
-        if (line.bit) draw_bit(rows, i, *line.bit);
-        else draw_register(rows, i, *line.row);
+        if (line.bit)
+            draw_bit(rows, i, *line.bit);
+        else
+            draw_register(rows, i, *line.row);
     }
     if (const auto hovered = rows.hovered(); hovered && lines[*hovered].row) {
         const desk::RegisterRow& row = *lines[*hovered].row;
         const bool parts = !desk::bit_fields(row.name, row.value).empty();
         if (row.text.size() > 18 || parts) {
-            ImGui::SetTooltip("%s = %s%s", row.name.c_str(), row.text.c_str(), parts ? "\nclick: its bits by name" : "");
+            ImGui::SetTooltip("%s = %s%s", row.name.c_str(), row.text.c_str(),
+                              parts ? "\nclick: its bits by name" : "");
         }
         if (rows.clicked() && parts) panel.open = panel.open == row.name ? std::string() : row.name;
         if (rows.double_clicked() && !parts) bench.go_to_memory(desk::Space::Linear, row.value);

@@ -28,7 +28,9 @@ void take_picture(ScreenPanel& panel, const desk::ScreenView& view) {
     panel.width = picture->width;
     panel.height = picture->height;
     SDL_SetHint(SDL_HINT_RENDER_SCALE_QUALITY, "linear");
-    if (!panel.texture) panel.texture = SDL_CreateTexture(panel.renderer, SDL_PIXELFORMAT_ABGR8888, SDL_TEXTUREACCESS_STATIC, panel.width, panel.height);
+    if (!panel.texture)
+        panel.texture = SDL_CreateTexture(panel.renderer, SDL_PIXELFORMAT_ABGR8888, SDL_TEXTUREACCESS_STATIC,
+                                          panel.width, panel.height);
     if (panel.texture) SDL_UpdateTexture(panel.texture, nullptr, picture->pixels.data(), panel.width * 4);
 }
 
@@ -37,7 +39,8 @@ void take_picture(ScreenPanel& panel, const desk::ScreenView& view) {
 void draw(ScreenPanel& panel, desk::Workbench& bench, const Look& look) {
     take_picture(panel, bench.screen);
     if (excuse(look, bench.screen, false)) return;
-    if (!panel.texture) return note(look, bench.screen.waiting() ? "\u2026" : panel.problem.empty() ? "no picture" : panel.problem);
+    if (!panel.texture)
+        return note(look, bench.screen.waiting() ? "\u2026" : panel.problem.empty() ? "no picture" : panel.problem);
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const float fit = std::min(room.x / static_cast<float>(panel.width), room.y / static_cast<float>(panel.height));
     if (fit <= 0) return;

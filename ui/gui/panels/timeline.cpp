@@ -25,8 +25,12 @@ std::string tick_text(double time_ns, double step) {
 struct Area {
     float left, width;
     double first, last;
-    [[nodiscard]] float x(double time) const { return left + static_cast<float>((time - first) / (last - first)) * width; }
-    [[nodiscard]] double time(float x) const { return first + (last - first) * static_cast<double>((x - left) / width); }
+    [[nodiscard]] float x(double time) const {
+        return left + static_cast<float>((time - first) / (last - first)) * width;
+    }
+    [[nodiscard]] double time(float x) const {
+        return first + (last - first) * static_cast<double>((x - left) / width);
+    }
 };
 
 void draw_axis(const Look& look, const Area& area, ImVec2 place) {
@@ -39,7 +43,8 @@ void draw_axis(const Look& look, const Area& area, ImVec2 place) {
         const float x = std::floor(area.x(at));
         list.AddRectFilled({x, place.y + look.row * 0.6F}, {x + 1, place.y + look.row}, look.theme.quiet);
         const std::string text = tick_text(at, step);
-        list.AddText(look.mono, look.mono->FontSize, {x + 3 * look.scale, place.y}, look.theme.quiet, text.c_str(), nullptr, 0, &clip);
+        list.AddText(look.mono, look.mono->FontSize, {x + 3 * look.scale, place.y}, look.theme.quiet, text.c_str(),
+                     nullptr, 0, &clip);
     }
 }
 
@@ -51,7 +56,9 @@ void draw_lane(const Rows& rows, u64 row, const desk::TimelineLane& lane, const 
     const float bin = area.width / static_cast<float>(lane.counts.size());
     // Neighbours of one height are one rectangle: a busy lane would otherwise be a thousand.
     std::size_t begin = 0;
-    const auto height = [&](std::size_t i) { return lane.counts[i] == 0 ? 0 : std::min(4, 1 + static_cast<int>(std::log2(lane.counts[i]))); };
+    const auto height = [&](std::size_t i) {
+        return lane.counts[i] == 0 ? 0 : std::min(4, 1 + static_cast<int>(std::log2(lane.counts[i])));
+    };
     while (begin < lane.counts.size()) {
         std::size_t end = begin + 1;
         const int level = height(begin);
@@ -59,7 +66,10 @@ void draw_lane(const Rows& rows, u64 row, const desk::TimelineLane& lane, const 
         if (level != 0) {
             const float x = area.left + bin * static_cast<float>(begin);
             const float tall = whole * (0.4F + 0.15F * static_cast<float>(level));
-            rows.list().AddRectFilled({std::floor(x), top + whole - tall}, {std::max(std::floor(x) + 1, std::floor(area.left + bin * static_cast<float>(end))), top + whole}, colour);
+            rows.list().AddRectFilled(
+                {std::floor(x), top + whole - tall},
+                {std::max(std::floor(x) + 1, std::floor(area.left + bin * static_cast<float>(end))), top + whole},
+                colour);
         }
         begin = end;
     }
@@ -69,8 +79,11 @@ void mouse(desk::Workbench& bench, const Area& area, bool hovered) {
     desk::TimelineView& view = bench.timeline;
     const ImGuiIO& io = ImGui::GetIO();
     if (hovered && io.MouseWheel != 0) {
-        if (io.KeyShift) view.pan(static_cast<double>(-io.MouseWheel) * 0.1);
-        else if (io.KeyCtrl || io.MousePos.x >= area.left) view.zoom(std::pow(0.8, static_cast<double>(io.MouseWheel)), static_cast<double>((io.MousePos.x - area.left) / area.width));
+        if (io.KeyShift)
+            view.pan(static_cast<double>(-io.MouseWheel) * 0.1);
+        else if (io.KeyCtrl || io.MousePos.x >= area.left)
+            view.zoom(std::pow(0.8, static_cast<double>(io.MouseWheel)),
+                      static_cast<double>((io.MousePos.x - area.left) / area.width));
     }
     if (hovered && ImGui::IsMouseDragging(1)) view.pan(static_cast<double>(-io.MouseDelta.x / area.width));
     if (hovered && ImGui::IsMouseDown(0) && io.MousePos.x >= area.left) {
@@ -97,14 +110,20 @@ void draw(TimelinePanel& panel, desk::Workbench& bench, const Look& look) {
     }
     const float bottom = ImGui::GetWindowPos().y + ImGui::GetWindowSize().y;
     const float now = area.x(static_cast<double>(view.now_ns()));
-    if (now >= area.left && now <= area.left + area.width) rows.list().AddRectFilled({now, place.y + look.row}, {now + std::max(1.0F, look.scale), bottom}, look.theme.cursor);
-    if (view.lanes().empty()) rows.list().AddText({place.x + 4, place.y + look.row + 6}, look.theme.quiet, view.waiting() ? "\u2026" : "no events yet: they are told of while the machine runs");
+    if (now >= area.left && now <= area.left + area.width)
+        rows.list().AddRectFilled({now, place.y + look.row}, {now + std::max(1.0F, look.scale), bottom},
+                                  look.theme.cursor);
+    if (view.lanes().empty())
+        rows.list().AddText({place.x + 4, place.y + look.row + 6}, look.theme.quiet,
+                            view.waiting() ? "\u2026" : "no events yet: they are told of while the machine runs");
     const bool hovered = ImGui::IsWindowHovered();
     mouse(bench, area, hovered);
     const auto row = rows.hovered();
     if (!row || ImGui::GetIO().MousePos.x < area.left || ImGui::IsMouseDown(0)) return;
     const desk::EventRow* event = view.nearest(*row, area.time(ImGui::GetIO().MousePos.x));
-    if (event) ImGui::SetTooltip("%s s  %s\n%s", desk::time_text(event->time_ns).c_str(), view.lanes()[*row].title.c_str(), desk::event_text(*event).c_str());
+    if (event)
+        ImGui::SetTooltip("%s s  %s\n%s", desk::time_text(event->time_ns).c_str(), view.lanes()[*row].title.c_str(),
+                          desk::event_text(*event).c_str());
 }
 
 }  // namespace vg::gui

@@ -72,7 +72,9 @@ void Rows::scrollbar(Scroll& scroll, u64 count, float height) {
     }
     const float at = static_cast<float>(scroll.top / most) * (height - thumb);
     const bool lit = ImGui::IsItemHovered() || ImGui::IsItemActive();
-    list_->AddRectFilled({place.x + 2 * look_->scale, place.y + at}, {place.x + bar - 2 * look_->scale, place.y + at + thumb}, lit ? look_->theme.quiet : look_->theme.line);
+    list_->AddRectFilled({place.x + 2 * look_->scale, place.y + at},
+                         {place.x + bar - 2 * look_->scale, place.y + at + thumb},
+                         lit ? look_->theme.quiet : look_->theme.line);
 }
 
 float Rows::y(u64 row) const { return origin_.y + static_cast<float>(static_cast<double>(row) - top_) * look_->row; }
@@ -80,7 +82,9 @@ float Rows::y(u64 row) const { return origin_.y + static_cast<float>(static_cast
 std::optional<u64> Rows::clicked(int button) const { return ImGui::IsMouseClicked(button) ? hovered_ : std::nullopt; }
 std::optional<u64> Rows::double_clicked() const { return ImGui::IsMouseDoubleClicked(0) ? hovered_ : std::nullopt; }
 
-void Rows::fill(u64 row, ImU32 colour) const { list_->AddRectFilled({origin_.x, y(row)}, {right(), y(row) + look_->row}, colour); }
+void Rows::fill(u64 row, ImU32 colour) const {
+    list_->AddRectFilled({origin_.x, y(row)}, {right(), y(row) + look_->row}, colour);
+}
 
 float Rows::text(u64 row, float x, ImU32 colour, std::string_view text, float limit, bool sans) const {
     if (text.empty()) return x;
@@ -104,7 +108,8 @@ float Rows::text(u64 row, float x, ImU32 colour, std::string_view text, float li
     return x + size.x;
 }
 
-TableAnswer draw_table(const Look& look, const char* id, const desk::Table& table, TableState& state, std::optional<u64> selected, float height) {
+TableAnswer draw_table(const Look& look, const char* id, const desk::Table& table, TableState& state,
+                       std::optional<u64> selected, float height) {
     TableAnswer answer;
     const auto& columns = table.columns();
     const float pad = 4 * look.scale;
@@ -118,25 +123,36 @@ TableAnswer draw_table(const Look& look, const char* id, const desk::Table& tabl
         fixed += column.width > 0 ? column.width * look.character + pad : pad;
         open_columns += column.width > 0 ? 0 : 1;
     }
-    // Columns that have no width of their own share what is left; where nothing is left they keep a little, and the last ones are cut.
-    const float rest = open_columns == 0 ? 0 : std::max((whole - 12 * look.scale - fixed) / static_cast<float>(open_columns), 10 * look.character);
+    // Columns that have no width of their own share what is left; where nothing is left they keep a little, and the
+    // last ones are cut.
+    const float rest =
+        open_columns == 0
+            ? 0
+            : std::max((whole - 12 * look.scale - fixed) / static_cast<float>(open_columns), 10 * look.character);
     std::vector<float> edges{pad};
-    for (const desk::Column& column : columns) edges.push_back(edges.back() + pad + (column.width > 0 ? column.width * look.character : rest));
+    for (const desk::Column& column : columns)
+        edges.push_back(edges.back() + pad + (column.width > 0 ? column.width * look.character : rest));
     ImDrawList& list = *ImGui::GetWindowDrawList();
     list.AddRectFilled(head, {head.x + whole, head.y + look.row}, look.theme.header);
     for (std::size_t i = 0; i < columns.size(); ++i) {
-        const ImVec4 clip(head.x + edges[i], head.y, std::min(head.x + edges[i + 1] - pad, head.x + whole), head.y + look.row);
+        const ImVec4 clip(head.x + edges[i], head.y, std::min(head.x + edges[i + 1] - pad, head.x + whole),
+                          head.y + look.row);
         if (clip.z > clip.x) {
-            list.AddText(look.sans, look.sans->FontSize, {clip.x, std::floor(head.y + (look.row - look.sans->FontSize) / 2)}, look.theme.quiet, columns[i].title.c_str(), nullptr, 0, &clip);
+            list.AddText(look.sans, look.sans->FontSize,
+                         {clip.x, std::floor(head.y + (look.row - look.sans->FontSize) / 2)}, look.theme.quiet,
+                         columns[i].title.c_str(), nullptr, 0, &clip);
         }
     }
     ImGui::Dummy({whole, look.row - ImGui::GetStyle().ItemSpacing.y});
     {
         const Rows rows(look, "rows", table.rows(), state.scroll, std::max(look.row, height - look.row));
         for (u64 row = rows.first(); row < rows.last(); ++row) {
-            if (selected == row) rows.fill(row, look.theme.selection);
-            else if (rows.hovered() == row) rows.fill(row, look.theme.hover);
-            else if (row % 2 == 1) rows.fill(row, look.theme.stripe);
+            if (selected == row)
+                rows.fill(row, look.theme.selection);
+            else if (rows.hovered() == row)
+                rows.fill(row, look.theme.hover);
+            else if (row % 2 == 1)
+                rows.fill(row, look.theme.stripe);
             for (std::size_t i = 0; i < columns.size() && edges[i] < rows.width(); ++i) {
                 const desk::Cell cell = table.cell(row, i);
                 rows.text(row, edges[i], look.theme.of(cell.tone), cell.text, edges[i + 1] - pad);

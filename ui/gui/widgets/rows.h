@@ -10,8 +10,8 @@ namespace vg::gui {
 
 /// Where an area is scrolled to; kept by its panel.
 struct Scroll {
-    double top = 0;            ///< first row in sight
-    bool follow_end = false;   ///< stays at the end when rows are added, until scrolled away
+    double top = 0;           ///< first row in sight
+    bool follow_end = false;  ///< stays at the end when rows are added, until scrolled away
     bool at_end = true;
 };
 
@@ -43,7 +43,8 @@ class Rows {
     [[nodiscard]] int wheel() const { return wheel_; }
 
     void fill(u64 row, ImU32 colour) const;
-    /// Text at `x` pixels from the left, cut at `limit` pixels from the left (0: the right edge). Returns where it ends.
+    /// Text at `x` pixels from the left, cut at `limit` pixels from the left (0: the right edge). Returns where it
+    /// ends.
     float text(u64 row, float x, ImU32 colour, std::string_view text, float limit = 0, bool sans = false) const;
     [[nodiscard]] ImDrawList& list() const { return *list_; }
     [[nodiscard]] const Look& look() const { return *look_; }
@@ -69,7 +70,8 @@ struct TableState {
 struct TableAnswer {
     std::optional<u64> clicked, double_clicked;
 };
-TableAnswer draw_table(const Look& look, const char* id, const desk::Table& table, TableState& state, std::optional<u64> selected = {}, float height = 0);
+TableAnswer draw_table(const Look& look, const char* id, const desk::Table& table, TableState& state,
+                       std::optional<u64> selected = {}, float height = 0);
 
 /// Text of one line that wraps, quiet.
 void note(const Look& look, std::string_view text, desk::Tone tone = desk::Tone::Quiet);

@@ -29,8 +29,10 @@ std::optional<Result<void>> take_common(Json& rule, const std::string& key, cons
     if (key != "partition" && key != "vp" && key != "ignore" && key != "cr3") return {};
     const auto number = parse_number(value, false);
     if (!number) return Result<void>(mistake(fmt::format("{}={}: not a number", key, value)));
-    if (key == "cr3") rule[key] = hex(*number);
-    else rule[key] = *number;
+    if (key == "cr3")
+        rule[key] = hex(*number);
+    else
+        rule[key] = *number;
     return Result<void>();
 }
 
@@ -66,8 +68,10 @@ Result<RuleText> address_rule(const std::vector<std::string>& parts, bool watch)
     RuleText text;
     const std::size_t place = watch ? 1 : 0;
     if (parts.size() <= place) return mistake("watch what? Write: watch ADDRESS [SIZE] [r|w|rw] [physical]");
-    if (const auto address = parse_number(parts[place], false)) rule["address"] = hex(*address);
-    else text.resolve = parts[place];
+    if (const auto address = parse_number(parts[place], false))
+        rule["address"] = hex(*address);
+    else
+        text.resolve = parts[place];
     if (watch) {
         rule["size"] = 8;
         rule["read"] = false;
@@ -77,7 +81,9 @@ Result<RuleText> address_rule(const std::vector<std::string>& parts, bool watch)
         const std::size_t equals = parts[i].find('=');
         if (equals != std::string::npos) {
             const auto common = take_common(rule, parts[i].substr(0, equals), parts[i].substr(equals + 1));
-            if (!common) return mistake(fmt::format("'{}': known are partition, vp, cr3 and ignore", parts[i].substr(0, equals)));
+            if (!common)
+                return mistake(
+                    fmt::format("'{}': known are partition, vp, cr3 and ignore", parts[i].substr(0, equals)));
             if (!*common) return mistake(common->error().text);
         } else if (const auto size = watch ? parse_number(parts[i], false) : std::nullopt) {
             if (*size < 1 || *size > 1 << 20) return mistake("a watched size is 1 byte to 1 MiB");
@@ -99,7 +105,8 @@ Result<RuleText> address_rule(const std::vector<std::string>& parts, bool watch)
 
 Result<RuleText> parse_rule(std::string_view text) {
     std::vector<std::string> parts = split(text);
-    if (parts.empty()) return mistake("write an address, a symbol, watch ADDRESS, or an event such as: hypercall code=0x5c");
+    if (parts.empty())
+        return mistake("write an address, a symbol, watch ADDRESS, or an event such as: hypercall code=0x5c");
     // People say code=; the event's number is the whole control word, whose low 16 bits the rule compares.
     for (std::string& part : parts)
         if (parts[0] == "hypercall" && part.rfind("code=", 0) == 0) part = "control=" + part.substr(5);
@@ -115,15 +122,21 @@ std::string rule_text(const Json& rule) {
         text = hex(number(rule, "address"));
     } else if (kind == "watch") {
         const bool read = truth(rule, "read"), write = truth(rule, "write", true);
-        text = fmt::format("watch {:#x} {} {}{}", number(rule, "address"), number(rule, "size", 1), read && write ? "rw" : read ? "r" : "w", truth(rule, "physical") ? " physical" : "");
+        text = fmt::format("watch {:#x} {} {}{}", number(rule, "address"), number(rule, "size", 1),
+                           read && write ? "rw"
+                           : read        ? "r"
+                                         : "w",
+                           truth(rule, "physical") ? " physical" : "");
     } else {
         text = words(rule, "event", 32);
         const Json& values = member(rule, "values");
         if (values.is_object())
-            for (const auto& [key, value] : values.items()) text += fmt::format(" {}={:#x}", shown(key, 32), number_of(value));
+            for (const auto& [key, value] : values.items())
+                text += fmt::format(" {}={:#x}", shown(key, 32), number_of(value));
     }
     for (const char* key : {"partition", "vp", "cr3", "ignore"})
-        if (has_number(rule, key) && !(key == std::string_view("ignore") && number(rule, key) == 0)) text += fmt::format(" {}={:#x}", key, number(rule, key));
+        if (has_number(rule, key) && !(key == std::string_view("ignore") && number(rule, key) == 0))
+            text += fmt::format(" {}={:#x}", key, number(rule, key));
     return text;
 }
 
@@ -132,7 +145,8 @@ BreakpointsView::BreakpointsView()
           std::vector<BreakRow> rows;
           for (const Json* item : items(reply, 4096)) {
               const Json& rule = member(*item, "rule");
-              rows.push_back({static_cast<u32>(number(*item, "number")), rule, rule_text(rule), words(rule, "kind", 16), truth(rule, "enabled", true), number(*item, "hits")});
+              rows.push_back({static_cast<u32>(number(*item, "number")), rule, rule_text(rule), words(rule, "kind", 16),
+                              truth(rule, "enabled", true), number(*item, "hits")});
           }
           return rows;
       }) {}
@@ -156,23 +170,28 @@ Result<void> BreakpointsView::add(Session& session, std::string_view text) {
     const auto send = [&session](Json rule) {
         Json request = std::move(rule);
         request["op"] = "break_add";
-        session.change(std::move(request), [&session](const Json& reply) { session.say(fmt::format("breakpoint {} set", number(reply, "number")), Tone::Good); });
+        session.change(std::move(request), [&session](const Json& reply) {
+            session.say(fmt::format("breakpoint {} set", number(reply, "number")), Tone::Good);
+        });
     };
     if (parsed->resolve.empty()) {
         send(parsed->rule);
         return {};
     }
     Json request = for_focus(session, {{"op", "resolve"}, {"text", parsed->resolve}});
-    session.ask(std::move(request), [&session, send, rule = parsed->rule, name = parsed->resolve](Result<Json> answer) mutable {
-        if (!answer) return session.say(shown(answer.error().text, 400), Tone::Bad);
-        const Json& address = answer->is_object() ? member(*answer, "address") : *answer;
-        rule["address"] = hex(number_of(address));
-        send(rule);
-    });
+    session.ask(std::move(request),
+                [&session, send, rule = parsed->rule, name = parsed->resolve](Result<Json> answer) mutable {
+                    if (!answer) return session.say(shown(answer.error().text, 400), Tone::Bad);
+                    const Json& address = answer->is_object() ? member(*answer, "address") : *answer;
+                    rule["address"] = hex(number_of(address));
+                    send(rule);
+                });
     return {};
 }
 
-void BreakpointsView::remove(Session& session, u32 number) { session.change({{"op", "break_remove"}, {"number", number}}); }
+void BreakpointsView::remove(Session& session, u32 number) {
+    session.change({{"op", "break_remove"}, {"number", number}});
+}
 void BreakpointsView::enable(Session& session, u32 number, bool enabled) {
     session.change({{"op", "break_enable"}, {"number", number}, {"enabled", enabled}});
 }
@@ -183,7 +202,8 @@ void BreakpointsView::toggle(Session& session, u64 address) {
 
 std::vector<std::string> BreakpointsView::text() const {
     std::vector<std::string> lines;
-    for (const BreakRow& row : rows_) lines.push_back(fmt::format("{}  {}  hits {}{}", row.number, row.text, row.hits, row.enabled ? "" : "  off"));
+    for (const BreakRow& row : rows_)
+        lines.push_back(fmt::format("{}  {}  hits {}{}", row.number, row.text, row.hits, row.enabled ? "" : "  off"));
     return lines;
 }
 

@@ -10,9 +10,10 @@ namespace vg::desk {
 /// A rule of docs/control.md from words:
 ///   ADDRESS                           an address or a symbol
 ///   watch ADDRESS [SIZE] [r|w|rw] [physical]
-///   EVENT [FIELD=VALUE]...            an event of base/tap_kinds.def: hypercall code=0x5c, port port=0x3f8, msr index=0x40000000, exception vector=14
-/// and with each: partition=N vp=N ignore=N, with addresses also cr3=X. What is not a number becomes `resolve`: such addresses are
-/// texts that the session resolves first.
+///   EVENT [FIELD=VALUE]...            an event of base/tap_kinds.def: hypercall code=0x5c, port port=0x3f8, msr
+///   index=0x40000000, exception vector=14
+/// and with each: partition=N vp=N ignore=N, with addresses also cr3=X. What is not a number becomes `resolve`: such
+/// addresses are texts that the session resolves first.
 struct RuleText {
     Json rule;
     std::string resolve;  ///< not empty: `address` is to be what this resolves to

@@ -17,7 +17,9 @@ Unexpected<Error> mistake(std::string text) { return fail(Error::Code::Usage, st
 // ---- when they can be done
 
 std::string always(const Workbench&) { return {}; }
-std::string attached(const Workbench& b) { return b.session.ready() && b.session.trouble().empty() ? "" : "no machine is open"; }
+std::string attached(const Workbench& b) {
+    return b.session.ready() && b.session.trouble().empty() ? "" : "no machine is open";
+}
 std::string stopped(const Workbench& b) {
     if (const std::string none = attached(b); !none.empty()) return none;
     return b.session.running() ? "the machine runs; stop it first" : "";
@@ -32,7 +34,9 @@ std::string runs(const Workbench& b) {
 }
 std::string can_reverse(const Workbench& b) {
     if (const std::string no = stopped(b); !no.empty()) return no;
-    return b.session.reverse() ? "" : "a live machine has no way back; record the run (run --record FILE) and open the recording";
+    return b.session.reverse()
+               ? ""
+               : "a live machine has no way back; record the run (run --record FILE) and open the recording";
 }
 std::string live(const Workbench& b) {
     if (const std::string no = attached(b); !no.empty()) return no;
@@ -48,7 +52,8 @@ std::pair<std::string, std::string> head_and_rest(std::string_view text) {
     const std::size_t end = std::min(text.find_first_of(" \t", begin), text.size());
     const std::size_t rest = std::min(text.find_first_not_of(" \t", end), text.size());
     const std::size_t last = text.find_last_not_of(" \t\r");
-    return {std::string(text.substr(begin, end - begin)), rest < text.size() ? std::string(text.substr(rest, last + 1 - rest)) : ""};
+    return {std::string(text.substr(begin, end - begin)),
+            rest < text.size() ? std::string(text.substr(rest, last + 1 - rest)) : ""};
 }
 
 u64 pointed_at(const Workbench& b) {
@@ -66,8 +71,13 @@ Result<Json> moment_request(const std::string& text) {
     double value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     const std::string unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-    const double scale = unit == "s" ? 1e9 : unit == "ms" ? 1e6 : unit == "us" ? 1e3 : unit == "ns" || unit.empty() ? 1 : 0;
-    if (error != std::errc() || scale == 0 || !(value >= 0) || value * scale > 1.8e19) return mistake(fmt::format("'{}': write 1.5s, 20ms, NANOSECONDS or #INSTRUCTIONS", text));
+    const double scale = unit == "s"                    ? 1e9
+                         : unit == "ms"                 ? 1e6
+                         : unit == "us"                 ? 1e3
+                         : unit == "ns" || unit.empty() ? 1
+                                                        : 0;
+    if (error != std::errc() || scale == 0 || !(value >= 0) || value * scale > 1.8e19)
+        return mistake(fmt::format("'{}': write 1.5s, 20ms, NANOSECONDS or #INSTRUCTIONS", text));
     return Json{{"op", "goto"}, {"time", static_cast<u64>(value * scale)}};
 }
 
@@ -135,7 +145,9 @@ Done go_to_moment(Workbench& b, const std::string& argument) {
     auto request = moment_request(argument);
     if (!request) return mistake(request.error().text);
     b.disassembly.follow();
-    b.session.move(*request, "going to " + argument, has_number(*request, "instructions") ? std::optional<u64>(number(*request, "instructions")) : std::nullopt);
+    b.session.move(
+        *request, "going to " + argument,
+        has_number(*request, "instructions") ? std::optional<u64>(number(*request, "instructions")) : std::nullopt);
     return {};
 }
 Done last_write(Workbench& b, const std::string& argument) {
@@ -145,10 +157,15 @@ Done last_write(Workbench& b, const std::string& argument) {
     const Space space = b.memory.space();
     const auto ask = [&b, size, space](u64 address) {
         b.disassembly.follow();
-        b.session.move(for_focus(b.session, {{"op", "last_write"}, {"space", space_name(space)}, {"address", hex(address)}, {"size", *size}}), "looking for the last write");
+        b.session.move(
+            for_focus(b.session,
+                      {{"op", "last_write"}, {"space", space_name(space)}, {"address", hex(address)}, {"size", *size}}),
+            "looking for the last write");
     };
-    if (place.empty()) ask(b.memory.marked());
-    else b.resolve(place, ask);
+    if (place.empty())
+        ask(b.memory.marked());
+    else
+        b.resolve(place, ask);
     return {};
 }
 Done stop(Workbench& b, const std::string&) {
@@ -157,8 +174,10 @@ Done stop(Workbench& b, const std::string&) {
 }
 
 Done toggle_break(Workbench& b, const std::string& argument) {
-    if (argument.empty()) b.breakpoints.toggle(b.session, pointed_at(b));
-    else b.resolve(argument, [&b](u64 address) { b.breakpoints.toggle(b.session, address); });
+    if (argument.empty())
+        b.breakpoints.toggle(b.session, pointed_at(b));
+    else
+        b.resolve(argument, [&b](u64 address) { b.breakpoints.toggle(b.session, address); });
     return {};
 }
 Done add_break(Workbench& b, const std::string& argument) { return b.breakpoints.add(b.session, argument); }
@@ -179,7 +198,8 @@ Done go_code(Workbench& b, const std::string& argument) {
 Done go_memory(Workbench& b, const std::string& argument) {
     const auto [first, rest] = head_and_rest(argument);
     const auto space = parse_space(first);
-    b.resolve(space ? rest : first, [&b, wanted = space.value_or(b.memory.space())](u64 address) { b.go_to_memory(wanted, address); });
+    b.resolve(space ? rest : first,
+              [&b, wanted = space.value_or(b.memory.space())](u64 address) { b.go_to_memory(wanted, address); });
     return {};
 }
 Done go_walk(Workbench& b, const std::string& argument) {
@@ -206,7 +226,8 @@ Done go_forward(Workbench& b, const std::string&) {
 }
 Done look_at(Workbench& b, const std::string& argument) {
     const auto [first, second] = head_and_rest(argument);
-    const auto partition = parse_number(first, false), vp = second.empty() ? std::optional<u64>(0) : parse_number(second, false);
+    const auto partition = parse_number(first, false),
+               vp = second.empty() ? std::optional<u64>(0) : parse_number(second, false);
     if (!partition || !vp) return mistake("write PARTITION [VP]");
     for (const PartitionRow& row : b.session.partitions())
         for (const VpRow& each : row.vps)
@@ -227,11 +248,13 @@ Done set_register(Workbench& b, const std::string& argument) {
 Done poke(Workbench& b, const std::string& argument) {
     const auto [place, data] = head_and_rest(argument);
     const auto bytes = parse_hex(data, 4096);
-    if (place.empty() || bytes.empty() || std::find(bytes.begin(), bytes.end(), -1) != bytes.end()) return mistake("write ADDRESS HEX-BYTES");
+    if (place.empty() || bytes.empty() || std::find(bytes.begin(), bytes.end(), -1) != bytes.end())
+        return mistake("write ADDRESS HEX-BYTES");
     std::string digits;
     for (const int byte : bytes) digits += fmt::format("{:02x}", byte);
     b.resolve(place, [&b, digits, space = b.memory.space()](u64 address) {
-        b.session.change(for_focus(b.session, {{"op", "write"}, {"space", space_name(space)}, {"address", hex(address)}, {"data", digits}}));
+        b.session.change(for_focus(
+            b.session, {{"op", "write"}, {"space", space_name(space)}, {"address", hex(address)}, {"data", digits}}));
     });
     return {};
 }
@@ -250,7 +273,8 @@ Done explain(Workbench& b, const std::string& argument) {
     b.session.ask(for_focus(b.session, {{"op", "explain"}, {"what", argument}}), [&b](Result<Json> answer) {
         if (!answer) return b.session.say(shown(answer.error().text, 400), Tone::Bad);
         const Json& text = answer->is_object() ? member(*answer, "text") : *answer;
-        std::string_view rest = text.is_string() ? std::string_view(text.get_ref<const std::string&>()) : std::string_view();
+        std::string_view rest =
+            text.is_string() ? std::string_view(text.get_ref<const std::string&>()) : std::string_view();
         for (unsigned lines = 0; !rest.empty() && lines < 200; ++lines) {
             const std::size_t end = std::min(rest.find('\n'), rest.size());
             b.session.say(shown(rest.substr(0, end), 400));
@@ -291,15 +315,20 @@ Done load_layout(Workbench& b, const std::string& argument) {
     return {};
 }
 Done set_theme(Workbench& b, const std::string& argument) {
-    if (argument.empty()) b.settings.theme = b.settings.theme == "dark" ? "light" : "dark";
-    else if (argument == "dark" || argument == "light") b.settings.theme = argument;
-    else return mistake("themes are: dark, light");
+    if (argument.empty())
+        b.settings.theme = b.settings.theme == "dark" ? "light" : "dark";
+    else if (argument == "dark" || argument == "light")
+        b.settings.theme = argument;
+    else
+        return mistake("themes are: dark, light");
     return {};
 }
 Done set_scale(Workbench& b, const std::string& argument) {
     double scale = 0;
     const auto [end, error] = std::from_chars(argument.data(), argument.data() + argument.size(), scale);
-    if (error != std::errc() || end != argument.data() + argument.size() || static_cast<double>(known_scale(scale)) != scale) return mistake("scales are: 1, 1.25, 1.5, 2");
+    if (error != std::errc() || end != argument.data() + argument.size() ||
+        static_cast<double>(known_scale(scale)) != scale)
+        return mistake("scales are: 1, 1.25, 1.5, 2");
     b.settings.scale = known_scale(scale);
     return {};
 }
@@ -307,17 +336,24 @@ Done set_scale(Workbench& b, const std::string& argument) {
 Done filter(Workbench& b, const std::string& argument) {
     const auto [id, text] = head_and_rest(argument);
     const auto panel = panel_by_id(id);
-    if (panel == Panel::Hypercalls) b.hypercalls.table().set_filter(text);
-    else if (panel == Panel::Events) b.all_events.table().set_filter(text);
-    else if (panel == Panel::Devices) b.devices.set_filter(text);
-    else if (panel == Panel::Iommu) b.iommu.events().set_filter(text);
-    else if (panel == Panel::Synic) b.synic.events().set_filter(text);
-    else return mistake("write PANEL TEXT; panels with a filter are hypercalls, events, devices, iommu, synic");
+    if (panel == Panel::Hypercalls)
+        b.hypercalls.table().set_filter(text);
+    else if (panel == Panel::Events)
+        b.all_events.table().set_filter(text);
+    else if (panel == Panel::Devices)
+        b.devices.set_filter(text);
+    else if (panel == Panel::Iommu)
+        b.iommu.events().set_filter(text);
+    else if (panel == Panel::Synic)
+        b.synic.events().set_filter(text);
+    else
+        return mistake("write PANEL TEXT; panels with a filter are hypercalls, events, devices, iommu, synic");
     return {};
 }
 Done follow_request(Workbench& b, const std::string& argument) {
     b.layout.show(Panel::Vmbus);
-    return b.vmbus.follow_text(argument) ? Done() : Done(mistake(fmt::format("no request with '{}' was seen", shown(argument))));
+    return b.vmbus.follow_text(argument) ? Done()
+                                         : Done(mistake(fmt::format("no request with '{}' was seen", shown(argument))));
 }
 Done vmbus_channel(Workbench& b, const std::string& argument) {
     const auto channel = parse_number(argument, false);
@@ -333,7 +369,8 @@ Done timeline_window(Workbench& b, const std::string& argument) {
     const std::size_t dots = argument.find("..");
     if (dots == std::string::npos) return mistake("write FROM..TO, for example 1.2s..1.3s");
     const auto from = moment_request(argument.substr(0, dots)), to = moment_request(argument.substr(dots + 2));
-    if (!from || !to || !has_number(*from, "time") || !has_number(*to, "time")) return mistake("write FROM..TO, for example 1.2s..1.3s");
+    if (!from || !to || !has_number(*from, "time") || !has_number(*to, "time"))
+        return mistake("write FROM..TO, for example 1.2s..1.3s");
     b.timeline.show(static_cast<double>(number(*from, "time")), static_cast<double>(number(*to, "time")));
     return {};
 }
@@ -367,7 +404,8 @@ Done quit(Workbench& b, const std::string&) {
 
 const std::vector<Command>& commands() {
     static const std::vector<Command> kCommands = {
-        {"open", "Open\u2026", "File", "Ctrl+O", "[MACHINE.toml, RECORDING, SNAPSHOT or unix:SOCKET]", always, open_target},
+        {"open", "Open\u2026", "File", "Ctrl+O", "[MACHINE.toml, RECORDING, SNAPSHOT or unix:SOCKET]", always,
+         open_target},
         {"close-machine", "Close machine", "File", "", "", attached, close_machine},
         {"screenshot", "Save picture of the window\u2026", "File", "", "FILE.png", always, screenshot},
         {"quit", "Quit", "File", "Ctrl+Q", "", always, quit},
@@ -383,7 +421,8 @@ const std::vector<Command>& commands() {
         {"goto", "Go to moment\u2026", "Run", "Ctrl+T", "TIME or #INSTRUCTIONS", can_reverse, go_to_moment},
         {"last-write", "Go to last write of memory", "Run", "Ctrl+W", "[ADDRESS [SIZE]]", can_reverse, last_write},
         {"break", "Toggle breakpoint at line", "Break", "F9", "[ADDRESS]", attached, toggle_break},
-        {"break-add", "Add breakpoint\u2026", "Break", "Ctrl+B", "ADDRESS, watch ADDRESS [SIZE] [rw], or EVENT [FIELD=VALUE]", attached, add_break},
+        {"break-add", "Add breakpoint\u2026", "Break", "Ctrl+B",
+         "ADDRESS, watch ADDRESS [SIZE] [rw], or EVENT [FIELD=VALUE]", attached, add_break},
         {"break-remove", "Remove breakpoint\u2026", "Break", "", "NUMBER", attached, remove_break},
         {"break-enable", "Enable breakpoint\u2026", "Break", "", "NUMBER", attached, enable_break},
         {"break-disable", "Disable breakpoint\u2026", "Break", "", "NUMBER", attached, disable_break},
@@ -426,10 +465,13 @@ Result<void> run_command(Workbench& bench, std::string_view line) {
     const auto [id, argument] = head_and_rest(line);
     const Command* command = find_command(id);
     if (!command) return mistake(fmt::format("there is no command '{}'", shown(id)));
-    if (const std::string no = command->refusal(bench); !no.empty()) return mistake(fmt::format("{}: {}", command->id, no));
+    if (const std::string no = command->refusal(bench); !no.empty())
+        return mistake(fmt::format("{}: {}", command->id, no));
     const bool wants = !command->argument.empty() && command->argument[0] != '[';
-    if (wants && argument.empty()) return mistake(fmt::format("{}: write {} {}", command->id, command->id, command->argument));
-    if (command->argument.empty() && !argument.empty()) return mistake(fmt::format("{}: takes no argument", command->id));
+    if (wants && argument.empty())
+        return mistake(fmt::format("{}: write {} {}", command->id, command->id, command->argument));
+    if (command->argument.empty() && !argument.empty())
+        return mistake(fmt::format("{}: takes no argument", command->id));
     const auto done = command->run(bench, argument);
     return done ? Result<void>() : Result<void>(mistake(fmt::format("{}: {}", command->id, done.error().text)));
 }
@@ -466,7 +508,8 @@ std::vector<PaletteRow> palette(std::string_view typed) {
         const int score = std::max(match_score(title, typed), match_score(panel_row(panel).title, typed));
         if (score >= 0) rows.push_back({nullptr, panel, title, score});
     }
-    std::stable_sort(rows.begin(), rows.end(), [](const PaletteRow& a, const PaletteRow& b) { return a.score > b.score; });
+    std::stable_sort(rows.begin(), rows.end(),
+                     [](const PaletteRow& a, const PaletteRow& b) { return a.score > b.score; });
     return rows;
 }
 

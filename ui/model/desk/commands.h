@@ -30,7 +30,8 @@ struct PaletteRow {
     std::string title;
     int score = 0;
 };
-/// How well a text matches what is typed: letters in order, better together and at the starts of words. Negative: not at all.
+/// How well a text matches what is typed: letters in order, better together and at the starts of words. Negative: not
+/// at all.
 [[nodiscard]] int match_score(std::string_view text, std::string_view typed);
 /// Commands and panels that match, best first.
 [[nodiscard]] std::vector<PaletteRow> palette(std::string_view typed);

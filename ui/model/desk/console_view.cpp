@@ -18,7 +18,9 @@ void ConsoleText::one(char byte) {
     const auto code = static_cast<unsigned char>(byte);
     switch (state_) {
         case State::Escape:
-            state_ = byte == '[' ? State::Sequence : byte == ']' || byte == 'P' || byte == '_' || byte == '^' ? State::String : State::Text;
+            state_ = byte == '['                                                ? State::Sequence
+                     : byte == ']' || byte == 'P' || byte == '_' || byte == '^' ? State::String
+                                                                                : State::Text;
             sequence_ = 0;
             return;
         case State::Sequence:
@@ -27,7 +29,8 @@ void ConsoleText::one(char byte) {
         case State::String:
             if (byte == '\a' || byte == '\\' || ++sequence_ > kMaxSequence) state_ = State::Text;
             return;
-        case State::Text: break;
+        case State::Text:
+            break;
     }
     if (byte == 0x1b) {
         state_ = State::Escape;
@@ -42,8 +45,10 @@ void ConsoleText::one(char byte) {
         column_ -= column_ != 0 ? 1 : 0;
     } else if (byte != 0 && byte != '\a') {
         if (current_.size() >= kMaxLine && column_ >= current_.size()) one('\n');
-        if (column_ < current_.size()) current_[column_] = byte;
-        else current_ += byte;
+        if (column_ < current_.size())
+            current_[column_] = byte;
+        else
+            current_ += byte;
         ++column_;
     }
 }
@@ -63,31 +68,33 @@ void ConsoleView::update(Session& session) {
     if (!session.ready() || *asking_ || (epoch_ == session.epoch() && !more_)) return;
     epoch_ = session.epoch();
     *asking_ = true;
-    session.ask({{"op", "console"}, {"partition", partition_}, {"after", after_}}, [this, weak = std::weak_ptr(asking_)](Result<Json> answer) {
-        const auto asking = weak.lock();
-        if (!asking) return;
-        *asking = false;
-        more_ = false;
-        error_ = answer ? "" : shown(answer.error().text, 400);
-        if (!answer) return;
-        const u64 next = number(*answer, "next", after_);
-        if (next < after_) {  // the run went back
-            text_.clear();
-            after_ = 0;
-            more_ = true;
-            return;
-        }
-        const Json& bytes = member(*answer, "text");
-        if (bytes.is_string()) text_.feed(parse_hex(bytes.get_ref<const std::string&>(), kMaxReply));
-        more_ = next > after_;
-        after_ = next;
-    });
+    session.ask({{"op", "console"}, {"partition", partition_}, {"after", after_}},
+                [this, weak = std::weak_ptr(asking_)](Result<Json> answer) {
+                    const auto asking = weak.lock();
+                    if (!asking) return;
+                    *asking = false;
+                    more_ = false;
+                    error_ = answer ? "" : shown(answer.error().text, 400);
+                    if (!answer) return;
+                    const u64 next = number(*answer, "next", after_);
+                    if (next < after_) {  // the run went back
+                        text_.clear();
+                        after_ = 0;
+                        more_ = true;
+                        return;
+                    }
+                    const Json& bytes = member(*answer, "text");
+                    if (bytes.is_string()) text_.feed(parse_hex(bytes.get_ref<const std::string&>(), kMaxReply));
+                    more_ = next > after_;
+                    after_ = next;
+                });
 }
 
 void ConsoleView::type(Session& session, std::string_view text) {
-    session.ask({{"op", "type"}, {"partition", session.focus().partition}, {"text", std::string(text)}}, [&session](Result<Json> answer) {
-        if (!answer) session.say(shown(answer.error().text, 400), Tone::Bad);
-    });
+    session.ask({{"op", "type"}, {"partition", session.focus().partition}, {"text", std::string(text)}},
+                [&session](Result<Json> answer) {
+                    if (!answer) session.say(shown(answer.error().text, 400), Tone::Bad);
+                });
 }
 
 std::vector<std::string> ConsoleView::text() const {

@@ -7,7 +7,8 @@
 
 namespace vg::desk {
 
-/// Text of a terminal that only goes down: colours and cursor movements are left out, carriage return and backspace work within the line.
+/// Text of a terminal that only goes down: colours and cursor movements are left out, carriage return and backspace
+/// work within the line.
 class ConsoleText {
   public:
     static constexpr std::size_t kMaxLines = 20'000, kMaxLine = 1024;

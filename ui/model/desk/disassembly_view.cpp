@@ -14,7 +14,11 @@ constexpr unsigned kBefore = 100, kCount = 300;  // instructions around the anch
 std::vector<CodeLine> parse_code(const Json& reply) {
     std::vector<CodeLine> lines;
     for (const Json* item : items(reply, 4096)) {
-        CodeLine line{number(*item, "address"), words(*item, "bytes", 48), words(*item, "text", 128), words(*item, "symbol", 128), {}};
+        CodeLine line{number(*item, "address"),
+                      words(*item, "bytes", 48),
+                      words(*item, "text", 128),
+                      words(*item, "symbol", 128),
+                      {}};
         if (has_number(*item, "target")) line.target = number(*item, "target");
         lines.push_back(std::move(line));
     }
@@ -32,12 +36,14 @@ std::vector<JumpArrow> jump_arrows(const std::vector<CodeLine>& lines) {
     }
     const auto low = [](const JumpArrow& a) { return std::min(a.from, a.to); };
     const auto high = [](const JumpArrow& a) { return std::max(a.from, a.to); };
-    std::stable_sort(arrows.begin(), arrows.end(), [&](const auto& a, const auto& b) { return high(a) - low(a) < high(b) - low(b); });
+    std::stable_sort(arrows.begin(), arrows.end(),
+                     [&](const auto& a, const auto& b) { return high(a) - low(a) < high(b) - low(b); });
     // Each takes the nearest lane that is free along its whole length; beyond the last lane they share it.
     std::vector<std::vector<bool>> taken(kMaxJumpLanes, std::vector<bool>(lines.size()));
     for (JumpArrow& arrow : arrows) {
         const auto free = [&](const std::vector<bool>& lane) {
-            return std::none_of(lane.begin() + static_cast<std::ptrdiff_t>(low(arrow)), lane.begin() + static_cast<std::ptrdiff_t>(high(arrow)) + 1, [](bool b) { return b; });
+            return std::none_of(lane.begin() + static_cast<std::ptrdiff_t>(low(arrow)),
+                                lane.begin() + static_cast<std::ptrdiff_t>(high(arrow)) + 1, [](bool b) { return b; });
         };
         while (arrow.lane + 1 < kMaxJumpLanes && !free(taken[arrow.lane])) ++arrow.lane;
         for (std::size_t i = low(arrow); i <= high(arrow); ++i) taken[arrow.lane][i] = true;
@@ -48,7 +54,8 @@ std::vector<JumpArrow> jump_arrows(const std::vector<CodeLine>& lines) {
 DisassemblyView::DisassemblyView() : live_(parse_code) {}
 
 std::optional<std::size_t> DisassemblyView::line_at(u64 address) const {
-    const auto found = std::find_if(lines_.begin(), lines_.end(), [&](const CodeLine& line) { return line.address == address; });
+    const auto found =
+        std::find_if(lines_.begin(), lines_.end(), [&](const CodeLine& line) { return line.address == address; });
     if (found == lines_.end()) return {};
     return static_cast<std::size_t>(found - lines_.begin());
 }
@@ -67,7 +74,9 @@ void DisassemblyView::update(Session& session) {
         }
     }
     if (!rip_) return;
-    live_.update(session, for_focus(session, {{"op", "disassemble"}, {"address", hex(anchor_)}, {"count", kCount}, {"before", kBefore}}));
+    live_.update(
+        session,
+        for_focus(session, {{"op", "disassemble"}, {"address", hex(anchor_)}, {"count", kCount}, {"before", kBefore}}));
     if (live_.answers() == taken_) return;
     taken_ = live_.answers();
     if (live_.value()) take(anchor_);

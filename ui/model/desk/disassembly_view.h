@@ -18,7 +18,8 @@ struct JumpArrow {
 };
 inline constexpr unsigned kMaxJumpLanes = 6;
 
-/// Arrows that do not cross where lanes suffice: short ones near the code. Calls, and jumps to lines that are not there, have none.
+/// Arrows that do not cross where lanes suffice: short ones near the code. Calls, and jumps to lines that are not
+/// there, have none.
 [[nodiscard]] std::vector<JumpArrow> jump_arrows(const std::vector<CodeLine>& lines);
 [[nodiscard]] std::vector<CodeLine> parse_code(const Json& reply);
 
@@ -33,7 +34,10 @@ class DisassemblyView final : public View {
     /// Shows the code at an address; it stays there until follow().
     void go_to(u64 address);
     /// Shows the code at RIP, now and at each stop.
-    void follow() { following_ = true; shown_rip_.reset(); }
+    void follow() {
+        following_ = true;
+        shown_rip_.reset();
+    }
     [[nodiscard]] bool following() const { return following_; }
     [[nodiscard]] const std::vector<CodeLine>& lines() const { return lines_; }
     [[nodiscard]] const std::vector<JumpArrow>& arrows() const { return arrows_; }

@@ -44,10 +44,12 @@ void EventLog::update(Session& session) {
         watched_ |= wanted_;
         Json kinds = Json::array();
         for (std::size_t i = 0; i < static_cast<std::size_t>(TapKind::Count); ++i)
-            if ((watched_ & tap_bit(static_cast<TapKind>(i))) != 0) kinds.push_back(std::string(tap_row(static_cast<TapKind>(i)).name));
-        session.ask({{"op", "watch_events"}, {"kinds", kinds}, {"capacity", kMaxRows}}, [&session](Result<Json> answer) {
-            if (!answer) session.say("events: " + shown(answer.error().text), Tone::Bad);
-        });
+            if ((watched_ & tap_bit(static_cast<TapKind>(i))) != 0)
+                kinds.push_back(std::string(tap_row(static_cast<TapKind>(i)).name));
+        session.ask({{"op", "watch_events"}, {"kinds", kinds}, {"capacity", kMaxRows}},
+                    [&session](Result<Json> answer) {
+                        if (!answer) session.say("events: " + shown(answer.error().text), Tone::Bad);
+                    });
         epoch_ = 0;
     }
     wanted_ = 0;
@@ -58,13 +60,14 @@ void EventLog::update(Session& session) {
 
 void EventLog::fetch(Session& session) {
     *asking_ = true;
-    session.ask({{"op", "events"}, {"after", after_}, {"limit", kFetch}}, [this, weak = std::weak_ptr(asking_)](Result<Json> answer) {
-        const auto asking = weak.lock();
-        if (!asking) return;  // cleared since
-        *asking = false;
-        more_ = false;
-        if (answer) take(*answer);
-    });
+    session.ask({{"op", "events"}, {"after", after_}, {"limit", kFetch}},
+                [this, weak = std::weak_ptr(asking_)](Result<Json> answer) {
+                    const auto asking = weak.lock();
+                    if (!asking) return;  // cleared since
+                    *asking = false;
+                    more_ = false;
+                    if (answer) take(*answer);
+                });
 }
 
 void EventLog::take(const Json& reply) {
@@ -102,7 +105,8 @@ void EventLog::forget_oldest() {
 }
 
 std::size_t EventLog::first_at(const std::vector<u32>& indexes, u64 time_ns) const {
-    const auto found = std::lower_bound(indexes.begin(), indexes.end(), time_ns, [this](u32 i, u64 time) { return rows_[i].time_ns < time; });
+    const auto found = std::lower_bound(indexes.begin(), indexes.end(), time_ns,
+                                        [this](u32 i, u64 time) { return rows_[i].time_ns < time; });
     return static_cast<std::size_t>(found - indexes.begin());
 }
 

@@ -1,4 +1,5 @@
-// The machine's events (base/tap_kinds.def) as they come over the link: kept in order, found by kind, by lane and by time.
+// The machine's events (base/tap_kinds.def) as they come over the link: kept in order, found by kind, by lane and by
+// time.
 #pragma once
 
 #include <array>
@@ -21,8 +22,8 @@ class EventLog {
   public:
     static constexpr std::size_t kMaxRows = 1'000'000, kMaxPayload = 512;
 
-    /// Which kinds to hear of from now on: a panel that is shown asks each frame, and what nobody asked for in the last frame is
-    /// not watched.
+    /// Which kinds to hear of from now on: a panel that is shown asks each frame, and what nobody asked for in the last
+    /// frame is not watched.
     void want(TapMask kinds) { wanted_ |= kinds; }
     /// Sends what changed, fetches what is new. Once a frame, behind the panels' want().
     void update(Session& session);
@@ -32,7 +33,9 @@ class EventLog {
     [[nodiscard]] std::size_t size() const { return rows_.size(); }
     [[nodiscard]] const EventRow& row(std::size_t index) const { return rows_[index]; }
     /// Indexes of one kind's rows, in order.
-    [[nodiscard]] const std::vector<u32>& of_kind(TapKind kind) const { return by_kind_[static_cast<std::size_t>(kind)]; }
+    [[nodiscard]] const std::vector<u32>& of_kind(TapKind kind) const {
+        return by_kind_[static_cast<std::size_t>(kind)];
+    }
     /// Where rows of this kind and VP are; lanes of the timeline.
     struct LaneId {
         u64 partition = 0;

@@ -19,12 +19,15 @@ Tone tone_of(const EventRow& row) {
 }  // namespace
 
 bool contains_text(std::string_view text, std::string_view part) {
-    const auto found = std::search(text.begin(), text.end(), part.begin(), part.end(), [](char a, char b) { return lower(a) == lower(b); });
+    const auto found = std::search(text.begin(), text.end(), part.begin(), part.end(),
+                                   [](char a, char b) { return lower(a) == lower(b); });
     return part.empty() || found != text.end();
 }
 
 EventTable::EventTable(EventLog& log, TapMask kinds)
-    : log_(&log), kinds_(kinds), columns_{{"time, s", 14}, {"who", 8}, {"kind", 14}, {"what", 0}, {"instruction", 14}} {}
+    : log_(&log),
+      kinds_(kinds),
+      columns_{{"time, s", 14}, {"who", 8}, {"kind", 14}, {"what", 0}, {"instruction", 14}} {}
 
 void EventTable::restart() {
     rows_.clear();
@@ -64,11 +67,16 @@ Cell EventTable::cell(u64 row, std::size_t column) const {
     const EventRow* event_row = event(row);
     if (!event_row) return {};
     switch (column) {
-        case 0: return {time_text(event_row->time_ns), Tone::Quiet};
-        case 1: return {place_text(event_row->partition, event_row->vp), Tone::Quiet};
-        case 2: return {std::string(tap_row(event_row->kind).name), Tone::Accent};
-        case 3: return {event_text(*event_row), tone_of(*event_row)};
-        default: return {std::to_string(event_row->instructions), Tone::Quiet};
+        case 0:
+            return {time_text(event_row->time_ns), Tone::Quiet};
+        case 1:
+            return {place_text(event_row->partition, event_row->vp), Tone::Quiet};
+        case 2:
+            return {std::string(tap_row(event_row->kind).name), Tone::Accent};
+        case 3:
+            return {event_text(*event_row), tone_of(*event_row)};
+        default:
+            return {std::to_string(event_row->instructions), Tone::Quiet};
     }
 }
 

@@ -37,26 +37,46 @@ std::string_view channel_message_name(u32 number) {
 std::string status_text(u16 status) {
     using S = hv::HvStatus;
     switch (static_cast<S>(status)) {
-        case S::Success: return "Success";
-        case S::InvalidHypercallCode: return "InvalidHypercallCode";
-        case S::InvalidHypercallInput: return "InvalidHypercallInput";
-        case S::InvalidAlignment: return "InvalidAlignment";
-        case S::InvalidParameter: return "InvalidParameter";
-        case S::AccessDenied: return "AccessDenied";
-        case S::InvalidPartitionState: return "InvalidPartitionState";
-        case S::OperationDenied: return "OperationDenied";
-        case S::UnknownProperty: return "UnknownProperty";
-        case S::InsufficientMemory: return "InsufficientMemory";
-        case S::InvalidPartitionId: return "InvalidPartitionId";
-        case S::InvalidVpIndex: return "InvalidVpIndex";
-        case S::InvalidPortId: return "InvalidPortId";
-        case S::InvalidConnectionId: return "InvalidConnectionId";
-        case S::InsufficientBuffers: return "InsufficientBuffers";
-        case S::ObjectInUse: return "ObjectInUse";
-        case S::NoData: return "NoData";
-        case S::TimeOut: return "TimeOut";
-        case S::CallPending: return "CallPending";
-        default: return fmt::format("status {:#x}", status);
+        case S::Success:
+            return "Success";
+        case S::InvalidHypercallCode:
+            return "InvalidHypercallCode";
+        case S::InvalidHypercallInput:
+            return "InvalidHypercallInput";
+        case S::InvalidAlignment:
+            return "InvalidAlignment";
+        case S::InvalidParameter:
+            return "InvalidParameter";
+        case S::AccessDenied:
+            return "AccessDenied";
+        case S::InvalidPartitionState:
+            return "InvalidPartitionState";
+        case S::OperationDenied:
+            return "OperationDenied";
+        case S::UnknownProperty:
+            return "UnknownProperty";
+        case S::InsufficientMemory:
+            return "InsufficientMemory";
+        case S::InvalidPartitionId:
+            return "InvalidPartitionId";
+        case S::InvalidVpIndex:
+            return "InvalidVpIndex";
+        case S::InvalidPortId:
+            return "InvalidPortId";
+        case S::InvalidConnectionId:
+            return "InvalidConnectionId";
+        case S::InsufficientBuffers:
+            return "InsufficientBuffers";
+        case S::ObjectInUse:
+            return "ObjectInUse";
+        case S::NoData:
+            return "NoData";
+        case S::TimeOut:
+            return "TimeOut";
+        case S::CallPending:
+            return "CallPending";
+        default:
+            return fmt::format("status {:#x}", status);
     }
 }
 
@@ -84,7 +104,8 @@ std::string hypercall_text(const EventRow& row) {
     std::string text = name.empty() ? fmt::format("hypercall {:#06x}", code) : std::string(name);
     if ((control >> 16 & 1) != 0) text += " fast";
     if ((control >> 32 & 0xfff) != 0) text += fmt::format(" reps {}..{}", control >> 48 & 0xfff, control >> 32 & 0xfff);
-    text += fmt::format(" in {:#x} out {:#x} \u2192 {}", row.values[1], row.values[2], status_text(static_cast<u16>(result & 0xffff)));
+    text += fmt::format(" in {:#x} out {:#x} \u2192 {}", row.values[1], row.values[2],
+                        status_text(static_cast<u16>(result & 0xffff)));
     if ((result >> 32 & 0xfff) != 0) text += fmt::format(" ({} done)", result >> 32 & 0xfff);
     return text;
 }
@@ -110,19 +131,29 @@ std::string plain_text(const EventRow& row) {
 std::string event_text(const EventRow& row) {
     const auto& v = row.values;
     switch (row.kind) {
-        case TapKind::Hypercall: return hypercall_text(row);
-        case TapKind::VmbusMessage: return channel_message_text(row);
+        case TapKind::Hypercall:
+            return hypercall_text(row);
+        case TapKind::VmbusMessage:
+            return channel_message_text(row);
         case TapKind::VmbusPacket:
-            return fmt::format("channel {} {} transaction {:#x}, {} bytes", v[0], v[1] != 0 ? "to guest" : "to host", v[2], row.payload.size());
-        case TapKind::VmbusSignal: return fmt::format("channel {} {}", v[0], v[1] != 0 ? "to guest" : "to host");
-        case TapKind::Port: return fmt::format("{} port {:#x} {} bytes: {:#x}", v[2] != 0 ? "out" : "in", v[0], v[1], v[3]);
-        case TapKind::Msr: return fmt::format("{} msr {:#x}: {:#x}", v[1] != 0 ? "wrmsr" : "rdmsr", v[0], v[2]);
-        case TapKind::Cr: return fmt::format("cr{} = {:#x} (was {:#x})", v[0], v[1], v[2]);
+            return fmt::format("channel {} {} transaction {:#x}, {} bytes", v[0], v[1] != 0 ? "to guest" : "to host",
+                               v[2], row.payload.size());
+        case TapKind::VmbusSignal:
+            return fmt::format("channel {} {}", v[0], v[1] != 0 ? "to guest" : "to host");
+        case TapKind::Port:
+            return fmt::format("{} port {:#x} {} bytes: {:#x}", v[2] != 0 ? "out" : "in", v[0], v[1], v[3]);
+        case TapKind::Msr:
+            return fmt::format("{} msr {:#x}: {:#x}", v[1] != 0 ? "wrmsr" : "rdmsr", v[0], v[2]);
+        case TapKind::Cr:
+            return fmt::format("cr{} = {:#x} (was {:#x})", v[0], v[1], v[2]);
         case TapKind::Dma:
-            return fmt::format("{:02x}:{:02x}.{} {} {} bytes at {:#x}", v[0] >> 8 & 0xff, v[0] >> 3 & 0x1f, v[0] & 7, v[3] != 0 ? "writes" : "reads", v[2], v[1]);
+            return fmt::format("{:02x}:{:02x}.{} {} {} bytes at {:#x}", v[0] >> 8 & 0xff, v[0] >> 3 & 0x1f, v[0] & 7,
+                               v[3] != 0 ? "writes" : "reads", v[2], v[1]);
         case TapKind::Msi:
-            return fmt::format("{:02x}:{:02x}.{} address {:#x} data {:#x}", v[0] >> 8 & 0xff, v[0] >> 3 & 0x1f, v[0] & 7, v[1], v[2]);
-        default: return plain_text(row);
+            return fmt::format("{:02x}:{:02x}.{} address {:#x} data {:#x}", v[0] >> 8 & 0xff, v[0] >> 3 & 0x1f,
+                               v[0] & 7, v[1], v[2]);
+        default:
+            return plain_text(row);
     }
 }
 

@@ -60,7 +60,9 @@ u64 number_of(const Json& value, u64 otherwise) {
     if (!value.is_string()) return otherwise;
     return parse_number(value.get_ref<const std::string&>(), false).value_or(otherwise);
 }
-u64 number(const Json& object, std::string_view key, u64 otherwise) { return number_of(member(object, key), otherwise); }
+u64 number(const Json& object, std::string_view key, u64 otherwise) {
+    return number_of(member(object, key), otherwise);
+}
 bool has_number(const Json& object, std::string_view key) {
     return number_of(member(object, key), 0) == number_of(member(object, key), 1);
 }
@@ -80,7 +82,9 @@ std::string words_of(const Json& value, std::size_t limit) {
     if (value.is_number_float()) return fmt::format("{}", value.get<double>());
     return "";
 }
-std::string words(const Json& object, std::string_view key, std::size_t limit) { return words_of(member(object, key), limit); }
+std::string words(const Json& object, std::string_view key, std::size_t limit) {
+    return words_of(member(object, key), limit);
+}
 
 std::vector<const Json*> items(const Json& list, std::size_t limit) {
     std::vector<const Json*> found;
@@ -107,10 +111,14 @@ std::string shown(std::string_view text, std::size_t limit) {
             continue;
         }
         const auto [point, length] = decode(text.substr(at));
-        if (!deceives(point)) result += text.substr(at, length);
-        else if (point == '\t') result += ' ';
-        else if (point < 0x100) escape(static_cast<unsigned char>(point));
-        else result += fmt::format("\\u{:04x}", point);
+        if (!deceives(point))
+            result += text.substr(at, length);
+        else if (point == '\t')
+            result += ' ';
+        else if (point < 0x100)
+            escape(static_cast<unsigned char>(point));
+        else
+            result += fmt::format("\\u{:04x}", point);
         at += length;
     }
     return result;
@@ -118,14 +126,19 @@ std::string shown(std::string_view text, std::size_t limit) {
 
 std::vector<int> parse_hex(std::string_view text, std::size_t limit) {
     std::vector<int> bytes;
-    const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1; };
+    const auto digit = [](char c) {
+        return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+    };
     for (std::size_t at = 0; at + 1 < text.size() && bytes.size() < limit; at += 2) {
         while (at + 1 < text.size() && text[at] == ' ') ++at;
         if (at + 1 >= text.size()) break;
         const int high = digit(text[at]), low = digit(text[at + 1]);
-        if (text[at] == '?' && text[at + 1] == '?') bytes.push_back(-1);
-        else if (high < 0 || low < 0) break;
-        else bytes.push_back(high << 4 | low);
+        if (text[at] == '?' && text[at + 1] == '?')
+            bytes.push_back(-1);
+        else if (high < 0 || low < 0)
+            break;
+        else
+            bytes.push_back(high << 4 | low);
     }
     return bytes;
 }

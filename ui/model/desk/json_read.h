@@ -27,8 +27,8 @@ using model::Json;
 /// The list's items, at most so many; none if it is no list.
 [[nodiscard]] std::vector<const Json*> items(const Json& list, std::size_t limit = 65536);
 
-/// Text for people: what is not UTF-8, and characters that move, hide or reverse others, become escapes such as "\x1b"; longer texts
-/// end with an ellipsis.
+/// Text for people: what is not UTF-8, and characters that move, hide or reverse others, become escapes such as "\x1b";
+/// longer texts end with an ellipsis.
 [[nodiscard]] std::string shown(std::string_view text, std::size_t limit = 256);
 
 /// "0x1f", "1f", "31" (with hexadecimal = false), signs and blanks refused. Empty: not a number of 64 bits.

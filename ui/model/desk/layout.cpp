@@ -28,8 +28,12 @@ Node split_node(LayoutNode::Kind kind, float ratio, Node first, Node second) {
     node->second = std::move(second);
     return node;
 }
-Node columns(float ratio, Node first, Node second) { return split_node(LayoutNode::Kind::Columns, ratio, std::move(first), std::move(second)); }
-Node rows(float ratio, Node first, Node second) { return split_node(LayoutNode::Kind::Rows, ratio, std::move(first), std::move(second)); }
+Node columns(float ratio, Node first, Node second) {
+    return split_node(LayoutNode::Kind::Columns, ratio, std::move(first), std::move(second));
+}
+Node rows(float ratio, Node first, Node second) {
+    return split_node(LayoutNode::Kind::Rows, ratio, std::move(first), std::move(second));
+}
 
 /// Calls visit(node) for every node, parents first; stops where it returns true.
 template <class NodeRef, class Visit>
@@ -58,20 +62,26 @@ Node debug_layout() {
     using enum Panel;
     return rows(0.70F,
                 columns(0.24F, rows(0.66F, tabs({Registers}), tabs({Partitions, Breakpoints})),
-                        columns(0.62F, rows(0.60F, tabs({Disassembly, Translator, Walk}), tabs({Memory, Devices})), rows(0.5F, tabs({Stack}), tabs({Hypercalls, Vmbus, Synic, Iommu, Events})))),
+                        columns(0.62F, rows(0.60F, tabs({Disassembly, Translator, Walk}), tabs({Memory, Devices})),
+                                rows(0.5F, tabs({Stack}), tabs({Hypercalls, Vmbus, Synic, Iommu, Events})))),
                 columns(0.5F, tabs({Console, Screen, Messages}), tabs({Timeline})));
 }
 Node protocol_layout() {
     using enum Panel;
-    return rows(0.72F, columns(0.62F, tabs({Vmbus, Events}), rows(0.5F, tabs({Hypercalls, Iommu}), tabs({Synic, Partitions}))),
+    return rows(0.72F,
+                columns(0.62F, tabs({Vmbus, Events}), rows(0.5F, tabs({Hypercalls, Iommu}), tabs({Synic, Partitions}))),
                 columns(0.5F, tabs({Timeline}), tabs({Console, Screen, Messages})));
 }
 /// Every panel in sight: for tests of drawing time.
 Node everything_layout() {
     using enum Panel;
-    const auto row = [](Panel a, Panel b, Panel c) { return columns(1.0F / 3, tabs({a}), columns(0.5F, tabs({b}), tabs({c}))); };
-    Node top = rows(1.0F / 3, row(Registers, Disassembly, Memory), rows(0.5F, row(Stack, Breakpoints, Console), row(Screen, Timeline, Partitions)));
-    Node bottom = rows(1.0F / 3, row(Walk, Hypercalls, Synic), rows(0.5F, row(Vmbus, Iommu, Devices), row(Translator, Events, Messages)));
+    const auto row = [](Panel a, Panel b, Panel c) {
+        return columns(1.0F / 3, tabs({a}), columns(0.5F, tabs({b}), tabs({c})));
+    };
+    Node top = rows(1.0F / 3, row(Registers, Disassembly, Memory),
+                    rows(0.5F, row(Stack, Breakpoints, Console), row(Screen, Timeline, Partitions)));
+    Node bottom = rows(1.0F / 3, row(Walk, Hypercalls, Synic),
+                       rows(0.5F, row(Vmbus, Iommu, Devices), row(Translator, Events, Messages)));
     return columns(0.5F, std::move(top), std::move(bottom));
 }
 
@@ -109,9 +119,12 @@ Layout::Layout() : root_(debug_layout()) {}
 std::vector<std::string_view> Layout::presets() { return {"debug", "protocol", "everything"}; }
 std::optional<Layout> Layout::preset(std::string_view name) {
     Layout layout;
-    if (name == "protocol") layout.root_ = protocol_layout();
-    else if (name == "everything") layout.root_ = everything_layout();
-    else if (name != "debug") return {};
+    if (name == "protocol")
+        layout.root_ = protocol_layout();
+    else if (name == "everything")
+        layout.root_ = everything_layout();
+    else if (name != "debug")
+        return {};
     return layout;
 }
 
@@ -123,7 +136,8 @@ bool Layout::is_shown(Panel panel) const {
 
 void Layout::show(Panel panel) {
     if (LayoutNode* leaf = leaf_of(*root_, panel)) {
-        leaf->active = static_cast<std::size_t>(std::find(leaf->tabs.begin(), leaf->tabs.end(), panel) - leaf->tabs.begin());
+        leaf->active =
+            static_cast<std::size_t>(std::find(leaf->tabs.begin(), leaf->tabs.end(), panel) - leaf->tabs.begin());
         return;
     }
     // Where the standard arrangement has it: beside the first of its neighbours there that is open.
@@ -132,7 +146,9 @@ void Layout::show(Panel panel) {
     LayoutNode* into = nullptr;
     for (const Panel neighbour : home->tabs)
         if (!into) into = leaf_of(*root_, neighbour);
-    if (!into) walk(*root_, [&](LayoutNode& node) { return node.kind == LayoutNode::Kind::Tabs && (into = &node) != nullptr; });
+    if (!into)
+        walk(*root_,
+             [&](LayoutNode& node) { return node.kind == LayoutNode::Kind::Tabs && (into = &node) != nullptr; });
     into->tabs.push_back(panel);
     into->active = into->tabs.size() - 1;
 }

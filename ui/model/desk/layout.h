@@ -63,7 +63,8 @@ class Layout {
     void close(Panel panel);
     /// Moves a panel into the tabs that hold `beside`, at a position.
     void move_to_tabs(Panel panel, Panel beside, std::size_t position);
-    /// Splits the tabs that hold `beside` and puts the panel on one side. Nothing happens if the tree would become too deep.
+    /// Splits the tabs that hold `beside` and puts the panel on one side. Nothing happens if the tree would become too
+    /// deep.
     void split(Panel panel, Panel beside, Side side);
     /// Computes every node's rect.
     void place(Rect all, float gap);
@@ -89,8 +90,8 @@ struct Arrangement {
     Layout layout;
 };
 [[nodiscard]] std::string arrangement_toml(const Settings& settings, const Layout& layout);
-/// Reads a file's text. It may come from anywhere: unknown panels are left out, panels that stand twice are taken once, ratios are clamped,
-/// depth and size are bounded. Error (Usage): no TOML, not of this kind, or too large.
+/// Reads a file's text. It may come from anywhere: unknown panels are left out, panels that stand twice are taken once,
+/// ratios are clamped, depth and size are bounded. Error (Usage): no TOML, not of this kind, or too large.
 [[nodiscard]] Result<Arrangement> parse_arrangement(std::string_view text);
 inline constexpr float kScales[] = {1.0F, 1.25F, 1.5F, 2.0F};
 /// The nearest of kScales.

@@ -20,23 +20,30 @@ void write_node(std::string& out, const LayoutNode& node, const std::string& tab
     out += fmt::format("\n[{}]\n", table);
     if (node.kind == LayoutNode::Kind::Tabs) {
         out += "tabs = [";
-        for (std::size_t i = 0; i < node.tabs.size(); ++i) out += fmt::format("{}\"{}\"", i == 0 ? "" : ", ", panel_row(node.tabs[i]).id);
+        for (std::size_t i = 0; i < node.tabs.size(); ++i)
+            out += fmt::format("{}\"{}\"", i == 0 ? "" : ", ", panel_row(node.tabs[i]).id);
         out += fmt::format("]\nactive = {}\n", node.active);
         return;
     }
-    out += fmt::format("split = \"{}\"\nratio = {:.4f}\n", node.kind == LayoutNode::Kind::Columns ? "columns" : "rows", static_cast<double>(node.ratio));
+    out += fmt::format("split = \"{}\"\nratio = {:.4f}\n", node.kind == LayoutNode::Kind::Columns ? "columns" : "rows",
+                       static_cast<double>(node.ratio));
     write_node(out, *node.first, table + ".first");
     write_node(out, *node.second, table + ".second");
 }
 
-/// Brackets nested too deeply would exhaust the parser's stack: counted here without understanding strings, which can only count too many.
+/// Brackets nested too deeply would exhaust the parser's stack: counted here without understanding strings, which can
+/// only count too many.
 bool nests_too_deeply(std::string_view text) {
     unsigned open = 0, dots = 0;
     for (const char c : text) {
-        if (c == '\n') dots = 0;
-        else if (c == '.') ++dots;
-        else if (c == '[' || c == '{') ++open;
-        else if ((c == ']' || c == '}') && open != 0) --open;
+        if (c == '\n')
+            dots = 0;
+        else if (c == '.')
+            ++dots;
+        else if (c == '[' || c == '{')
+            ++open;
+        else if ((c == ']' || c == '}') && open != 0)
+            --open;
         if (open > kMaxNesting || dots > kMaxNesting) return true;
     }
     return false;
@@ -55,7 +62,9 @@ struct LayoutReader {
         if ((split == "columns" || split == "rows") && first && second && depth < Layout::kMaxDepth) {
             node->kind = split == "columns" ? LayoutNode::Kind::Columns : LayoutNode::Kind::Rows;
             const double ratio = table["ratio"].value_or(0.5);
-            node->ratio = std::isfinite(ratio) ? std::clamp(static_cast<float>(ratio), Layout::kLeastRatio, 1 - Layout::kLeastRatio) : 0.5F;
+            node->ratio = std::isfinite(ratio)
+                              ? std::clamp(static_cast<float>(ratio), Layout::kLeastRatio, 1 - Layout::kLeastRatio)
+                              : 0.5F;
             node->first = read(*first, depth + 1);
             node->second = read(*second, depth + 1);
             return node;
@@ -67,7 +76,8 @@ struct LayoutReader {
             }
         }
         const s64 active = table["active"].value_or(s64{0});
-        node->active = active >= 0 && static_cast<std::size_t>(active) < node->tabs.size() ? static_cast<std::size_t>(active) : 0;
+        node->active =
+            active >= 0 && static_cast<std::size_t>(active) < node->tabs.size() ? static_cast<std::size_t>(active) : 0;
         return node;
     }
 
@@ -88,8 +98,9 @@ std::string Layout::toml() const {
 }
 
 std::string arrangement_toml(const Settings& settings, const Layout& layout) {
-    return fmt::format("# Window of `verdigris gui`. Written when it is left.\nversion = 1\ntheme = \"{}\"\nscale = {}\n{}", settings.theme,
-                       static_cast<double>(settings.scale), layout.toml());
+    return fmt::format(
+        "# Window of `verdigris gui`. Written when it is left.\nversion = 1\ntheme = \"{}\"\nscale = {}\n{}",
+        settings.theme, static_cast<double>(settings.scale), layout.toml());
 }
 
 Result<Arrangement> parse_arrangement(std::string_view text) {
@@ -99,16 +110,19 @@ Result<Arrangement> parse_arrangement(std::string_view text) {
     const toml::parse_result parsed = toml::parse(text);
     if (!parsed) {
         const auto& error = parsed.error();
-        return fail(Error::Code::Usage, fmt::format("{}:{}: {}", error.source().begin.line, error.source().begin.column, shown(error.description())));
+        return fail(Error::Code::Usage, fmt::format("{}:{}: {}", error.source().begin.line, error.source().begin.column,
+                                                    shown(error.description())));
     }
     const toml::table& table = parsed.table();
-    if (table["version"].value_or(s64{0}) != 1) return fail(Error::Code::Usage, "not a layout file of this version (version = 1)");
+    if (table["version"].value_or(s64{0}) != 1)
+        return fail(Error::Code::Usage, "not a layout file of this version (version = 1)");
     Arrangement arrangement;
     if (table["theme"].value_or(std::string()) == "light") arrangement.settings.theme = "light";
     const double scale = table["scale"].value_or(0.0);
     arrangement.settings.scale = scale > 0 ? known_scale(scale) : 0;
     if (const toml::table* layout = table["layout"].as_table()) {
-        if (!LayoutReader::fill(arrangement.layout, *layout)) return fail(Error::Code::Usage, "[layout] names no panel");
+        if (!LayoutReader::fill(arrangement.layout, *layout))
+            return fail(Error::Code::Usage, "[layout] names no panel");
     }
     return arrangement;
 }

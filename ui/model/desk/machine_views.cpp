@@ -37,7 +37,9 @@ PartitionsView::PartitionsView()
               if (!number) continue;
               std::string text = words(partition, "state", 48);
               const Json& deposits = member(partition, "deposits");
-              if (deposits.is_object()) text += fmt::format(", {} pages of {} deposited in use", words(deposits, "in_use", 20), words(deposits, "available", 20));
+              if (deposits.is_object())
+                  text += fmt::format(", {} pages of {} deposited in use", words(deposits, "in_use", 20),
+                                      words(deposits, "available", 20));
               details[*number] = text + fmt::format(", {} table pages", words(partition, "table_pages", 20));
           }
           return details;
@@ -49,14 +51,23 @@ void PartitionsView::update(Session& session) {
     grid_.clear();
     rows_.clear();
     for (const PartitionRow& partition : session.partitions()) {
-        const auto detail = details_.value() ? details_.value()->find(partition.id) : std::map<u64, std::string>::const_iterator{};
+        const auto detail =
+            details_.value() ? details_.value()->find(partition.id) : std::map<u64, std::string>::const_iterator{};
         const std::string state = details_.value() && detail != details_.value()->end() ? detail->second : "";
-        grid_.add({{fmt::format("{} {}", partition.id, partition.name), Tone::Accent}, {partition.kind, Tone::Quiet}, {state, {}}, {}, {}});
+        grid_.add({{fmt::format("{} {}", partition.id, partition.name), Tone::Accent},
+                   {partition.kind, Tone::Quiet},
+                   {state, {}},
+                   {},
+                   {}});
         rows_.push_back({VpId{partition.id, partition.vps.empty() ? 0 : partition.vps.front().index}, true});
         for (const VpRow& vp : partition.vps) {
             const bool looked_at = VpId{partition.id, vp.index} == session.focus();
-            grid_.add({{fmt::format("{} VP {}", looked_at ? "\u25b8" : " ", vp.index), looked_at ? Tone::Good : Tone::Plain}, {}, {vp.activity, {}},
-                       {fmt::format("{:#018x}", vp.rip), {}}, {fmt::format("{} cpl{}", vp.mode, vp.cpl), Tone::Quiet}});
+            grid_.add(
+                {{fmt::format("{} VP {}", looked_at ? "\u25b8" : " ", vp.index), looked_at ? Tone::Good : Tone::Plain},
+                 {},
+                 {vp.activity, {}},
+                 {fmt::format("{:#018x}", vp.rip), {}},
+                 {fmt::format("{} cpl{}", vp.mode, vp.cpl), Tone::Quiet}});
             rows_.push_back({VpId{partition.id, vp.index}, false});
         }
     }
@@ -69,7 +80,10 @@ std::optional<VpId> PartitionsView::vp_of(u64 row) const {
 
 // ---- page walks
 
-WalkView::WalkView() : live_(whole), guest_({{"level", 6}, {"entry at", 19}, {"entry", 19}, {"flags", 20}, {"next", 0}}), second_(guest_) {}
+WalkView::WalkView()
+    : live_(whole),
+      guest_({{"level", 6}, {"entry at", 19}, {"entry", 19}, {"flags", 20}, {"next", 0}}),
+      second_(guest_) {}
 
 void WalkView::update(Session& session) {
     if (!address_) {
@@ -89,18 +103,26 @@ void WalkView::update(Session& session) {
     faulted_ = !member(walk, "fault").is_null() && words(walk, "fault") != "";
     const auto steps = items(member(walk, "steps"), 16);
     const auto add = [&](Grid& grid, const Json& step, bool last) {
-        const Json& place = member(step, "entry_address").is_null() ? member(step, "place") : member(step, "entry_address");
-        const std::string flags = member(step, "flags").is_null() ? words(step, "meaning", 80) : words(step, "flags", 80);
+        const Json& place =
+            member(step, "entry_address").is_null() ? member(step, "place") : member(step, "entry_address");
+        const std::string flags =
+            member(step, "flags").is_null() ? words(step, "meaning", 80) : words(step, "flags", 80);
         const Tone tone = last && faulted_ ? Tone::Bad : Tone::Plain;
-        grid.add({{words(step, "level", 8), Tone::Quiet}, {hex(number_of(place)), Tone::Quiet}, {fmt::format("{:#018x}", number(step, "entry")), tone},
-                  {flags, tone}, {has_number(step, "next") ? hex(number(step, "next")) : words(step, "next", 80), Tone::Accent}});
+        grid.add({{words(step, "level", 8), Tone::Quiet},
+                  {hex(number_of(place)), Tone::Quiet},
+                  {fmt::format("{:#018x}", number(step, "entry")), tone},
+                  {flags, tone},
+                  {has_number(step, "next") ? hex(number(step, "next")) : words(step, "next", 80), Tone::Accent}});
         if (&grid == &guest_) places_.push_back(number_of(place));
     };
     for (const Json* step : steps) add(guest_, *step, step == steps.back());
     const Json& second = member(walk, "second");
-    for (const Json* step : items(second.is_object() ? member(second, "steps") : second, 16)) add(second_, *step, false);
-    verdict_ = faulted_ ? words(walk, "fault", 400) : fmt::format("{:#x} \u2192 physical {}", *address_, words(walk, "physical", 32));
-    if (second.is_object() && has_number(second, "spa")) verdict_ += fmt::format(" \u2192 machine {:#x}", number(second, "spa"));
+    for (const Json* step : items(second.is_object() ? member(second, "steps") : second, 16))
+        add(second_, *step, false);
+    verdict_ = faulted_ ? words(walk, "fault", 400)
+                        : fmt::format("{:#x} \u2192 physical {}", *address_, words(walk, "physical", 32));
+    if (second.is_object() && has_number(second, "spa"))
+        verdict_ += fmt::format(" \u2192 machine {:#x}", number(second, "spa"));
     if (!words(walk, "mode").empty()) verdict_ += "  (" + words(walk, "mode", 48) + ")";
 }
 
@@ -119,26 +141,34 @@ std::vector<std::string> WalkView::text() const {
 // ---- SynIC
 
 SynicView::SynicView(EventLog& log)
-    : live_(whole), pages_({{"register", 18}, {"value", 19}, {"meaning", 0}}),
-      sints_({{"SINT", 6}, {"value", 12}, {"vector", 8}, {"state", 18}, {"queued", 0}}), log_(&log),
+    : live_(whole),
+      pages_({{"register", 18}, {"value", 19}, {"meaning", 0}}),
+      sints_({{"SINT", 6}, {"value", 12}, {"vector", 8}, {"state", 18}, {"queued", 0}}),
+      log_(&log),
       events_(log, tap_bit(TapKind::SynicMessage) | tap_bit(TapKind::SynicEvent)) {}
 
 void SynicView::update(Session& session) {
     log_->want(events_.kinds());
     events_.update();
-    const std::string place = fmt::format("hypervisor/partition{}/vp{}/synic", session.focus().partition, session.focus().vp);
+    const std::string place =
+        fmt::format("hypervisor/partition{}/vp{}/synic", session.focus().partition, session.focus().vp);
     live_.update(session, {{"op", "inspect"}, {"path", place}, {"json", true}});
     if (live_.answers() == taken_) return;
     taken_ = live_.answers();
     pages_.clear();
     sints_.clear();
     if (!live_.value()) return;
-    const Json& synic = below(tree_of(*live_.value()), {"hypervisor", fmt::format("partition{}", session.focus().partition), fmt::format("vp{}", session.focus().vp), "synic"});
+    const Json& synic =
+        below(tree_of(*live_.value()), {"hypervisor", fmt::format("partition{}", session.focus().partition),
+                                        fmt::format("vp{}", session.focus().vp), "synic"});
     const auto page = [&](const char* name, const char* meaning) {
         if (!has_number(synic, name)) return;
         const u64 value = number(synic, name);
-        const std::string on = (value & 1) != 0 ? fmt::format("on, {} at GPA {:#x}", meaning, value & ~u64{0xfff}) : "off";
-        pages_.add({{name, {}}, {fmt::format("{:#018x}", value), {}}, {name == std::string_view("scontrol") ? (value & 1 ? "on" : "off") : on, Tone::Quiet}});
+        const std::string on =
+            (value & 1) != 0 ? fmt::format("on, {} at GPA {:#x}", meaning, value & ~u64{0xfff}) : "off";
+        pages_.add({{name, {}},
+                    {fmt::format("{:#018x}", value), {}},
+                    {name == std::string_view("scontrol") ? (value & 1 ? "on" : "off") : on, Tone::Quiet}});
     };
     page("scontrol", "");
     page("simp", "message page");
@@ -153,8 +183,11 @@ void SynicView::update(Session& session) {
         if ((value >> 17 & 1) != 0) state += ", auto EOI";
         if ((value >> 18 & 1) != 0) state += ", polling";
         const u64 queued = number(member(synic, fmt::format("queue{}", i)), "count");
-        sints_.add({{std::to_string(i), Tone::Quiet}, {hex(value), Tone::Quiet}, {masked ? "" : fmt::format("{:#x}", value & 0xff), Tone::Accent},
-                    {state, masked ? Tone::Quiet : Tone::Good}, {queued == 0 ? "" : fmt::format("{} messages wait", queued), Tone::Warning}});
+        sints_.add({{std::to_string(i), Tone::Quiet},
+                    {hex(value), Tone::Quiet},
+                    {masked ? "" : fmt::format("{:#x}", value & 0xff), Tone::Accent},
+                    {state, masked ? Tone::Quiet : Tone::Good},
+                    {queued == 0 ? "" : fmt::format("{} messages wait", queued), Tone::Warning}});
     }
 }
 
@@ -168,7 +201,10 @@ std::vector<std::string> SynicView::text() const {
 // ---- IOMMU
 
 IommuView::IommuView(EventLog& log)
-    : live_(whole), grid_({{"part", 40}, {"value", 0}}), log_(&log), events_(log, tap_bit(TapKind::Dma) | tap_bit(TapKind::Msi)) {}
+    : live_(whole),
+      grid_({{"part", 40}, {"value", 0}}),
+      log_(&log),
+      events_(log, tap_bit(TapKind::Dma) | tap_bit(TapKind::Msi)) {}
 
 void IommuView::update(Session& session) {
     log_->want(events_.kinds());
@@ -183,8 +219,12 @@ void IommuView::update(Session& session) {
         for (const auto& [key, value] : node.items()) {
             if (grid_.rows() >= 4096) return;
             const std::string name = path.empty() ? shown(key, 64) : path + "/" + shown(key, 64);
-            if (value.is_object()) self(self, value, name, depth + 1);
-            else grid_.add({{name, Tone::Quiet}, {words_of(value, 256), contains_text(name, "fault") && words_of(value) != "0" ? Tone::Warning : Tone::Plain}});
+            if (value.is_object())
+                self(self, value, name, depth + 1);
+            else
+                grid_.add({{name, Tone::Quiet},
+                           {words_of(value, 256),
+                            contains_text(name, "fault") && words_of(value) != "0" ? Tone::Warning : Tone::Plain}});
         }
     };
     const Json& tree = tree_of(*live_.value());
@@ -279,7 +319,12 @@ std::string parse_base64(std::string_view text, std::size_t limit) {
     unsigned have = 0;
     for (const char c : text) {
         if (c == '=' || bytes.size() >= limit) break;
-        const int digit = c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
+        const int digit = c >= 'A' && c <= 'Z'   ? c - 'A'
+                          : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                          : c >= '0' && c <= '9' ? c - '0' + 52
+                          : c == '+'             ? 62
+                          : c == '/'             ? 63
+                                                 : -1;
         if (digit < 0) return {};
         bits = (bits << 6 | static_cast<u32>(digit)) & 0xffffff;
         have += 6;
@@ -293,10 +338,13 @@ std::string parse_base64(std::string_view text, std::size_t limit) {
 ScreenView::ScreenView()
     : live_([](const Json& reply) {
           const Json& data = member(reply, "png");
-          return Picture{data.is_string() ? parse_base64(data.get_ref<const std::string&>(), kMaxPicture) : "", number(reply, "width"), number(reply, "height")};
+          return Picture{data.is_string() ? parse_base64(data.get_ref<const std::string&>(), kMaxPicture) : "",
+                         number(reply, "width"), number(reply, "height")};
       }) {}
 
-void ScreenView::update(Session& session) { live_.update(session, {{"op", "screen"}, {"partition", session.focus().partition}}); }
+void ScreenView::update(Session& session) {
+    live_.update(session, {{"op", "screen"}, {"partition", session.focus().partition}});
+}
 
 const std::string& ScreenView::png() const {
     static const std::string kNone;

@@ -38,24 +38,26 @@ void MemoryView::ask(Session& session, u64 page) {
     if (asking_->size() >= kMaxAsking || !session.ready()) return;
     (*asking_)[page] = true;
     const u64 version = session.epoch(), stops = session.stops();
-    Json request = for_focus(session, {{"op", "read"}, {"space", space_name(space_)}, {"address", hex(page * kPage)}, {"size", kPage}});
-    session.ask(std::move(request), [page, version, stops, pages = std::weak_ptr(pages_), asking = std::weak_ptr(asking_),
-                                     error = std::weak_ptr(error_)](Result<Json> answer) {
-        const auto into = pages.lock();
-        const auto waiting = asking.lock();
-        const auto trouble = error.lock();
-        if (!into || !waiting || !trouble) return;
-        waiting->erase(page);
-        if (into->size() >= kMaxPages && into->count(page) == 0) into->erase(into->begin());
-        Page& entry = (*into)[page];
-        if (entry.stops != stops) entry.before = entry.bytes;
-        entry.version = version;
-        entry.stops = stops;
-        const Json& data = answer ? member(*answer, "data") : Json();
-        entry.bytes = data.is_string() ? parse_hex(data.get_ref<const std::string&>(), kPage) : std::vector<int>();
-        entry.bytes.resize(kPage, -1);
-        *trouble = answer ? "" : shown(answer.error().text, 400);
-    });
+    Json request = for_focus(
+        session, {{"op", "read"}, {"space", space_name(space_)}, {"address", hex(page * kPage)}, {"size", kPage}});
+    session.ask(
+        std::move(request), [page, version, stops, pages = std::weak_ptr(pages_), asking = std::weak_ptr(asking_),
+                             error = std::weak_ptr(error_)](Result<Json> answer) {
+            const auto into = pages.lock();
+            const auto waiting = asking.lock();
+            const auto trouble = error.lock();
+            if (!into || !waiting || !trouble) return;
+            waiting->erase(page);
+            if (into->size() >= kMaxPages && into->count(page) == 0) into->erase(into->begin());
+            Page& entry = (*into)[page];
+            if (entry.stops != stops) entry.before = entry.bytes;
+            entry.version = version;
+            entry.stops = stops;
+            const Json& data = answer ? member(*answer, "data") : Json();
+            entry.bytes = data.is_string() ? parse_hex(data.get_ref<const std::string&>(), kPage) : std::vector<int>();
+            entry.bytes.resize(kPage, -1);
+            *trouble = answer ? "" : shown(answer.error().text, 400);
+        });
 }
 
 void MemoryView::update(Session& session) {
@@ -66,7 +68,8 @@ void MemoryView::update(Session& session) {
     const u64 first = top_ / kPage, last = (top_ + visible_ * kRowBytes - 1) / kPage;
     for (u64 page = first;; page = (page + 1) & (~u64{0} / kPage)) {
         const auto found = pages_->find(page);
-        if ((found == pages_->end() || found->second.version != session.epoch()) && asking_->count(page) == 0) ask(session, page);
+        if ((found == pages_->end() || found->second.version != session.epoch()) && asking_->count(page) == 0)
+            ask(session, page);
         if (page == last) break;
     }
 }

@@ -38,14 +38,16 @@ u64 low_bits(std::string_view text) {
     return parse_number(text, true).value_or(0);
 }
 
-constexpr std::array<std::string_view, 6> kTitles = {"General", "Segments", "Control", "Debug", "System", "x87, SSE, AVX"};
+constexpr std::array<std::string_view, 6> kTitles = {"General", "Segments", "Control",
+                                                     "Debug",   "System",   "x87, SSE, AVX"};
 
 std::size_t group_of(std::string_view name) {
     const auto starts = [&](std::string_view prefix) { return name.substr(0, prefix.size()) == prefix; };
     const auto digit = [&](std::size_t at) { return name.size() > at && name[at] >= '0' && name[at] <= '9'; };
     if (name == "rip" || name == "rflags") return 0;
     for (const std::string_view segment : {"cs", "ss", "ds", "es", "fs", "gs", "tr", "ldtr", "gdtr", "idtr"})
-        if (name == segment || (starts(segment) && name.size() > segment.size() && name[segment.size()] == '.')) return 1;
+        if (name == segment || (starts(segment) && name.size() > segment.size() && name[segment.size()] == '.'))
+            return 1;
     if ((starts("cr") && digit(2)) || name == "efer" || name == "xcr0") return 2;
     if (starts("dr") && digit(2)) return 3;
     for (const std::string_view vector : {"ymm", "xmm", "zmm", "st", "mm"})
@@ -103,8 +105,10 @@ void RegistersView::regroup() {
     groups_.clear();
     for (const std::string_view title : kTitles) groups_.push_back({title, {}});
     for (const auto& [name, text] : current_) {
-        const auto before = std::find_if(previous_.begin(), previous_.end(), [&n = name](const auto& row) { return row.first == n; });
-        groups_[group_of(name)].rows.push_back({name, text, low_bits(text), before != previous_.end() && before->second != text});
+        const auto before =
+            std::find_if(previous_.begin(), previous_.end(), [&n = name](const auto& row) { return row.first == n; });
+        groups_[group_of(name)].rows.push_back(
+            {name, text, low_bits(text), before != previous_.end() && before->second != text});
     }
 }
 
@@ -119,7 +123,8 @@ std::vector<std::string> RegistersView::text() const {
     for (const RegisterGroup& group : groups_) {
         for (const RegisterRow& row : group.rows) {
             const std::string bits = bit_summary(row.name, row.value);
-            lines.push_back(fmt::format("{}{} = {}{}{}", row.changed ? "* " : "", row.name, row.text, bits.empty() ? "" : "  ", bits));
+            lines.push_back(fmt::format("{}{} = {}{}{}", row.changed ? "* " : "", row.name, row.text,
+                                        bits.empty() ? "" : "  ", bits));
         }
     }
     return lines;

@@ -14,8 +14,8 @@ struct BitField {
 };
 struct RegisterRow {
     std::string name;
-    std::string text;  ///< as the protocol gives it
-    u64 value = 0;     ///< the low 64 bits
+    std::string text;      ///< as the protocol gives it
+    u64 value = 0;         ///< the low 64 bits
     bool changed = false;  ///< since the last stop
 };
 struct RegisterGroup {
@@ -23,7 +23,8 @@ struct RegisterGroup {
     std::vector<RegisterRow> rows;
 };
 
-/// Named parts of a register's value, high bits first; none if it has no parts. `cs.attributes` and its like share theirs.
+/// Named parts of a register's value, high bits first; none if it has no parts. `cs.attributes` and its like share
+/// theirs.
 [[nodiscard]] std::vector<BitField> bit_fields(std::string_view name, u64 value);
 /// The parts that are set, for a line: "PF ZF IF IOPL=3".
 [[nodiscard]] std::string bit_summary(std::string_view name, u64 value);

@@ -11,7 +11,9 @@ namespace {
 constexpr double kWait_s = 60, kExpect_s = 10, kBetween_s = 5;
 constexpr std::size_t kMaxLines = 100'000;
 
-double seconds_since(Script::Clock::time_point since, Script::Clock::time_point now) { return std::chrono::duration<double>(now - since).count(); }
+double seconds_since(Script::Clock::time_point since, Script::Clock::time_point now) {
+    return std::chrono::duration<double>(now - since).count();
+}
 
 std::pair<std::string, std::string> split_word(std::string_view text) {
     const std::size_t end = std::min(text.find(' '), text.size());
@@ -39,8 +41,10 @@ Result<Script> Script::parse(std::string_view text, std::string name) {
         if (line.empty() || line[0] == '#') continue;
         const std::string word = split_word(line).first;
         if (word != "wait" && word != "expect" && word != "expect-not" && !find_command(word))
-            return fail(Error::Code::Usage, fmt::format("{}:{}: there is no command '{}'", script.name_, number, shown(word)));
-        if (script.lines_.size() >= kMaxLines) return fail(Error::Code::Usage, fmt::format("{}: more than {} lines", script.name_, kMaxLines));
+            return fail(Error::Code::Usage,
+                        fmt::format("{}:{}: there is no command '{}'", script.name_, number, shown(word)));
+        if (script.lines_.size() >= kMaxLines)
+            return fail(Error::Code::Usage, fmt::format("{}: more than {} lines", script.name_, kMaxLines));
         script.lines_.push_back({number, line});
     }
     return script;
@@ -81,15 +85,20 @@ Script::Outcome Script::wait(Workbench& bench, const std::string& what, Clock::t
     double limit = kWait_s;
     if (!text.empty()) {
         const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), limit);
-        if (error != std::errc() || end != text.data() + text.size() || !(limit >= 0)) return fail_with(fmt::format("'{}' is not a number of seconds", shown(text)));
+        if (error != std::errc() || end != text.data() + text.size() || !(limit >= 0))
+            return fail_with(fmt::format("'{}' is not a number of seconds", shown(text)));
     }
     const double waited = seconds_since(*since_, now);
     if (state == "seconds") return waited >= limit ? Outcome::Done : Outcome::Wait;
     bool reached = false;
-    if (state == "stopped") reached = bench.session.ready() && !bench.session.running();
-    else if (state == "settled") reached = bench.settled();
-    else if (state == "ready") reached = bench.session.ready();
-    else return fail_with("write: wait stopped, wait settled, wait ready or wait seconds N");
+    if (state == "stopped")
+        reached = bench.session.ready() && !bench.session.running();
+    else if (state == "settled")
+        reached = bench.settled();
+    else if (state == "ready")
+        reached = bench.session.ready();
+    else
+        return fail_with("write: wait stopped, wait settled, wait ready or wait seconds N");
     if (reached) return Outcome::Done;
     if (!bench.session.trouble().empty()) return fail_with(bench.session.trouble());
     return waited < limit ? Outcome::Wait : fail_with(fmt::format("not {} after {} seconds", state, limit));
@@ -107,7 +116,8 @@ Script::Outcome Script::expect(Workbench& bench, const std::string& what, bool w
     if (!wanted && !found && bench.settled() && seconds_since(*since_, now) > 0.05) return Outcome::Done;
     if (seconds_since(*since_, now) < kExpect_s) return Outcome::Wait;
     const std::string problem = bench.view(*panel).problem();
-    return fail_with(fmt::format("'{}' is {} in {}{}", shown(text), wanted ? "not" : "still", panel_row(*panel).id, problem.empty() ? "" : " (" + problem + ")"));
+    return fail_with(fmt::format("'{}' is {} in {}{}", shown(text), wanted ? "not" : "still", panel_row(*panel).id,
+                                 problem.empty() ? "" : " (" + problem + ")"));
 }
 
 }  // namespace vg::desk

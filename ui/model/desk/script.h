@@ -6,8 +6,8 @@
 namespace vg::desk {
 
 /// One line a command. Beside those of commands():
-///   wait stopped [SECONDS]          until the machine stands        wait settled [SECONDS]  until every panel in front is up to date
-///   wait ready [SECONDS]            until a machine is open         wait seconds N          so long
+///   wait stopped [SECONDS]          until the machine stands        wait settled [SECONDS]  until every panel in front
+///   is up to date wait ready [SECONDS]            until a machine is open         wait seconds N          so long
 ///   expect TEXT in PANEL            the panel, brought to the front, shows the text within ten seconds
 ///   expect-not TEXT in PANEL        it is up to date and does not
 ///   # comment
@@ -18,7 +18,8 @@ class Script {
 
     /// Error (Usage) with the line: something that is no command.
     static Result<Script> parse(std::string_view text, std::string name);
-    /// Goes on as far as possible. Once a frame, behind Workbench::update. A `screenshot` ends the step, so that the frame is drawn first.
+    /// Goes on as far as possible. Once a frame, behind Workbench::update. A `screenshot` ends the step, so that the
+    /// frame is drawn first.
     State step(Workbench& bench, Clock::time_point now);
     /// Why it failed: "file:line: ...".
     [[nodiscard]] const std::string& failure() const { return failure_; }

@@ -18,8 +18,12 @@ std::optional<Moment> moment(const Json& position) {
 }
 
 VpRow vp_row(const Json& vp) {
-    return {static_cast<u32>(number(vp, "index")), words(vp, "name", 64), words(vp, "activity", 64), number(vp, "rip"),
-            static_cast<unsigned>(number(vp, "cpl") & 3), static_cast<unsigned>(number(vp, "mode", 64) & 127)};
+    return {static_cast<u32>(number(vp, "index")),
+            words(vp, "name", 64),
+            words(vp, "activity", 64),
+            number(vp, "rip"),
+            static_cast<unsigned>(number(vp, "cpl") & 3),
+            static_cast<unsigned>(number(vp, "mode", 64) & 127)};
 }
 
 }  // namespace
@@ -53,8 +57,10 @@ void Session::detach() {
 }
 
 void Session::ask(Json request, Reply reply) {
-    if (link_) link_->ask(std::move(request), std::move(reply));
-    else reply(fail(Error::Code::Usage, "no machine is open"));
+    if (link_)
+        link_->ask(std::move(request), std::move(reply));
+    else
+        reply(fail(Error::Code::Usage, "no machine is open"));
 }
 
 bool Session::pump(Clock::time_point now) {
@@ -74,8 +80,10 @@ void Session::ask_state() {
     ask({{"op", "status"}}, [this, moves = moves_](Result<Json> answer) {
         asking_status_ = false;
         if (answer && moves != moves_) return;
-        if (answer) take_status(*answer, partitions_.empty());
-        else if (answer.error().code == Error::Code::Host) lost(answer.error().text);
+        if (answer)
+            take_status(*answer, partitions_.empty());
+        else if (answer.error().code == Error::Code::Host)
+            lost(answer.error().text);
     });
     ask({{"op", "partitions"}}, [this](Result<Json> answer) {
         if (answer) take_partitions(*answer);
@@ -109,19 +117,24 @@ void Session::take_status(const Json& status, bool follow) {
     const Json& outcome = member(status, "outcome");
     outcome_ = words(outcome, "kind", 32) == "none" ? "" : words(outcome, "text", 200);
     if (outcome_.empty() && words(outcome, "kind", 32) != "none") outcome_ = words(outcome, "kind", 32);
-    const auto first = moment(member(member(status, "history"), "first")), last = moment(member(member(status, "history"), "last"));
-    if (first && last) history_ = {*first, *last};
-    else history_.reset();
+    const auto first = moment(member(member(status, "history"), "first")),
+               last = moment(member(member(status, "history"), "last"));
+    if (first && last)
+        history_ = {*first, *last};
+    else
+        history_.reset();
     if (member(status, "stop").is_object()) take_stop(member(status, "stop"));
     const Json& focus = member(status, "focus");
-    if (focus.is_object() && follow)
-        focus_ = {number(focus, "partition"), static_cast<u32>(number(focus, "vp"))};
-    if (running_) told_at_.reset();
-    else note_stop();
+    if (focus.is_object() && follow) focus_ = {number(focus, "partition"), static_cast<u32>(number(focus, "vp"))};
+    if (running_)
+        told_at_.reset();
+    else
+        note_stop();
     changed_in_pump_ = true;
 }
 
-/// A stop is heard of by a status and by its notice, in either order; panels compare with the stop before, so it counts once.
+/// A stop is heard of by a status and by its notice, in either order; panels compare with the stop before, so it counts
+/// once.
 void Session::note_stop() {
     if (told_at_ && told_at_->time_ns == now_.time_ns && told_at_->instructions == now_.instructions) return;
     told_at_ = now_;
@@ -164,7 +177,9 @@ void Session::take_notice(const Json& notice) {
     running_ = false;
     moving_.clear();
     if (member(notice, "stop").is_object()) take_stop(member(notice, "stop"));
-    if (stop_) say(stop_->text.empty() ? "stopped: " + stop_->reason : stop_->text, stop_->reason == "rule" ? Tone::Accent : Tone::Plain);
+    if (stop_)
+        say(stop_->text.empty() ? "stopped: " + stop_->reason : stop_->text,
+            stop_->reason == "rule" ? Tone::Accent : Tone::Plain);
     ++epoch_;
     ask_state();
     changed_in_pump_ = true;
@@ -224,7 +239,8 @@ std::optional<Session::Progress> Session::progress() const {
     Progress progress{moving_, moving_since_, -1};
     if (moving_to_ && *moving_to_ != moving_from_) {
         const double whole = static_cast<double>(*moving_to_) - static_cast<double>(moving_from_);
-        progress.part = static_cast<float>(std::clamp((static_cast<double>(now_.instructions) - static_cast<double>(moving_from_)) / whole, 0.0, 1.0));
+        progress.part = static_cast<float>(
+            std::clamp((static_cast<double>(now_.instructions) - static_cast<double>(moving_from_)) / whole, 0.0, 1.0));
     }
     return progress;
 }

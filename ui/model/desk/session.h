@@ -72,15 +72,21 @@ class Session {
     /// Delivers what came, asks for the status now and then. Returns whether anything changed.
     bool pump(Clock::time_point now);
     /// Waits for an arrival, for callers without frames.
-    void wait(int wait_ms) { if (link_) link_->wait(wait_ms); }
+    void wait(int wait_ms) {
+        if (link_) link_->wait(wait_ms);
+    }
     void ask(Json request, Reply reply);
     [[nodiscard]] std::size_t pending() const { return link_ ? link_->pending() : 0; }
 
-    /// Grows whenever what was read from the machine may be old: at stops, after changes, and now and then while it runs.
+    /// Grows whenever what was read from the machine may be old: at stops, after changes, and now and then while it
+    /// runs.
     [[nodiscard]] u64 epoch() const { return epoch_; }
     /// Grows at stops and after changes, not while the machine runs.
     [[nodiscard]] u64 stops() const { return stops_; }
-    void changed() { ++epoch_; ++stops_; }
+    void changed() {
+        ++epoch_;
+        ++stops_;
+    }
 
     [[nodiscard]] bool running() const { return running_; }
     [[nodiscard]] bool ended() const { return !outcome_.empty(); }

@@ -11,7 +11,8 @@ constexpr unsigned kFrames = 128, kWords = 64;
 std::vector<StackView::Frame> StackView::parse_frames(const Json& reply) {
     std::vector<Frame> frames;
     for (const Json* frame : items(reply, kFrames))
-        frames.push_back({number(*frame, "pc"), number(*frame, "sp"), words(*frame, "symbol", 160), words(*frame, "file", 160), number(*frame, "line")});
+        frames.push_back({number(*frame, "pc"), number(*frame, "sp"), words(*frame, "symbol", 160),
+                          words(*frame, "file", 160), number(*frame, "line")});
     return frames;
 }
 
@@ -20,7 +21,8 @@ StackView::StackView()
       pointer_([](const Json& reply) { return number(reply, "rsp"); }),
       words_live_([](const Json& reply) {
           const Json& data = member(reply, "data");
-          return Words{data.is_string() ? parse_hex(data.get_ref<const std::string&>(), kWords * 8) : std::vector<int>()};
+          return Words{data.is_string() ? parse_hex(data.get_ref<const std::string&>(), kWords * 8)
+                                        : std::vector<int>()};
       }),
       names_([](const Json& reply) {
           std::vector<std::string> names;
@@ -36,7 +38,10 @@ void StackView::update(Session& session) {
     if (pointer_.value()) {
         const u64 base = *pointer_.value();
         if (!words_live_.waiting() || read_base_ == 0) read_base_ = base;
-        words_live_.update(session, for_focus(session, {{"op", "read"}, {"space", "linear"}, {"address", hex(read_base_)}, {"size", kWords * 8}}));
+        words_live_.update(
+            session,
+            for_focus(session,
+                      {{"op", "read"}, {"space", "linear"}, {"address", hex(read_base_)}, {"size", kWords * 8}}));
     }
     if (words_live_.answers() != words_taken_) {
         words_taken_ = words_live_.answers();
@@ -72,7 +77,9 @@ void StackView::update(Session& session) {
         const Frame& frame = (*frames_live_.value())[i];
         std::string where = frame.symbol.empty() ? "?" : frame.symbol;
         if (!frame.file.empty()) where += fmt::format("  {}:{}", frame.file, frame.line);
-        frames_.add({{std::to_string(i), Tone::Quiet}, {fmt::format("{:#018x}", frame.pc), {}}, {where, frame.symbol.empty() ? Tone::Quiet : Tone::Accent}});
+        frames_.add({{std::to_string(i), Tone::Quiet},
+                     {fmt::format("{:#018x}", frame.pc), {}},
+                     {where, frame.symbol.empty() ? Tone::Quiet : Tone::Accent}});
     }
 }
 
@@ -82,7 +89,9 @@ void StackView::show_words() {
     const bool named = names_.value() && names_.version() == words_taken_;
     for (std::size_t i = 0; i < values_.size(); ++i) {
         const std::string name = named && i < names_.value()->size() ? (*names_.value())[i] : "";
-        words_.add({{fmt::format("{:#018x}", base_ + i * 8), Tone::Quiet}, {fmt::format("{:#018x}", values_[i]), {}}, {name, Tone::Accent}});
+        words_.add({{fmt::format("{:#018x}", base_ + i * 8), Tone::Quiet},
+                    {fmt::format("{:#018x}", values_[i]), {}},
+                    {name, Tone::Accent}});
     }
 }
 

@@ -32,7 +32,8 @@ void TimelineView::update(Session& session) {
     if (wanted_ && !session.running()) {
         const u64 target = *wanted_;
         wanted_.reset();
-        if (target != now_) session.move({{"op", "goto"}, {"time", target}}, fmt::format("going to {} s", time_text(target)));
+        if (target != now_)
+            session.move({{"op", "goto"}, {"time", target}}, fmt::format("going to {} s", time_text(target)));
     }
     bin();
 }
@@ -68,14 +69,16 @@ void TimelineView::bin() {
     for (const auto& [id, indexes] : log_->lanes()) {
         if ((kinds_ & tap_bit(id.kind)) == 0 || lanes_.size() >= kMaxLanes) continue;
         const std::string who = place_text(id.partition, id.vp);
-        TimelineLane lane{id, fmt::format("{}{}{}", who, who.empty() ? "" : " ", tap_row(id.kind).name), std::vector<u16>(bins_)};
+        TimelineLane lane{id, fmt::format("{}{}{}", who, who.empty() ? "" : " ", tap_row(id.kind).name),
+                          std::vector<u16>(bins_)};
         std::size_t at = log_->first_at(indexes, whole(first_));
         for (std::size_t i = 0; i < bins_ && at < indexes.size(); ++i) {
             const double edge = first_ + width * static_cast<double>(i + 1);
             if (edge <= 0) continue;
             // A bin of a crowded lane is counted by a search, not row by row.
             const auto rest = indexes.begin() + static_cast<std::ptrdiff_t>(at);
-            const auto next = std::partition_point(rest, indexes.end(), [&](u32 row) { return static_cast<double>(log_->row(row).time_ns) < edge; });
+            const auto next = std::partition_point(
+                rest, indexes.end(), [&](u32 row) { return static_cast<double>(log_->row(row).time_ns) < edge; });
             lane.counts[i] = static_cast<u16>(std::min<std::ptrdiff_t>(next - rest, 65535));
             at = static_cast<std::size_t>(next - indexes.begin());
         }
@@ -90,14 +93,16 @@ const EventRow* TimelineView::nearest(std::size_t lane, double time_ns) const {
     const auto& indexes = found->second;
     std::size_t at = log_->first_at(indexes, whole(time_ns));
     if (at == indexes.size()) --at;
-    const auto gap = [&](std::size_t i) { return std::abs(static_cast<double>(log_->row(indexes[i]).time_ns) - time_ns); };
+    const auto gap = [&](std::size_t i) {
+        return std::abs(static_cast<double>(log_->row(indexes[i]).time_ns) - time_ns);
+    };
     if (at > 0 && gap(at - 1) < gap(at)) --at;
     return &log_->row(indexes[at]);
 }
 
 std::vector<std::string> TimelineView::text() const {
-    std::vector<std::string> lines{fmt::format("now {} s, shown {} .. {} s", time_text(now_), time_text(whole(first_)),
-                                               time_text(whole(last_)))};
+    std::vector<std::string> lines{
+        fmt::format("now {} s, shown {} .. {} s", time_text(now_), time_text(whole(first_)), time_text(whole(last_)))};
     for (const TimelineLane& lane : lanes_) {
         u64 count = 0;
         for (const u16 bin : lane.counts) count += bin;

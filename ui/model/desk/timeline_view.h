@@ -35,7 +35,8 @@ class TimelineView final : public View {
     [[nodiscard]] u64 now_ns() const { return now_; }
     /// The whole run's bounds, ns: what can be shown.
     [[nodiscard]] std::pair<double, double> bounds() const { return {begin_, end_}; }
-    /// Asks to go to a moment while the mouse drags; one request at a time, the newest wins. False: the link cannot go back.
+    /// Asks to go to a moment while the mouse drags; one request at a time, the newest wins. False: the link cannot go
+    /// back.
     bool drag_to(Session& session, double time_ns);
     /// Names the kinds that have lanes; all by default.
     void set_kinds(TapMask kinds) { kinds_ = kinds; }

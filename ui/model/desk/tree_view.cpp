@@ -18,7 +18,8 @@ std::vector<TreeView::Node> TreeView::parse(const Json& reply) {
             if (nodes.size() >= kMaxNodes) return;
             const std::string name = shown(key, 128);
             const bool inner = value.is_structured();
-            nodes.push_back({path.empty() ? name : path + "/" + name, name, inner ? "" : words_of(value, 512), depth, inner});
+            nodes.push_back(
+                {path.empty() ? name : path + "/" + name, name, inner ? "" : words_of(value, 512), depth, inner});
             if (inner && depth < kMaxDepth) self(self, value, nodes.back().path, depth + 1);
         };
         if (node.is_object())
@@ -33,7 +34,8 @@ std::vector<TreeView::Node> TreeView::parse(const Json& reply) {
 
 void TreeView::update(Session& session) {
     // A tree is large: while the machine runs, now and then is enough.
-    live_.update(session, {{"op", "inspect"}, {"path", path_}, {"json", true}}, session.running() ? session.stops() + (session.epoch() / 5 << 32) : session.epoch() + (u64{1} << 60));
+    live_.update(session, {{"op", "inspect"}, {"path", path_}, {"json", true}},
+                 session.running() ? session.stops() + (session.epoch() / 5 << 32) : session.epoch() + (u64{1} << 60));
     if (live_.answers() == taken_) return;
     taken_ = live_.answers();
     nodes_ = live_.value() ? *live_.value() : std::vector<Node>();
@@ -57,8 +59,10 @@ void TreeView::lay_out() {
             const Node& node = nodes_[i];
             const bool parent = node.inner && keep_above == node.depth + 1;
             kept[i] = parent || contains_text(node.path, filter_) || contains_text(node.value, filter_);
-            if (kept[i]) keep_above = node.depth;
-            else if (node.depth < keep_above) keep_above = 0;
+            if (kept[i])
+                keep_above = node.depth;
+            else if (node.depth < keep_above)
+                keep_above = 0;
         }
     }
     unsigned hidden_below = ~0u;
@@ -70,7 +74,8 @@ void TreeView::lay_out() {
         const bool open = node.inner && (all_open_ != (open_.count(node.path) != 0) || !filter_.empty());
         if (node.inner && !open) hidden_below = node.depth;
         const auto before = before_.find(node.path);
-        rows_.push_back({node.path, node.name, node.value, node.depth, node.inner, open, !node.inner && before != before_.end() && before->second != node.value});
+        rows_.push_back({node.path, node.name, node.value, node.depth, node.inner, open,
+                         !node.inner && before != before_.end() && before->second != node.value});
     }
 }
 

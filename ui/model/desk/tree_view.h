@@ -26,7 +26,8 @@ class TreeView final : public View {
     [[nodiscard]] bool waiting() const override { return live_.waiting(); }
     [[nodiscard]] std::string problem() const override { return live_.error(); }
 
-    /// Rows that are visible: inner rows that are closed hide what is below; with a filter, what matches and what is above it.
+    /// Rows that are visible: inner rows that are closed hide what is below; with a filter, what matches and what is
+    /// above it.
     [[nodiscard]] const std::vector<TreeRow>& rows() const { return rows_; }
     void toggle(const std::string& path);
     void open_all(bool open);

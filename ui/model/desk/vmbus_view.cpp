@@ -32,8 +32,10 @@ u64 big_endian(const u8* bytes, unsigned size) {
 std::string cdb_text(const u8* cdb) {
     const u8 code = cdb[0];
     std::string text = scsi_name(code);
-    if (code == 0x28 || code == 0x2a) text += fmt::format(" lba {} blocks {}", big_endian(cdb + 2, 4), big_endian(cdb + 7, 2));
-    if (code == 0x88 || code == 0x8a) text += fmt::format(" lba {} blocks {}", big_endian(cdb + 2, 8), big_endian(cdb + 10, 4));
+    if (code == 0x28 || code == 0x2a)
+        text += fmt::format(" lba {} blocks {}", big_endian(cdb + 2, 4), big_endian(cdb + 7, 2));
+    if (code == 0x88 || code == 0x8a)
+        text += fmt::format(" lba {} blocks {}", big_endian(cdb + 2, 8), big_endian(cdb + 10, 4));
     return text;
 }
 
@@ -41,23 +43,36 @@ std::string storage_text(const hv::storvsc::Packet& packet, bool completion) {
     using hv::storvsc::Operation;
     switch (static_cast<Operation>(packet.operation)) {
         case Operation::ExecuteSrb:
-            return fmt::format("{}:{}:{} {}, {} bytes{}", packet.srb.path, packet.srb.target, packet.srb.lun, cdb_text(packet.srb.cdb),
-                               packet.srb.transfer_length, packet.srb.data_in == 1 ? " in" : packet.srb.data_in == 0 ? " out" : "");
+            return fmt::format("{}:{}:{} {}, {} bytes{}", packet.srb.path, packet.srb.target, packet.srb.lun,
+                               cdb_text(packet.srb.cdb), packet.srb.transfer_length,
+                               packet.srb.data_in == 1   ? " in"
+                               : packet.srb.data_in == 0 ? " out"
+                                                         : "");
         case Operation::CompleteIo:
-            return fmt::format("complete, status {:#x}, srb {:#x}, scsi {:#x}, {} bytes", packet.status, packet.srb.srb_status & 0x3f,
-                               packet.srb.scsi_status, packet.srb.transfer_length);
-        case Operation::BeginInit: return "begin initialisation";
-        case Operation::EndInit: return "end initialisation";
-        case Operation::QueryProtocolVersion: return fmt::format("protocol version {:#x}", packet.version.version);
-        case Operation::QueryProperties: return completion ? "properties" : "query properties";
-        case Operation::EnumerateBus: return "enumerate bus";
-        case Operation::ResetLun: return "reset unit";
-        case Operation::ResetAdapter: return "reset adapter";
-        case Operation::ResetBus: return "reset bus";
-        case Operation::CreateSubChannels: return fmt::format("create {} sub-channels", packet.sub_channel_count);
+            return fmt::format("complete, status {:#x}, srb {:#x}, scsi {:#x}, {} bytes", packet.status,
+                               packet.srb.srb_status & 0x3f, packet.srb.scsi_status, packet.srb.transfer_length);
+        case Operation::BeginInit:
+            return "begin initialisation";
+        case Operation::EndInit:
+            return "end initialisation";
+        case Operation::QueryProtocolVersion:
+            return fmt::format("protocol version {:#x}", packet.version.version);
+        case Operation::QueryProperties:
+            return completion ? "properties" : "query properties";
+        case Operation::EnumerateBus:
+            return "enumerate bus";
+        case Operation::ResetLun:
+            return "reset unit";
+        case Operation::ResetAdapter:
+            return "reset adapter";
+        case Operation::ResetBus:
+            return "reset bus";
+        case Operation::CreateSubChannels:
+            return fmt::format("create {} sub-channels", packet.sub_channel_count);
         case Operation::RemoveDevice:
         case Operation::FcHbaData:
-        case Operation::EventNotification: break;
+        case Operation::EventNotification:
+            break;
     }
     return fmt::format("operation {}", packet.operation);
 }
@@ -68,33 +83,54 @@ bool is_completion(const EventRow& row) { return row.values[3] == static_cast<u6
 
 std::string scsi_name(u8 operation) {
     switch (operation) {
-        case 0x00: return "TEST UNIT READY";
-        case 0x03: return "REQUEST SENSE";
-        case 0x12: return "INQUIRY";
-        case 0x1a: return "MODE SENSE(6)";
-        case 0x1b: return "START STOP UNIT";
-        case 0x25: return "READ CAPACITY(10)";
-        case 0x28: return "READ(10)";
-        case 0x2a: return "WRITE(10)";
-        case 0x35: return "SYNCHRONIZE CACHE(10)";
-        case 0x41: return "WRITE SAME(10)";
-        case 0x42: return "UNMAP";
-        case 0x5a: return "MODE SENSE(10)";
-        case 0x88: return "READ(16)";
-        case 0x8a: return "WRITE(16)";
-        case 0x91: return "SYNCHRONIZE CACHE(16)";
-        case 0x93: return "WRITE SAME(16)";
-        case 0x9e: return "READ CAPACITY(16)";
-        case 0xa0: return "REPORT LUNS";
-        case 0xa3: return "MAINTENANCE IN";
-        default: return fmt::format("SCSI {:#04x}", operation);
+        case 0x00:
+            return "TEST UNIT READY";
+        case 0x03:
+            return "REQUEST SENSE";
+        case 0x12:
+            return "INQUIRY";
+        case 0x1a:
+            return "MODE SENSE(6)";
+        case 0x1b:
+            return "START STOP UNIT";
+        case 0x25:
+            return "READ CAPACITY(10)";
+        case 0x28:
+            return "READ(10)";
+        case 0x2a:
+            return "WRITE(10)";
+        case 0x35:
+            return "SYNCHRONIZE CACHE(10)";
+        case 0x41:
+            return "WRITE SAME(10)";
+        case 0x42:
+            return "UNMAP";
+        case 0x5a:
+            return "MODE SENSE(10)";
+        case 0x88:
+            return "READ(16)";
+        case 0x8a:
+            return "WRITE(16)";
+        case 0x91:
+            return "SYNCHRONIZE CACHE(16)";
+        case 0x93:
+            return "WRITE SAME(16)";
+        case 0x9e:
+            return "READ CAPACITY(16)";
+        case 0xa0:
+            return "REPORT LUNS";
+        case 0xa3:
+            return "MAINTENANCE IN";
+        default:
+            return fmt::format("SCSI {:#04x}", operation);
     }
 }
 
 std::string packet_text(const EventRow& row) {
     const auto descriptor = at<hv::vmbus::PacketDescriptor>(row.payload, 0);
     if (!descriptor) return fmt::format("{} bytes", row.payload.size());
-    const std::size_t data = descriptor->data_offset8 * std::size_t{8}, total = descriptor->total_length8 * std::size_t{8};
+    const std::size_t data = descriptor->data_offset8 * std::size_t{8},
+                      total = descriptor->total_length8 * std::size_t{8};
     // Which device a channel belongs to is not in the packet; a storage packet is known by its size and operation.
     const auto packet = at<hv::storvsc::Packet>(row.payload, data);
     if (packet && total - data == sizeof(hv::storvsc::Packet) && packet->operation >= 1 && packet->operation <= 14)
@@ -103,11 +139,21 @@ std::string packet_text(const EventRow& row) {
 }
 
 VmbusView::VmbusView(EventLog& log)
-    : log_(&log), channels_(parse_channels),
-      channel_grid_({{"partition", 12}, {"channel", 8}, {"name", 22}, {"state", 8}, {"in", 9}, {"bytes in", 10}, {"out", 9}, {"bytes out", 10}, {"signals", 0}}),
+    : log_(&log),
+      channels_(parse_channels),
+      channel_grid_({{"partition", 12},
+                     {"channel", 8},
+                     {"name", 22},
+                     {"state", 8},
+                     {"in", 9},
+                     {"bytes in", 10},
+                     {"out", 9},
+                     {"bytes out", 10},
+                     {"signals", 0}}),
       message_grid_({{"time, s", 14}, {"partition", 10}, {"direction", 10}, {"message", 0}}),
       followed_({{"after", 12}, {"who", 8}, {"kind", 14}, {"what", 0}}),
-      columns_{{"time, s", 14}, {"who", 5}, {"channel", 8}, {"", 3}, {"transaction", 20}, {"packet", 0}, {"latency", 12}} {}
+      columns_{{"time, s", 14},     {"who", 5},    {"channel", 8}, {"", 3},
+               {"transaction", 20}, {"packet", 0}, {"latency", 12}} {}
 
 void VmbusView::find_channels(const Json& node, const std::string& path, unsigned depth, std::vector<Channel>& found) {
     if (!node.is_object() || depth > 8) return;
@@ -120,8 +166,12 @@ void VmbusView::find_channels(const Json& node, const std::string& path, unsigne
         for (const auto& [index, channel] : value.items()) {
             if (!channel.is_object() || found.size() >= kMaxChannels) continue;
             const auto count = [&c = channel](const char* name) { return words(c, name, 24); };
-            found.push_back({shown(path, 64), words(channel, "name", 64), words(channel, "state", 24), number(channel, "relid"),
-                             {count("packets_in"), count("bytes_in"), count("packets_out"), count("bytes_out"), count("signals_in") + " in, " + count("signals_out") + " out"}});
+            found.push_back({shown(path, 64),
+                             words(channel, "name", 64),
+                             words(channel, "state", 24),
+                             number(channel, "relid"),
+                             {count("packets_in"), count("bytes_in"), count("packets_out"), count("bytes_out"),
+                              count("signals_in") + " in, " + count("signals_out") + " out"}});
         }
     }
 }
@@ -137,16 +187,24 @@ std::vector<VmbusView::Channel> VmbusView::parse_channels(const Json& reply) {
 }
 
 void VmbusView::update(Session& session) {
-    log_->want(tap_bit(TapKind::VmbusPacket) | tap_bit(TapKind::VmbusMessage) | tap_bit(TapKind::VmbusSignal) | tap_bit(TapKind::Disk) |
-               tap_bit(TapKind::Dma) | tap_bit(TapKind::SynicEvent) | tap_bit(TapKind::Hypercall) | tap_bit(TapKind::Interrupt));
+    log_->want(tap_bit(TapKind::VmbusPacket) | tap_bit(TapKind::VmbusMessage) | tap_bit(TapKind::VmbusSignal) |
+               tap_bit(TapKind::Disk) | tap_bit(TapKind::Dma) | tap_bit(TapKind::SynicEvent) |
+               tap_bit(TapKind::Hypercall) | tap_bit(TapKind::Interrupt));
     channels_.update(session, {{"op", "inspect"}, {"path", "child"}, {"json", true}});
     if (channels_.answers() != channels_taken_) {
         channels_taken_ = channels_.answers();
         channel_grid_.clear();
         if (channels_.value()) {
             for (const Channel& c : *channels_.value()) {
-                channel_grid_.add({{c.partition, Tone::Quiet}, {std::to_string(c.relid), {}}, {c.name, Tone::Accent}, {c.state, {}}, {c.numbers[0], {}},
-                                   {c.numbers[1], {}}, {c.numbers[2], {}}, {c.numbers[3], {}}, {c.numbers[4], Tone::Quiet}});
+                channel_grid_.add({{c.partition, Tone::Quiet},
+                                   {std::to_string(c.relid), {}},
+                                   {c.name, Tone::Accent},
+                                   {c.state, {}},
+                                   {c.numbers[0], {}},
+                                   {c.numbers[1], {}},
+                                   {c.numbers[2], {}},
+                                   {c.numbers[3], {}},
+                                   {c.numbers[4], Tone::Quiet}});
             }
         }
     }
@@ -180,9 +238,11 @@ void VmbusView::take_packets() {
     for (; messages_seen_ < messages.size() && message_grid_.rows() < kMaxMessages; ++messages_seen_) {
         const EventRow& row = log_->row(messages[messages_seen_]);
         const std::string_view name = channel_message_name(static_cast<u32>(row.values[0]));
-        message_grid_.add({{time_text(row.time_ns), Tone::Quiet}, {place_text(row.partition, TapEvent::kNoVp), Tone::Quiet},
-                           {row.values[1] != 0 ? "to guest" : "to host", row.values[1] != 0 ? Tone::Good : Tone::Accent},
-                           {name.empty() ? fmt::format("message {}", row.values[0]) : std::string(name), {}}});
+        message_grid_.add(
+            {{time_text(row.time_ns), Tone::Quiet},
+             {place_text(row.partition, TapEvent::kNoVp), Tone::Quiet},
+             {row.values[1] != 0 ? "to guest" : "to host", row.values[1] != 0 ? Tone::Good : Tone::Accent},
+             {name.empty() ? fmt::format("message {}", row.values[0]) : std::string(name), {}}});
     }
 }
 
@@ -210,12 +270,18 @@ Cell VmbusView::cell(u64 row, std::size_t column) const {
     if (!event) return {};
     const auto other = partner(packets_[row]);
     switch (column) {
-        case 0: return {time_text(event->time_ns), Tone::Quiet};
-        case 1: return {place_text(event->partition, TapEvent::kNoVp), Tone::Quiet};
-        case 2: return {std::to_string(event->values[0]), {}};
-        case 3: return event->values[1] != 0 ? Cell{"\u2190", Tone::Good} : Cell{"\u2192", Tone::Accent};
-        case 4: return {hex(event->values[2]), Tone::Quiet};
-        case 5: return {packet_text(*event), {}};
+        case 0:
+            return {time_text(event->time_ns), Tone::Quiet};
+        case 1:
+            return {place_text(event->partition, TapEvent::kNoVp), Tone::Quiet};
+        case 2:
+            return {std::to_string(event->values[0]), {}};
+        case 3:
+            return event->values[1] != 0 ? Cell{"\u2190", Tone::Good} : Cell{"\u2192", Tone::Accent};
+        case 4:
+            return {hex(event->values[2]), Tone::Quiet};
+        case 5:
+            return {packet_text(*event), {}};
         default:
             if (!other) return is_completion(*event) ? Cell{} : Cell{"open", Tone::Warning};
             if (!is_completion(*event)) return {};
@@ -233,13 +299,18 @@ bool VmbusView::follow(u64 row) {
     }
     const EventRow& request = log_->row(first);
     followed_.clear();
-    followed_title_ = fmt::format("channel {} transaction {:#x}: {}", request.values[0], request.values[2], packet_text(request));
+    followed_title_ =
+        fmt::format("channel {} transaction {:#x}: {}", request.values[0], request.values[2], packet_text(request));
     for (u32 i = first; i <= last && followed_.rows() < kMaxSteps; ++i) {
         const EventRow& step = log_->row(i);
-        if (step.kind == TapKind::VmbusPacket && (step.values[0] != request.values[0] || step.values[2] != request.values[2])) continue;
+        if (step.kind == TapKind::VmbusPacket &&
+            (step.values[0] != request.values[0] || step.values[2] != request.values[2]))
+            continue;
         const std::string what = step.kind == TapKind::VmbusPacket ? packet_text(step) : event_text(step);
-        followed_.add({{"+" + duration_text(step.time_ns - request.time_ns), Tone::Quiet}, {place_text(step.partition, step.vp), Tone::Quiet},
-                       {std::string(tap_row(step.kind).name), Tone::Accent}, {what, {}}});
+        followed_.add({{"+" + duration_text(step.time_ns - request.time_ns), Tone::Quiet},
+                       {place_text(step.partition, step.vp), Tone::Quiet},
+                       {std::string(tap_row(step.kind).name), Tone::Accent},
+                       {what, {}}});
     }
     return true;
 }

@@ -1,5 +1,5 @@
-// VMBus as the analyser shows it: channels, packets decoded, requests matched with their completions, and one of them followed through
-// everything that happened in between.
+// VMBus as the analyser shows it: channels, packets decoded, requests matched with their completions, and one of them
+// followed through everything that happened in between.
 #pragma once
 
 #include <unordered_map>
@@ -58,9 +58,9 @@ class VmbusView final : public View, public Table {
     std::string followed_title_;
     std::vector<Column> columns_;
     std::optional<u64> channel_;
-    std::vector<u32> packets_;                     ///< shown: indexes in the log
-    std::unordered_map<u32, u32> partner_;         ///< request <-> completion
-    std::map<std::array<u64, 3>, u32> open_;       ///< partition, channel, transaction -> request
+    std::vector<u32> packets_;                ///< shown: indexes in the log
+    std::unordered_map<u32, u32> partner_;    ///< request <-> completion
+    std::map<std::array<u64, 3>, u32> open_;  ///< partition, channel, transaction -> request
     std::size_t seen_ = 0, messages_seen_ = 0;
     u64 generation_ = 0;
 };

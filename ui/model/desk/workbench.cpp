@@ -11,8 +11,15 @@ std::vector<std::string> MessagesView::text() const {
 }
 
 Workbench::Workbench(LinkMaker make_link)
-    : timeline(events), hypercalls(events, tap_bit(TapKind::Hypercall)), synic(events), vmbus(events), iommu(events), devices(""),
-      all_events(events, kAllTaps), messages(session), make_link_(std::move(make_link)) {}
+    : timeline(events),
+      hypercalls(events, tap_bit(TapKind::Hypercall)),
+      synic(events),
+      vmbus(events),
+      iommu(events),
+      devices(""),
+      all_events(events, kAllTaps),
+      messages(session),
+      make_link_(std::move(make_link)) {}
 
 Result<void> Workbench::open(const std::string& target) {
     auto link = make_link_(target);
@@ -31,25 +38,43 @@ void Workbench::attach(std::unique_ptr<ControlLink> link, std::string target) {
 
 View& Workbench::view(Panel panel) {
     switch (panel) {
-        case Panel::Registers: return registers;
-        case Panel::Disassembly: return disassembly;
-        case Panel::Memory: return memory;
-        case Panel::Stack: return stack;
-        case Panel::Breakpoints: return breakpoints;
-        case Panel::Console: return console;
-        case Panel::Screen: return screen;
-        case Panel::Timeline: return timeline;
-        case Panel::Partitions: return partitions;
-        case Panel::Walk: return walk;
-        case Panel::Hypercalls: return hypercalls;
-        case Panel::Synic: return synic;
-        case Panel::Vmbus: return vmbus;
-        case Panel::Iommu: return iommu;
-        case Panel::Devices: return devices;
-        case Panel::Translator: return translator;
-        case Panel::Events: return all_events;
+        case Panel::Registers:
+            return registers;
+        case Panel::Disassembly:
+            return disassembly;
+        case Panel::Memory:
+            return memory;
+        case Panel::Stack:
+            return stack;
+        case Panel::Breakpoints:
+            return breakpoints;
+        case Panel::Console:
+            return console;
+        case Panel::Screen:
+            return screen;
+        case Panel::Timeline:
+            return timeline;
+        case Panel::Partitions:
+            return partitions;
+        case Panel::Walk:
+            return walk;
+        case Panel::Hypercalls:
+            return hypercalls;
+        case Panel::Synic:
+            return synic;
+        case Panel::Vmbus:
+            return vmbus;
+        case Panel::Iommu:
+            return iommu;
+        case Panel::Devices:
+            return devices;
+        case Panel::Translator:
+            return translator;
+        case Panel::Events:
+            return all_events;
         case Panel::Messages:
-        case Panel::Count: break;
+        case Panel::Count:
+            break;
     }
     return messages;
 }
@@ -83,7 +108,8 @@ bool Workbench::settled() const {
 
 Place Workbench::place() const {
     const auto code = disassembly.following() ? std::nullopt : disassembly.selected();
-    if (layout.is_shown(Panel::Walk) && walk.address()) return {Panel::Walk, session.focus(), Space::Linear, walk.address()};
+    if (layout.is_shown(Panel::Walk) && walk.address())
+        return {Panel::Walk, session.focus(), Space::Linear, walk.address()};
     return {Panel::Disassembly, session.focus(), memory.space(), code};
 }
 
@@ -91,11 +117,17 @@ void Workbench::show_place(const Place& place) {
     session.set_focus(place.vp);
     layout.show(place.panel);
     switch (place.panel) {
-        case Panel::Memory: memory.go_to(place.space, place.address.value_or(0)); break;
-        case Panel::Walk: walk.go_to(place.address.value_or(0)); break;
+        case Panel::Memory:
+            memory.go_to(place.space, place.address.value_or(0));
+            break;
+        case Panel::Walk:
+            walk.go_to(place.address.value_or(0));
+            break;
         default:
-            if (place.address) disassembly.go_to(*place.address);
-            else disassembly.follow();
+            if (place.address)
+                disassembly.go_to(*place.address);
+            else
+                disassembly.follow();
     }
 }
 
@@ -125,18 +157,20 @@ void Workbench::look_at(VpId vp) {
 void Workbench::resolve(const std::string& text, std::function<void(u64)> then) {
     if (const auto address = parse_number(text, false)) return then(*address);
     if (const auto address = registers.value(text)) return then(*address);
-    session.ask(for_focus(session, {{"op", "resolve"}, {"text", text}}), [this, then = std::move(then)](Result<Json> answer) {
-        if (!answer) return session.say(shown(answer.error().text, 400), Tone::Bad);
-        then(number_of(answer->is_object() ? member(*answer, "address") : *answer));
-    });
+    session.ask(for_focus(session, {{"op", "resolve"}, {"text", text}}),
+                [this, then = std::move(then)](Result<Json> answer) {
+                    if (!answer) return session.say(shown(answer.error().text, 400), Tone::Bad);
+                    then(number_of(answer->is_object() ? member(*answer, "address") : *answer));
+                });
 }
 
 void Workbench::run_to(u64 address) {
-    session.ask(for_focus(session, {{"op", "break_add"}, {"kind", "address"}, {"address", hex(address)}}), [this, address](Result<Json> answer) {
-        if (!answer) return session.say(shown(answer.error().text, 400), Tone::Bad);
-        temporary_ = static_cast<u32>(number(*answer, "number"));
-        session.move({{"op", "continue"}}, fmt::format("running to {:#x}", address));
-    });
+    session.ask(for_focus(session, {{"op", "break_add"}, {"kind", "address"}, {"address", hex(address)}}),
+                [this, address](Result<Json> answer) {
+                    if (!answer) return session.say(shown(answer.error().text, 400), Tone::Bad);
+                    temporary_ = static_cast<u32>(number(*answer, "number"));
+                    session.move({{"op", "continue"}}, fmt::format("running to {:#x}", address));
+                });
 }
 
 }  // namespace vg::desk

@@ -1,5 +1,5 @@
-// Everything the desktop debugger knows, without its window: the machine's session, every panel's view, the arrangement, and the way people
-// went through it.
+// Everything the desktop debugger knows, without its window: the machine's session, every panel's view, the
+// arrangement, and the way people went through it.
 #pragma once
 
 #include <functional>
