@@ -34,8 +34,9 @@ Link make_link(const std::string& target) {
         return fail(
             Error::Code::Usage,
             fmt::format("{}: the debugger does not open recordings and snapshots yet, see docs/status.md", target));
-    return std::unique_ptr<model::ControlLink>(std::make_unique<WorkerLink>(
-        std::vector<std::string>{"run", target, "--serial", "none", "--paused", "--quiet"}));
+    // Blocks are counted for the translator's panel.
+    return std::unique_ptr<model::ControlLink>(std::make_unique<WorkerLink>(std::vector<std::string>{
+        "run", target, "--serial", "none", "--paused", "--quiet", "--count-blocks", "{folder}/blocks"}));
 }
 
 std::optional<std::pair<int, int>> parse_size(const std::string& text) {

@@ -52,7 +52,7 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   --engine jit|step   translator or interpreter              --scheduler deterministic
   --stats FILE.json   numbers of the run                     --junit FILE   verdict as JUnit XML
   --record FILE       record it, for `verdigris replay`      --log AREA=LEVEL  e.g. vmbus=debug
-  --control unix:PATH serve `verdigris inspect` and scripts (docs/control.md)
+  --control unix:PATH serve `verdigris inspect` and scripts (docs/control.md); --paused: stands until told
   --gdb tcp:PORT|unix:PATH     wait for gdb
   --perf-map  --jitdump DIR    name translated code for perf(1)   --count-blocks FILE  the hottest
   -q, --quiet         no summary                             blocks with their code

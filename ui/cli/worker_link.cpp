@@ -76,6 +76,11 @@ Result<void> WorkerLink::spawn() {
     folder_ = name;
     const int words = open((folder_ + "/words").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     if (words < 0) return fail(Error::Code::Host, fmt::format("{}: {}", folder_, std::strerror(errno)));
+    constexpr std::string_view kFolder = "{folder}";
+    for (std::string& argument : arguments_) {
+        const std::size_t at = argument.rfind(kFolder, 0);
+        if (at == 0) argument.replace(0, kFolder.size(), folder_);
+    }
     arguments_.insert(arguments_.begin(), "verdigris");
     for (const std::string& more : {std::string("--control"), "unix:" + folder_ + "/socket"})
         arguments_.push_back(more);

@@ -12,7 +12,7 @@
 
 namespace vg::cli {
 
-/// Starts this very program with `arguments` and `--control unix:...` behind them, at the first request: building a
+/// Starts this very program with `arguments` ("{folder}" in one is a private folder that goes with the link) and `--control unix:...` behind them, at the first request: building a
 /// machine takes a while, and whoever draws a window has the link on another thread. The process ends when the link
 /// does, or its owner dies.
 class WorkerLink final : public model::ControlLink {
