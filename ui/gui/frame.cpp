@@ -113,21 +113,23 @@ void Frame::toolbar(const Look& look, float width) {
     tool(look, "step-over", "\u2192 Over");
     tool(look, "step-out", "\u2191 Out");
     gap();
-    tool(look, "reverse-continue", "\u25c0 Back");
-    tool(look, "reverse-step", "\u2191 Step back");
-    tool(look, "reverse-step-over", "\u2190 Over back");
+    tool(look, "reverse-continue", "\u25c0 Continue");
+    tool(look, "reverse-step", "\u25c0 Step");
+    tool(look, "reverse-step-over", "\u25c0 Over");
     gap();
     tool(look, "back", "\u2039");
     tool(look, "forward", "\u203a");
     gap();
     const desk::VpRow* vp = bench_.session.focused();
     if (vp) {
-        ImGui::AlignTextToFramePadding();
         const desk::VpId focus = bench_.session.focus();
         std::string name;
         for (const desk::PartitionRow& row : bench_.session.partitions())
             if (row.id == focus.partition) name = row.name;
-        note(look, fmt::format("partition {} {} \u2022 VP {} \u2022 {:#x}", focus.partition, name, focus.vp, vp->rip));
+        const std::string text =
+            fmt::format("partition {} {} \u2022 VP {} \u2022 {:#x}", focus.partition, name, focus.vp, vp->rip);
+        ImGui::AlignTextToFramePadding();
+        if (ImGui::CalcTextSize(text.c_str()).x <= ImGui::GetContentRegionAvail().x) heading(look, text);
     }
     ImGui::End();
 }
@@ -371,6 +373,7 @@ void Frame::palette(const Look& look) {
     if (ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_UpArrow))) --chosen_;
     chosen_ = std::clamp(chosen_, 0, std::max(0, count - 1));
     bool done = entered;
+    if (ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_Escape))) ImGui::CloseCurrentPopup();
     for (int i = 0; i < count; ++i) {
         const desk::PaletteRow& row = rows[static_cast<std::size_t>(i)];
         const std::string no = row.command ? row.command->refusal(bench_) : std::string();
@@ -402,11 +405,18 @@ void Frame::palette(const Look& look) {
 }
 
 void Frame::prompt(const Look& look) {
-    if (!prompt_for_.empty() && !ImGui::IsPopupOpen("argument")) ImGui::OpenPopup("argument");
+    if (!prompt_for_.empty() && !prompting_) {
+        ImGui::OpenPopup("argument");
+        prompting_ = true;
+    }
     const ImGuiViewport& window = *ImGui::GetMainViewport();
     ImGui::SetNextWindowPos({window.Size.x / 2, 60 * look.scale}, ImGuiCond_Always, {0.5F, 0});
     ImGui::SetNextWindowSize({std::min(window.Size.x * 0.8F, 70 * look.character), 0});
-    if (!ImGui::BeginPopup("argument")) return;
+    if (!ImGui::BeginPopup("argument")) {
+        if (prompting_) prompt_for_.clear();  // closed, by Enter or by a click elsewhere
+        prompting_ = false;
+        return;
+    }
     const desk::Command* command = desk::find_command(prompt_for_);
     if (!command)
         ImGui::CloseCurrentPopup();

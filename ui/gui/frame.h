@@ -36,6 +36,7 @@ class Frame {
     FileDialog files_;
     std::string typed_, prompt_for_, argument_;
     int chosen_ = 0;
+    bool prompting_ = false;
     /// What tabs that were dragged ask for, done when no node is being drawn.
     struct Move {
         desk::Panel panel = desk::Panel::Count, beside = desk::Panel::Count;
