@@ -44,8 +44,9 @@ const std::vector<std::string> kGuestSystemMayInclude = {
 /// Third-party headers with a fence: prefix, and the paths that may include them.
 const std::vector<std::pair<std::string, std::vector<std::string>>> kFences = {
     {"xbyak/", {"jit/", "cpu/native_stub"}},
-    {"imgui", {"ui/gui/"}},
-    {"SDL", {"ui/gui/"}},
+    {"imgui", {"ui/gui/", "tests/gui/"}},
+    {"SDL", {"ui/gui/", "tests/gui/"}},
+    {"png.h", {"ui/gui/"}},
     {"toml++/", {"machine/config"}},
     {"CLI/", {"ui/cli/"}},
     {"slirp/", {"devices/net/user_network"}},

@@ -49,6 +49,7 @@ struct RunOptions {
     std::string scheduler;
     std::vector<std::string> unavailable;  ///< options of later versions that were given
     bool cmdline_given = false, quiet = false, perf_map = false;
+    bool paused = false;  ///< stands before its first instruction until a client of --control lets it go on
     unsigned long long instructions = 0;
 };
 int run(const RunOptions& options);
@@ -68,6 +69,8 @@ struct TestOptions {
     bool tap = false;
 };
 int test(const TestOptions& options);
+/// The desktop debugger; its words are those behind `gui`.
+int gui(std::vector<std::string> words);
 /// What `run --help` prints.
 [[nodiscard]] std::string_view run_help();
 

@@ -25,8 +25,9 @@ constexpr const char* kOverview = R"(verdigris: a whole x86-64 computer in one p
   verdigris run m.toml -s child.memory='"1 GiB"'         change any key of the configuration
   verdigris config check m.toml                          look for mistakes, build nothing
 
-commands: run  test  replay  config  doctor  inspect  vmbus  hypercalls  disk  version  help
+commands: run  gui  test  replay  config  doctor  inspect  vmbus  hypercalls  disk  version  help
   run MACHINE.toml        run headless; Ctrl-A X leaves
+  gui [M.toml|SOCKET]     the desktop debugger
   test DIR...             run every description with a [test] table; JUnit, TAP, shards
   replay RECORDING        run a recording again; --verify compares every state on the way
   config check|show FILE  mistakes, or the effective configuration; config schema: JSON Schema
@@ -55,7 +56,7 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   --engine jit|step   translator or interpreter              --scheduler deterministic
   --stats FILE.json   numbers of the run                     --junit FILE   verdict as JUnit XML
   --record FILE       record it, for `verdigris replay`      --log AREA=LEVEL  e.g. vmbus=debug
-  --control unix:PATH serve `verdigris inspect` and scripts (docs/control.md)
+  --control unix:PATH serve `verdigris inspect` and scripts (docs/control.md); --paused: stands until told
   --gdb tcp:PORT|unix:PATH  wait for gdb                     --pcapng FILE  VMBus and hypercalls
   --perf-map  --jitdump DIR    name translated code for perf(1)   --count-blocks FILE  the hottest
   -q, --quiet         no summary                             blocks with their code
@@ -125,6 +126,18 @@ constexpr const char* kHypercallsHelp =
 constexpr const char* kDiskHelp =
     "verdigris disk show IMAGE [OVERLAY]            format, chain of parents, size; checks the image\n"
     "verdigris disk export IMAGE [OVERLAY] OUT.raw  the content as the guest sees it, as a raw file\n";
+constexpr const char* kGuiHelp =
+    "verdigris gui                                  opens the desktop debugger; Ctrl-O opens a machine in it\n"
+    "verdigris gui examples/linux.toml              the machine, standing before its first instruction; F5 runs it\n"
+    "verdigris gui unix:/tmp/vg.sock                attaches to: verdigris run m.toml --control unix:/tmp/vg.sock\n"
+    "verdigris gui m.toml --script FILE             runs commands line by line; exit code 0, or 1 with the line that failed\n"
+    "verdigris gui m.toml --screenshot FILE.png     draws once and leaves\n"
+    "\n"
+    "  --layout FILE   panes, theme and scale from this file, saved to it at the end (default: ~/.config/verdigris/gui.toml;\n"
+    "                  scripts and pictures begin with the built-in arrangement)\n"
+    "  --size WxH      of the window, 1280x800       --scale 1|1.25|1.5|2    of everything in it\n"
+    "  --frame-times   with --script: prints how long frames took to draw\n"
+    "Scripts and pictures need no display. Commands: docs/guide.md, \"The desktop debugger\"; Ctrl-P lists them.\n";
 constexpr const char* kDoctorHelp =
     "verdigris doctor    what this host can do: a line per part, OK, warn or FAIL with the remedy\n"
     "Exit code 3 if something fails without which no machine runs.\n";
@@ -170,6 +183,7 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     app.add_flag("--perf-map", options.perf_map);
     app.add_option("--jitdump", options.jitdump);
     app.add_option("--count-blocks", options.count_blocks);
+    app.add_flag("--paused", options.paused);
     app.add_flag("-q,--quiet", options.quiet);
     app.add_option("--record", options.record);
     for (const char* name : {"--snapshot-at", "--trace"}) {
@@ -346,6 +360,11 @@ int disk_command(const std::vector<std::string>& words) {
     return usage("disk: write disk show IMAGE or disk export IMAGE OUT.raw; see: verdigris disk --help");
 }
 
+int gui_command(const std::vector<std::string>& words) {
+    const bool help = std::any_of(words.begin(), words.end(), [](const std::string& word) { return word == "-h" || word == "--help"; });
+    return help ? print(kGuiHelp) : gui(words);
+}
+
 int doctor_command(const std::vector<std::string>& words) {
     return words.empty() ? doctor() : usage("doctor: takes no arguments; see: verdigris doctor --help");
 }
@@ -366,6 +385,7 @@ constexpr Command kCommands[] = {
     {"run", kRunHelp, [](const std::vector<std::string>& words) { return run_command(words); }},
     {"replay", kReplayHelp, [](const std::vector<std::string>& words) { return replay_command(words); }},
     {"test", kTestHelp, [](const std::vector<std::string>& words) { return test_command(words); }},
+    {"gui", kGuiHelp, gui_command},
     {"config", kConfigHelp, config_command},
     {"doctor", kDoctorHelp, doctor_command},
     {"inspect", kInspectHelp, inspect_command},
@@ -376,7 +396,7 @@ constexpr Command kCommands[] = {
     {"help", kOverview, help_command},
 };
 /// Commands that the surface names and this version does not have.
-constexpr const char* kLater[] = {"gui", "trace", "snapshot"};
+constexpr const char* kLater[] = {"trace", "snapshot"};
 
 const Command* find_command(const std::string& name) {
     const std::string known = name == "--help" || name == "-h" ? "help" : name == "--version" ? "version" : name;

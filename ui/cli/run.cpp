@@ -173,6 +173,8 @@ Result<Prepared> prepare(const RunOptions& options) {
         return fail(Error::Code::Usage,
                     fmt::format("{} is not available yet; see docs/status.md", options.unavailable.front()));
     }
+    if (options.paused && options.control.empty())
+        return fail(Error::Code::Usage, "--paused: nobody could let the machine go on; add --control unix:PATH");
     auto config = build_config(options);
     if (!config) return Unexpected{config.error()};
     Prepared out;
@@ -246,7 +248,7 @@ Verdict run_session(const RunOptions& options, Prepared& prepared, machine::Mach
     control.config = machine.config().file;
     control.survey = prepared.watchers.survey.get();
     control.console = prepared.history.get();
-    control.running = prepared.gdb == nullptr;
+    control.running = prepared.gdb == nullptr && !options.paused;
     model::ControlService service(machine, debugger, std::move(control));
     model::LocalLink gdb_link(service, false);
     services.service = &service;

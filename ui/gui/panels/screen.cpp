@@ -1,0 +1,51 @@
+#include <SDL.h>
+
+#include "ui/gui/panels/panels.h"
+#include "ui/gui/png.h"
+
+namespace vg::gui {
+
+ScreenPanel::~ScreenPanel() {
+    if (texture) SDL_DestroyTexture(texture);
+}
+
+namespace {
+
+void take_picture(ScreenPanel& panel, const desk::ScreenView& view) {
+    if (panel.version == view.version()) return;
+    panel.version = view.version();
+    if (view.png().empty()) {
+        panel.problem = "no picture";
+        return;
+    }
+    const auto picture = parse_png(view.png());
+    panel.problem = picture ? "" : picture.error().text;
+    if (!picture) return;
+    if (panel.texture && (panel.width != picture->width || panel.height != picture->height)) {
+        SDL_DestroyTexture(panel.texture);
+        panel.texture = nullptr;
+    }
+    panel.width = picture->width;
+    panel.height = picture->height;
+    SDL_SetHint(SDL_HINT_RENDER_SCALE_QUALITY, "linear");
+    if (!panel.texture)
+        panel.texture = SDL_CreateTexture(panel.renderer, SDL_PIXELFORMAT_ABGR8888, SDL_TEXTUREACCESS_STATIC,
+                                          panel.width, panel.height);
+    if (panel.texture) SDL_UpdateTexture(panel.texture, nullptr, picture->pixels.data(), panel.width * 4);
+}
+
+}  // namespace
+
+void draw(ScreenPanel& panel, desk::Workbench& bench, const Look& look) {
+    take_picture(panel, bench.screen);
+    if (excuse(look, bench.screen, false)) return;
+    if (!panel.texture)
+        return note(look, bench.screen.waiting() ? "\u2026" : panel.problem.empty() ? "no picture" : panel.problem);
+    const ImVec2 room = ImGui::GetContentRegionAvail();
+    const float fit = std::min(room.x / static_cast<float>(panel.width), room.y / static_cast<float>(panel.height));
+    if (fit <= 0) return;
+    const float scale = fit >= 1 ? std::max(1.0F, static_cast<float>(static_cast<int>(fit))) : fit;
+    ImGui::Image(panel.texture, {static_cast<float>(panel.width) * scale, static_cast<float>(panel.height) * scale});
+}
+
+}  // namespace vg::gui
