@@ -16,13 +16,13 @@ namespace vg::test {
 /// Where the code of image_with begins.
 inline constexpr u32 kCode = kLoad + 0x80;
 
-/// Writes 0x11 and 0x12 to 0x300000, calls a function that increments ECX, prints 'x' and ends with exit value 0.
+/// Writes 0x310011 and 0x310012, its stack, to 0x300000, calls a function that increments ECX, prints 'x' and ends with exit value 0.
 inline const std::vector<u8> kProgram = {
-    0xb8, 0x11, 0x00, 0x00, 0x00,              // +00 mov eax, 0x11
+    0xbc, 0x11, 0x00, 0x31, 0x00,              // +00 mov esp, 0x310011
     0xbb, 0x00, 0x00, 0x30, 0x00,              // +05 mov ebx, 0x300000
-    0x89, 0x03,                                // +0a mov [ebx], eax
-    0x40,                                      // +0c inc eax
-    0x89, 0x03,                                // +0d mov [ebx], eax
+    0x89, 0x23,                                // +0a mov [ebx], esp
+    0x44,                                      // +0c inc esp
+    0x89, 0x23,                                // +0d mov [ebx], esp
     0xe8, 0x0c, 0x00, 0x00, 0x00,              // +0f call +20
     0x66, 0xba, 0xf8, 0x03, 0xb0, 'x', 0xee,   // +14 mov dx, 0x3f8; mov al, 'x'; out dx, al
     0xb0, 0x00, 0xe6, 0xf4, 0xf4,              // +1b mov al, 0; out 0xf4, al; hlt

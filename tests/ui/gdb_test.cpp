@@ -99,8 +99,8 @@ TEST_CASE("gdb stub: registers and memory are read and written", "[ui][gdb]") {
     CHECK(talk.say("g") == all);
     CHECK(talk.machine.reg("rbx") == 0);
     CHECK(talk.say("G00").find("E.") == 0);
-    CHECK(talk.say("m200080,5") == "b811000000");
-    CHECK(talk.say("x200080,2") == std::string("b\xb8\x11"));
+    CHECK(talk.say("m200080,5") == "bc11003100");
+    CHECK(talk.say("x200080,2") == std::string("b\xbc\x11"));
     CHECK(talk.say("m1fffffe,8") == "0000");  // as far as there is memory
     CHECK(talk.say("m7f00000000,8") == "E14");
     CHECK(talk.say("M301000,2:0102") == "OK");
@@ -182,10 +182,10 @@ TEST_CASE("gdb stub: monitor commands print text", "[ui][gdb]") {
     };
     CHECK(monitor("help").find("monitor walk") != std::string::npos);
     CHECK(monitor("registers rip") == "rip              0x200080\n");
-    CHECK(monitor("lin rip 4").find("0000000000200080  b8 11 00 00") == 0);
-    CHECK(monitor("phys 0x200080 1").find("b8") != std::string::npos);
+    CHECK(monitor("lin rip 4").find("0000000000200080  bc 11 00 31") == 0);
+    CHECK(monitor("phys 0x200080 1").find("bc") != std::string::npos);
     CHECK(monitor("walk").find("paging none") != std::string::npos);
-    CHECK(monitor("disassemble rip 1").find("mov eax, 0x11") != std::string::npos);
+    CHECK(monitor("disassemble rip 1").find("mov esp, 0x310011") != std::string::npos);
     CHECK(monitor("inspect time") == "time/now = 0\n");
     CHECK(monitor("partitions").find("partition 0") == 0);
     CHECK(monitor("break port port=0x3f8").find("rule ") == 0);
