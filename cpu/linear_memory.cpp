@@ -16,6 +16,7 @@ using mmu::Access;
 using mmu::Privilege;
 
 constexpr u32 kMaxSize = 64;
+constexpr mmu::Accessor kBySelf{mmu::Accessor::Kind::Processor};
 /// How often one access may have its walk completed from outside (each of up to 4 + 4 table accesses once, and some).
 constexpr unsigned kWalkExits = 16;
 
@@ -194,7 +195,7 @@ void LinearMemory::apic_write(u32 offset, const u8* data, u32 size) {
 bool LinearMemory::read_piece(const Piece& piece, u8* out, Privilege privilege) {
     switch (piece.kind) {
         case Piece::Kind::Host: copy(out, piece.host, piece.size); return true;
-        case Piece::Kind::Physical: vp_.physical().read(piece.spa, out, piece.size); return true;
+        case Piece::Kind::Physical: vp_.physical().read(piece.spa, out, piece.size, kBySelf); return true;
         case Piece::Kind::Apic: apic_read(piece.gpa.offset(), out, piece.size); return true;
         case Piece::Kind::Exit: break;
     }
@@ -225,7 +226,7 @@ bool LinearMemory::read_piece(const Piece& piece, u8* out, Privilege privilege) 
 bool LinearMemory::write_piece(const Piece& piece, const u8* data, Privilege privilege) {
     switch (piece.kind) {
         case Piece::Kind::Host: copy(piece.host, data, piece.size); return true;
-        case Piece::Kind::Physical: vp_.physical().write(piece.spa, data, piece.size); return true;
+        case Piece::Kind::Physical: vp_.physical().write(piece.spa, data, piece.size, kBySelf); return true;
         case Piece::Kind::Apic: apic_write(piece.gpa.offset(), data, piece.size); return true;
         case Piece::Kind::Exit: break;
     }

@@ -49,13 +49,14 @@ bool Vtd::transfer(u16 rid, u64 iova, u64 size, bool write, u8* to, const u8* fr
         }
         if (page.verdict == Verdict::Ok) {
             const Spa spa(page.spa);
+            const mmu::Accessor by{mmu::Accessor::Kind::Device, rid};
             const u8* host = write ? memory_.ram(spa) : memory_.readable(spa);
             if (host == nullptr) {
                 page.verdict = Verdict::NoMemory;
             } else if (write) {
-                memory_.write(spa, from + done, count);
+                memory_.write(spa, from + done, count, by);
             } else {
-                std::memcpy(to + done, host, count);
+                memory_.read(spa, to + done, count, by);
             }
         }
         if (done == 0) entry.spa = page.spa;

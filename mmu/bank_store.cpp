@@ -320,21 +320,26 @@ void BankStore::drop_large(u64 gva) {
 void BankStore::drop_writes(u64 host_page, u16 slot) {
     drop_memos(true, [host_page](const TlbEntry& memo) { return memo.tag + memo.addend == host_page; });
     if (slot < kTlbEntries)
-        drop_writes_between(host_page, slot, slot + 1);
+        drop_between(true, host_page, slot, slot + 1);
     else
-        drop_writes_between(host_page, 0, kTlbEntries);
-    if (second_writes_.test(second_write_bit(host_page))) drop_writes_between(host_page, kTlbEntries, kTlbSlots);
+        drop_between(true, host_page, 0, kTlbEntries);
+    if (second_writes_.test(second_write_bit(host_page))) drop_between(true, host_page, kTlbEntries, kTlbSlots);
 }
 
-void BankStore::drop_writes_between(u64 host_page, u32 first, u32 end) {
-    const Table& table = table_[1];
+void BankStore::drop_reads(u64 host_page) {
+    drop_memos(false, [host_page](const TlbEntry& memo) { return memo.tag + memo.addend == host_page; });
+    drop_between(false, host_page, 0, kTlbSlots);
+}
+
+void BankStore::drop_between(bool write, u64 host_page, u32 first, u32 end) {
+    const Table& table = table_[write];
     for (u32 word = first / 64; word <= (end - 1) / 64; ++word) {
         u64 each = table.used.words[word];
         if (end - first == 1) each &= u64{1} << (first % 64);
         for (; each != 0; each &= each - 1) {
             const u32 slot = word * 64 + static_cast<u32>(std::countr_zero(each));
-            const TlbEntry& entry = tables_->write[slot];
-            if (entry.tag + entry.addend == host_page) empty(true, slot);
+            const TlbEntry& entry = entries(write)[slot];
+            if (entry.tag + entry.addend == host_page) empty(write, slot);
         }
     }
 }

@@ -86,6 +86,7 @@ class BankStore {
     void drop_page(u64 gva, bool only_global);
     /// Drops write entries to one host page; `slot` as in PageInfo::write_slot.
     void drop_writes(u64 host_page, u16 slot);
+    void drop_reads(u64 host_page);
 
     // Owned by Tlb.
     BankKey key;
@@ -117,7 +118,7 @@ class BankStore {
     void put(bool write, u32 slot, const EntryRecord& record);
     [[nodiscard]] EntryRecord record_at(bool write, u32 slot) const;
     void empty(bool write, u32 slot);
-    void drop_writes_between(u64 host_page, u32 first, u32 end);
+    void drop_between(bool write, u64 host_page, u32 first, u32 end);
     void drop_large(u64 gva);
     void drop_jumps(u64 gva);
     void drop_region_jumps(u64 gva);

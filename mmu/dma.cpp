@@ -25,9 +25,8 @@ bool by_page(PhysicalMemory& memory, const SlatMode& slat, Iova address, u64 siz
 bool DirectDma::read(Iova address, void* out, u64 size) {
     u8* to = static_cast<u8*>(out);
     return by_page(memory_, slat_, address, size, Access::Read, [&](Spa spa, u64 count) {
-        const u8* host = memory_.readable(spa);
-        if (host == nullptr) return false;
-        std::memcpy(to, host, count);
+        if (memory_.readable(spa) == nullptr) return false;
+        memory_.read(spa, to, count, by_);
         to += count;
         return true;
     });
@@ -37,7 +36,7 @@ bool DirectDma::write(Iova address, const void* data, u64 size) {
     const u8* from = static_cast<const u8*>(data);
     return by_page(memory_, slat_, address, size, Access::Write, [&](Spa spa, u64 count) {
         if (memory_.ram(spa) == nullptr) return false;
-        memory_.write(spa, from, count);
+        memory_.write(spa, from, count, by_);
         from += count;
         return true;
     });

@@ -20,14 +20,19 @@ class Dma {
 /// Reaches RAM, and ROM for reading; MMIO and holes are refused.
 class DirectDma final : public Dma {
   public:
-    explicit DirectDma(PhysicalMemory& memory, const SlatMode& slat = {}) : memory_(memory), slat_(slat) {}
+    /// @param requester  whom its accesses are told of as (Accessor)
+    explicit DirectDma(PhysicalMemory& memory, const SlatMode& slat = {}, u32 requester = Accessor::kUnknown)
+        : memory_(memory), slat_(slat), by_{Accessor::Kind::Device, requester} {}
     void set_slat(const SlatMode& slat) { slat_ = slat; }
+    /// The same view for this requester.
+    [[nodiscard]] DirectDma as(u32 requester) const { return DirectDma(memory_, slat_, requester); }
     [[nodiscard]] bool read(Iova address, void* out, u64 size) override;
     [[nodiscard]] bool write(Iova address, const void* data, u64 size) override;
 
   private:
     PhysicalMemory& memory_;
     SlatMode slat_;
+    Accessor by_;
 };
 
 }  // namespace vg::mmu

@@ -166,7 +166,23 @@ bool PhysicalMemory::writable_directly(Spa spa) {
     const RamRange* range = find_ram(spa);
     if (range == nullptr) return false;
     const PageInfo& info = range->pages[(spa.value - range->base) / kPageSize];
-    return info.code == 0 && (info.flags & PageInfo::kTracked) == 0;
+    constexpr u8 kSlow = PageInfo::kTracked | PageInfo::kReadWatched | PageInfo::kWriteWatched;
+    return info.code == 0 && (info.flags & kSlow) == 0;
+}
+
+bool PhysicalMemory::is_read_watched(Spa page) const {
+    const RamRange* range = find_ram(page);
+    return range != nullptr && (range->pages[(page.value - range->base) / kPageSize].flags & PageInfo::kReadWatched) != 0;
+}
+
+void PhysicalMemory::note_read(Spa spa, u64 size, Accessor by) {
+    while (size != 0) {
+        const u64 count = std::min(size, kPageSize - spa.offset());
+        if (is_read_watched(spa.page_base()) && access_observer_ != nullptr)
+            access_observer_->accessed(spa, static_cast<u32>(count), false, by);
+        spa = spa + count;
+        size -= count;
+    }
 }
 
 void PhysicalMemory::read_mmio(const Region& region, u64 offset, u8* out, u64 size) {
@@ -192,7 +208,8 @@ void PhysicalMemory::write_mmio(const Region& region, u64 offset, const u8* data
     }
 }
 
-void PhysicalMemory::read(Spa spa, void* out, u64 size) {
+void PhysicalMemory::read(Spa spa, void* out, u64 size, Accessor by) {
+    if (reads_watched_ != 0) [[unlikely]] note_read(spa, size, by);
     if (const RamRange* range = find_ram(spa); range != nullptr && fits(spa.value - range->base, size, range->size)) {
         std::memcpy(out, range->host + (spa.value - range->base), size);
         return;
@@ -221,12 +238,12 @@ void PhysicalMemory::read(Spa spa, void* out, u64 size) {
     }
 }
 
-void PhysicalMemory::write(Spa spa, const void* data, u64 size) {
+void PhysicalMemory::write(Spa spa, const void* data, u64 size, Accessor by) {
     const u8* from = static_cast<const u8*>(data);
     while (size != 0) {
         u64 count = std::min(size, kPageSize - spa.offset());
         if (u8* host = ram(spa)) {
-            before_write(spa, static_cast<u32>(count));
+            before_write(spa, static_cast<u32>(count), by);
             std::memcpy(host, from, count);
         } else if (const Region* region = find(spa); region != nullptr && region->kind == RegionKind::Mmio) {
             write_mmio(*region, spa - region->base, from, count);
@@ -241,7 +258,7 @@ bool PhysicalMemory::compare_exchange(Spa spa, u64 expected, u64 desired, unsign
     VG_ASSERT((spa.value & (size - 1)) == 0);
     u8* host = ram(spa);
     if (host == nullptr) return false;
-    before_write(spa, size);
+    before_write(spa, size, {Accessor::Kind::Processor});
     switch (size) {
         case 1:
             return exchange<u8>(host, expected, desired);
@@ -260,8 +277,12 @@ void PhysicalMemory::mark_code(Spa spa, u32 size) {
     VG_ASSERT(size != 0 && spa.offset() + u64{size} <= kPageSize);
     PageInfo& info = page_info(spa);
     info.code |= granules(spa.offset(), size);
+    drop_write_entries(info, spa.page_base());
+}
+
+void PhysicalMemory::drop_write_entries(PageInfo& info, Spa page) {
     if ((info.flags & PageInfo::kWriteCached) == 0) return;
-    for (TlbObserver* observer : impl_->observers) observer->drop_write_entries(spa.page_base());
+    for (TlbObserver* observer : impl_->observers) observer->drop_write_entries(page);
     info.flags &= static_cast<u8>(~PageInfo::kWriteCached);
 }
 
@@ -274,23 +295,37 @@ void PhysicalMemory::set_tracked(Spa page, bool tracked) {
         return;
     }
     info.flags |= PageInfo::kTracked;
-    if ((info.flags & PageInfo::kWriteCached) == 0) return;
-    for (TlbObserver* observer : impl_->observers) observer->drop_write_entries(page.page_base());
-    info.flags &= static_cast<u8>(~PageInfo::kWriteCached);
+    drop_write_entries(info, page.page_base());
+}
+
+void PhysicalMemory::set_watched(Spa page, bool reads, bool writes) {
+    constexpr u8 kWatched = PageInfo::kReadWatched | PageInfo::kWriteWatched;
+    page = page.page_base();
+    PageInfo& info = page_info(page);
+    const bool were_reads = (info.flags & PageInfo::kReadWatched) != 0, was_any = (info.flags & kWatched) != 0;
+    info.flags = static_cast<u8>((info.flags & ~kWatched) | (reads ? PageInfo::kReadWatched : 0) |
+                                 (writes ? PageInfo::kWriteWatched : 0));
+    reads_watched_ = reads_watched_ - (were_reads ? 1 : 0) + (reads ? 1 : 0);
+    watched_pages_ = watched_pages_ - (was_any ? 1 : 0) + (reads || writes ? 1 : 0);
+    // What reads through a write entry is not seen either.
+    if (reads || writes) drop_write_entries(info, page);
+    if (!reads || were_reads) return;
+    for (TlbObserver* observer : impl_->observers) observer->drop_read_entries(page);
 }
 
 void PhysicalMemory::add_tlb_observer(TlbObserver* observer) { impl_->observers.push_back(observer); }
 void PhysicalMemory::remove_tlb_observer(TlbObserver* observer) { std::erase(impl_->observers, observer); }
 
-void PhysicalMemory::before_write(Spa spa, u32 size) {
+void PhysicalMemory::before_write(Spa spa, u32 size, Accessor by) {
     while (size != 0) {
         const u32 count = std::min(size, static_cast<u32>(kPageSize) - spa.offset());
         const RamRange* range = find_ram(spa);
-        if (range != nullptr && code_observer_ != nullptr) {
+        if (range != nullptr) {
             const PageInfo& info = range->pages[(spa.value - range->base) / kPageSize];
-            if (info.code != 0 && (info.code & granules(spa.offset(), count)) != 0) {
+            if (info.code != 0 && (info.code & granules(spa.offset(), count)) != 0 && code_observer_ != nullptr)
                 code_observer_->code_written(spa, count);
-            }
+            if ((info.flags & PageInfo::kWriteWatched) != 0 && access_observer_ != nullptr) [[unlikely]]
+                access_observer_->accessed(spa, count, true, by);
         }
         spa = spa + count;
         size -= count;

@@ -33,12 +33,35 @@ class CodeObserver {
     virtual void code_written(Spa spa, u32 size) = 0;
 };
 
+/// Who makes an access that no TLB entry covers.
+struct Accessor {
+    enum class Kind : u8 {
+        Hypervisor,  ///< or whatever else of the machine acts for itself
+        Processor,   ///< the VP that is running, its page walks included
+        Device
+    };
+    static constexpr u32 kUnknown = ~u32{0};
+    Kind kind = Kind::Hypervisor;
+    u32 requester = kUnknown;  ///< Device: bus, device and function as a requester id
+};
+
+/// Told of accesses to watched pages (PhysicalMemory::set_watched).
+class AccessObserver {
+  public:
+    virtual ~AccessObserver() = default;
+    /// The bytes [spa, spa+size) within one page are being read, or are about to be written. Instruction fetches, and
+    /// reads of paging structures by walks, are not told.
+    virtual void accessed(Spa spa, u32 size, bool write, Accessor by) = 0;
+};
+
 /// Told when cached write permission to a RAM page must go (it now holds code, is watched, ...).
 class TlbObserver {
   public:
     virtual ~TlbObserver() = default;
     /// Drop every cached translation that allows direct writes to this page.
     virtual void drop_write_entries(Spa page) = 0;
+    /// Drop every cached translation that allows direct reads of this page, but not what walks found.
+    virtual void drop_read_entries(Spa page) = 0;
     /// Drop everything cached about any physical address (the map changed).
     virtual void drop_all() = 0;
 };
@@ -63,6 +86,8 @@ struct PageInfo {
     static constexpr u8 kWriteCached = 1;
     /// Writes must take the slow path.
     static constexpr u8 kTracked = 2;
+    /// Reads and writes, or writes, must take the slow path, and the access observer hears of them.
+    static constexpr u8 kReadWatched = 4, kWriteWatched = 8;
     u8 flags = 0;
     /// With kWriteCached: the table index of the only write entries for this page, or kManySlots. Lets
     /// drop_write_entries look at one entry per bank instead of at all of them.
@@ -102,13 +127,16 @@ class PhysicalMemory {
     [[nodiscard]] const u8* readable(Spa spa) const;
     /// Metadata of a RAM page; asserts that it is RAM.
     [[nodiscard]] PageInfo& page_info(Spa spa);
-    /// True for a RAM page whose bytes may be written through `ram` without asking: it holds no code and is not tracked.
+    /// True for a RAM page whose bytes may be written through `ram` without asking: it holds no code and is neither
+    /// tracked nor watched.
     [[nodiscard]] bool writable_directly(Spa spa);
+    /// True for a RAM page whose reads must take the slow path.
+    [[nodiscard]] bool read_watched(Spa page) const { return reads_watched_ != 0 && is_read_watched(page); }
 
     /// Reads or writes any range, of any kind of memory; MMIO is accessed in naturally aligned pieces of at most
     /// 8 bytes. Holes read as all-ones.
-    void read(Spa spa, void* out, u64 size);
-    void write(Spa spa, const void* data, u64 size);
+    void read(Spa spa, void* out, u64 size, Accessor by = {});
+    void write(Spa spa, const void* data, u64 size, Accessor by = {});
     template <class T>
     [[nodiscard]] T read(Spa spa) {
         T value;
@@ -130,13 +158,20 @@ class PhysicalMemory {
     void clear_code(Spa page);
     /// Sends writes of a RAM page through the slow path, or lets them go directly again.
     void set_tracked(Spa page, bool tracked);
+    /// Has the access observer told of reads, of writes, of both, or of neither to a RAM page.
+    void set_watched(Spa page, bool reads, bool writes);
+    /// Some page is watched: translated code leaves walks to the interpreter then, so that what they set is told of at its
+    /// instruction.
+    [[nodiscard]] bool watching() const { return watched_pages_ != 0; }
 
     void set_code_observer(CodeObserver* observer) { code_observer_ = observer; }
+    void set_access_observer(AccessObserver* observer) { access_observer_ = observer; }
     void add_tlb_observer(TlbObserver* observer);
     void remove_tlb_observer(TlbObserver* observer);
 
-    /// Called by a RAM writer (TLB slow path, DMA) before it changes bytes directly: reports to the code observer.
-    void before_write(Spa spa, u32 size);
+    /// Called by a RAM writer (TLB slow path, DMA) before it changes bytes directly: reports to the code observer and
+    /// the access observer.
+    void before_write(Spa spa, u32 size, Accessor by = {});
 
     /// Bytes of guest RAM that the host has really allocated.
     [[nodiscard]] u64 resident_bytes() const;
@@ -153,12 +188,17 @@ class PhysicalMemory {
     struct Impl;
     [[nodiscard]] const RamRange* find_ram(Spa spa) const;
     Result<void> insert(Region region);
+    [[nodiscard]] bool is_read_watched(Spa page) const;
+    void note_read(Spa spa, u64 size, Accessor by);
+    void drop_write_entries(PageInfo& info, Spa page);
     void read_mmio(const Region& region, u64 offset, u8* out, u64 size);
     void write_mmio(const Region& region, u64 offset, const u8* data, u64 size);
 
     std::vector<Region> regions_;  // sorted by base
     std::vector<RamRange> ram_;    // largest first: few, so that a linear search is the fastest
     CodeObserver* code_observer_ = nullptr;
+    AccessObserver* access_observer_ = nullptr;
+    u64 watched_pages_ = 0, reads_watched_ = 0;
     std::unique_ptr<Impl> impl_;
 };
 

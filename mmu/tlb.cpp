@@ -283,8 +283,11 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
     if (t.gpa.page_base() == im.apic_page) return mapping;
 
     const Spa page = t.spa.page_base();
-    u8* host = write ? (im.memory.writable_directly(page) ? im.memory.ram(page) : nullptr)
-                     : const_cast<u8*>(im.memory.readable(page));
+    u8* host = nullptr;
+    if (write)
+        host = im.memory.writable_directly(page) ? im.memory.ram(page) : nullptr;
+    else if (access == Access::Fetch || !im.memory.read_watched(page))
+        host = const_cast<u8*>(im.memory.readable(page));
     if (host == nullptr) return mapping;
     mapping.host = host + offset;
     if (!own) return mapping;
@@ -305,6 +308,15 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
     }
     if (t.readable && (!write || current_->read[tlb_index(gva)].tag != tag)) im.fill(false, record);
     return mapping;
+}
+
+bool Tlb::may_walk(u64 gva, Access access) const {
+    const Impl& im = *impl_;
+    if (access == Access::Fetch && im.current->find_fetch(gva) != nullptr) return false;
+    Leaf leaf;
+    if (!im.walk_cache.find(im.walk_context(), gva, leaf)) return true;
+    const u8 rights = rights_of(mode_, leaf, privilege_ == Privilege::User, privilege_ == Privilege::SupervisorAc);
+    return (rights & slat_needs(access)) == 0;
 }
 
 void Tlb::flush_all() {
@@ -365,6 +377,12 @@ void Tlb::drop_write_entries(Spa page) {
     const u8* host = impl_->memory.ram(page);
     const u16 slot = impl_->memory.page_info(page).write_slot;
     for (const auto& bank : impl_->banks) bank->drop_writes(reinterpret_cast<u64>(host), slot);
+}
+
+void Tlb::drop_read_entries(Spa page) {
+    ++changes_;
+    const u8* host = impl_->memory.ram(page);
+    for (const auto& bank : impl_->banks) bank->drop_reads(reinterpret_cast<u64>(host));
 }
 
 void Tlb::fill_jump(u64 rip, u64 host, bool global) { impl_->current->fill_jump(rip, host, global); }

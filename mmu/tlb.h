@@ -70,6 +70,9 @@ class Tlb final : public TlbObserver {
     ///                   Supervisor and then fills nothing in the current bank if that differs.
     [[nodiscard]] Mapping resolve(u64 gva, Access access, Privilege privilege);
 
+    /// Whether resolve, for the current privilege, might have to walk the tables, which sets bits in them.
+    [[nodiscard]] bool may_walk(u64 gva, Access access) const;
+
     /// Instruction fetch translation of the current context: cached in its own structure.
     [[nodiscard]] Mapping resolve_fetch(u64 gva) { return resolve(gva, Access::Fetch, privilege_); }
 
@@ -90,6 +93,7 @@ class Tlb final : public TlbObserver {
     void pkru_changed();
 
     void drop_write_entries(Spa page) override;
+    void drop_read_entries(Spa page) override;
     void drop_all() override { flush_all(); }
 
     /// Records in the current bank that linear address `rip` is translated code at host address `host`. The jump

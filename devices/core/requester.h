@@ -2,6 +2,7 @@
 #pragma once
 
 #include <compare>
+#include <map>
 
 #include "base/types.h"
 #include "devices/core/irq.h"
@@ -37,13 +38,16 @@ class Upstream {
 /// Every requester reaches the same memory and the same interrupt controllers.
 class DirectUpstream final : public Upstream {
   public:
-    DirectUpstream(mmu::Dma& memory, MessageSink& sink) : memory_(memory), sink_(sink) {}
-    [[nodiscard]] mmu::Dma& dma(Rid) override { return memory_; }
+    DirectUpstream(const mmu::DirectDma& memory, MessageSink& sink) : memory_(memory), sink_(sink) {}
+    [[nodiscard]] mmu::Dma& dma(Rid requester) override {
+        return views_.try_emplace(requester, memory_.as(requester.value)).first->second;
+    }
     [[nodiscard]] MessageSink& messages(Rid) override { return sink_; }
 
   private:
-    mmu::Dma& memory_;
+    const mmu::DirectDma& memory_;
     MessageSink& sink_;
+    std::map<Rid, mmu::DirectDma> views_;  ///< they differ in whom accesses are told of as
 };
 
 }  // namespace vg::devices

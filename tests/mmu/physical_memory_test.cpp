@@ -32,10 +32,11 @@ struct RecordingDevice final : MmioHandler {
 
 struct RecordingObserver final : CodeObserver, TlbObserver {
     std::vector<std::pair<u64, u32>> code;
-    std::vector<u64> pages;
+    std::vector<u64> pages, read_pages;
     unsigned drops = 0;
     void code_written(Spa spa, u32 size) override { code.emplace_back(spa.value, size); }
     void drop_write_entries(Spa page) override { pages.push_back(page.value); }
+    void drop_read_entries(Spa page) override { read_pages.push_back(page.value); }
     void drop_all() override { ++drops; }
 };
 
@@ -136,6 +137,50 @@ TEST_CASE("physical memory: writes to code granules are reported, whoever writes
     memory.set_tracked(Spa(0x2000), false);
     CHECK(memory.writable_directly(Spa(0x2000)));
     memory.remove_tlb_observer(&observer);
+}
+
+TEST_CASE("physical memory: the observer hears who reads and writes watched pages", "[mmu][memory]") {
+    struct Listener final : AccessObserver {
+        std::vector<std::tuple<u64, u32, bool, Accessor::Kind, u32>> told;
+        void accessed(Spa spa, u32 size, bool write, Accessor by) override {
+            told.emplace_back(spa.value, size, write, by.kind, by.requester);
+        }
+    } listener;
+    RecordingObserver tlb;
+    PhysicalMemory memory;
+    REQUIRE(memory.add_ram("ram", Spa(0), 0x10000));
+    memory.add_tlb_observer(&tlb);
+    memory.set_access_observer(&listener);
+    memory.page_info(Spa(0x2000)).note_write_entry(2);
+    memory.set_watched(Spa(0x2000), true, false);
+    memory.set_watched(Spa(0x3123), false, true);
+    CHECK(memory.watching());
+    CHECK(tlb.pages == std::vector<u64>{0x2000});
+    CHECK(tlb.read_pages == std::vector<u64>{0x2000});
+    CHECK(memory.read_watched(Spa(0x2000)));
+    CHECK_FALSE(memory.read_watched(Spa(0x3000)));
+    for (const u64 page : {0x2000, 0x3000}) CHECK_FALSE(memory.writable_directly(Spa(page)));
+
+    std::vector<u8> bytes(0x3000);
+    memory.read(Spa(0x1fff), bytes.data(), 2);
+    memory.write(Spa(0x2fff), bytes.data(), 2, {Accessor::Kind::Processor});
+    DirectDma dma(memory, {}, 0xfa);
+    CHECK(dma.read(Iova(0x1000), bytes.data(), bytes.size()));
+    CHECK(dma.write(Iova(0x3ff0), bytes.data(), 0x20));
+    CHECK(memory.compare_exchange(Spa(0x3008), 0, 1, 4));
+    memory.before_write(Spa(0x3010), 8);
+    using Who = Accessor::Kind;
+    constexpr u32 kNone = Accessor::kUnknown;
+    CHECK(listener.told == decltype(listener.told){{0x2000, 1, false, Who::Hypervisor, kNone},
+                                                   {0x3000, 1, true, Who::Processor, kNone},
+                                                   {0x2000, 0x1000, false, Who::Device, 0xfa},
+                                                   {0x3ff0, 0x10, true, Who::Device, 0xfa},
+                                                   {0x3008, 4, true, Who::Processor, kNone},
+                                                   {0x3010, 8, true, Who::Hypervisor, kNone}});
+    for (const u64 page : {0x2000, 0x3000}) memory.set_watched(Spa(page), false, false);
+    CHECK_FALSE(memory.watching());
+    for (const u64 page : {0x2000, 0x3000}) CHECK(memory.writable_directly(Spa(page)));
+    memory.remove_tlb_observer(&tlb);
 }
 
 TEST_CASE("physical memory: the hash sees content, not how pages were touched", "[mmu][memory]") {

@@ -193,6 +193,38 @@ TEST_CASE("tlb: a page that gets code loses its write entries in every bank", "[
     CHECK(f.tlb->find_write(0x6000) == nullptr);
 }
 
+TEST_CASE("tlb: a watched page has no entries, and needs no walk for that", "[mmu][tlb]") {
+    Fixture f;
+    const u64 a = 0x400000, b = a + kTlbEntries * kPageSize;
+    f.large(a, 0x400000, kP | kW);
+    f.large(b, 0x800000, kP | kW);
+    for (const u64 gva : {a, b}) REQUIRE(f.resolve(gva, Access::Write).host != nullptr);
+    const TlbEntry& second = f.tlb->bank()->read[second_index(a)];
+    REQUIRE(second.tag == a);
+    // What a walk would set is cleared: it comes back only if there is one.
+    f.large(a, 0x400000, kP | kW);
+    f.memory.set_watched(Spa(0x400000), true, false);
+    CHECK(second.tag != a);
+    CHECK(f.tlb->bank()->write[second_index(a)].tag != a);
+    for (const Access access : {Access::Read, Access::Write}) {
+        CHECK_FALSE(f.tlb->may_walk(a, access));
+        CHECK(f.resolve(a, access).host == nullptr);
+        CHECK(f.resolve(a, access).translation.spa.value == 0x400000);
+    }
+    CHECK(f.tlb->find_read(a) == nullptr);
+    CHECK((f.get(0x3000 + (a >> 21) * 8) & pte::kAccessed) == 0);
+    CHECK(f.resolve(a, Access::Fetch).host == f.host(0x400000));
+    CHECK(f.resolve(b, Access::Read).host == f.host(0x800000));
+    f.memory.set_watched(Spa(0x400000), false, true);
+    CHECK(f.resolve(a, Access::Read).host == f.host(0x400000));
+    CHECK(f.resolve(a, Access::Write).host == nullptr);
+    f.memory.set_watched(Spa(0x400000), false, false);
+    CHECK(f.resolve(a, Access::Write).host == f.host(0x400000));
+    f.tlb->flush_all();
+    CHECK(f.tlb->may_walk(a, Access::Read));
+    CHECK(f.tlb->may_walk(a, Access::Fetch));
+}
+
 TEST_CASE("tlb: a page that gets code loses its write entries in second places too", "[mmu][tlb]") {
     Fixture f;
     const u64 a = 0x400000, b = a + kTlbEntries * kPageSize;
