@@ -5,6 +5,7 @@
 
 namespace vg::cpu {
 
+class Breakpoints;
 class Vp;
 
 class Engine {
@@ -17,6 +18,20 @@ class Engine {
     virtual Stop step(Vp& vp) = 0;
     /// The VP is about to be destroyed. Not from within run() or step() of that VP.
     virtual void forget(Vp&) {}
+
+    /// Whom to ask before the instruction at any of these addresses executes; null: nobody. Again whenever the addresses
+    /// have changed. Not from within run() or step(). They outlive the engine's next use.
+    void set_breakpoints(Breakpoints* breakpoints) {
+        breakpoints_ = breakpoints;
+        breakpoints_changed();
+    }
+
+  protected:
+    [[nodiscard]] Breakpoints* breakpoints() const { return breakpoints_; }
+    virtual void breakpoints_changed() {}
+
+  private:
+    Breakpoints* breakpoints_ = nullptr;
 };
 
 }  // namespace vg::cpu

@@ -268,6 +268,13 @@ void Vp::shut_down() {
     env_.platform.shutdown(*this);
 }
 
+void Vp::tell_delivery(const Fault& fault, u64 rip) {
+    if (is_exception(fault))
+        tell(TapKind::Exception, fault.vector, fault.error_code, fault.cr2, rip);
+    else
+        tell(TapKind::Interrupt, fault.vector, static_cast<u64>(fault.type), 0, rip);
+}
+
 bool Vp::deliver(const Fault& fault, u64 next_rip) {
     // Every step either ends or climbs: event, exception, page fault, double fault, shutdown. Owners that inject cannot
     // make it longer than this.
@@ -288,8 +295,12 @@ bool Vp::deliver(const Fault& fault, u64 next_rip) {
         }
         note_cause(*state_, current);
         if (!protected_mode()) current.has_error = false;
+        const u64 rip = state_->rip;
         const Exec result = Delivery(*this, current, next_rip).run();
-        if (result == Exec::Resync) return true;
+        if (result == Exec::Resync) {
+            tell_delivery(current, rip);
+            return true;
+        }
         if (result == Exec::Leave) return false;
         Fault second = fault_;
         mark_external(current, second);

@@ -1,6 +1,7 @@
 // Fetching, and the engine that executes one record after another.
 #include <algorithm>
 
+#include "cpu/breakpoints.h"
 #include "cpu/decode_cache.h"
 #include "cpu/interp.h"
 #include "cpu/spec/bits.h"
@@ -123,7 +124,7 @@ bool execute_one(Vp& vp, Interp& in, VpState& s) {
 }
 
 /// Runs until `last` instructions are left in the budget or something else stops it.
-Stop run_until(Vp& vp, bool single) {
+Stop run_until(Vp& vp, bool single, Breakpoints* breakpoints) {
     Interp& in = vp.interp();
     VpState& s = vp.state();
     while (true) {
@@ -131,6 +132,7 @@ Stop run_until(Vp& vp, bool single) {
         const bool pending = vp.event_pending();
         if (s.activity != Activity::Active && !pending) return Stop::Halt;
         if (s.budget <= 0) return Stop::Budget;
+        const u8 shadow = s.interrupt_shadow;
         if (pending) {
             const Exec result = vp.take_event();
             if (result == Exec::Leave) {
@@ -144,6 +146,10 @@ Stop run_until(Vp& vp, bool single) {
             }
             if (s.activity != Activity::Active) continue;
         }
+        if (breakpoints != nullptr && breakpoints->contains(vp.linear_rip()) && breakpoints->stops(vp)) [[unlikely]] {
+            s.interrupt_shadow = shadow;  // the boundary is still to come
+            return Stop::Breakpoint;
+        }
         if (!execute_one(vp, in, s)) {
             vp.clear_failure();
             return Stop::Leave;
@@ -154,8 +160,8 @@ Stop run_until(Vp& vp, bool single) {
 
 }  // namespace
 
-Stop StepEngine::run(Vp& vp) { return run_until(vp, false); }
+Stop StepEngine::run(Vp& vp) { return run_until(vp, false, breakpoints()); }
 
-Stop StepEngine::step(Vp& vp) { return run_until(vp, true); }
+Stop StepEngine::step(Vp& vp) { return run_until(vp, true, breakpoints()); }
 
 }  // namespace vg::cpu

@@ -121,6 +121,7 @@ class Switch {
             vp_.raise(kGeneralProtection, 0);
             return false;
         }
+        vp_.tell(TapKind::Cr, 3, cr3, s_.cr3, s_.rip);
         s_.cr3 = cr3;
         vp_.tlb().flush_nonglobal(0);
         vp_.update_context();  // the descriptors that follow are read in the new address space

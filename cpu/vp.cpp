@@ -49,6 +49,28 @@ bool cr_intercepted(const virt::Controls& controls, const virt::Exit& exit, cons
     }
 }
 
+/// What the exit is about, as one number.
+u64 qualifier_of(const virt::Exit& exit) {
+    using Reason = virt::ExitReason;
+    switch (exit.reason) {
+        case Reason::Io:
+            return exit.port;
+        case Reason::Msr:
+            return exit.msr;
+        case Reason::Cpuid:
+            return exit.leaf;
+        case Reason::Cr:
+        case Reason::Dr:
+            return exit.reg;
+        case Reason::Memory:
+            return exit.gpa.value;
+        case Reason::Exception:
+            return exit.fault.vector;
+        default:
+            return 0;
+    }
+}
+
 bool intercepts(const virt::Controls& controls, const virt::Exit& exit, const VpState& state) {
     using Reason = virt::ExitReason;
     switch (exit.reason) {
@@ -211,6 +233,11 @@ CodeMode Vp::code_mode() const {
     return cs.db() ? CodeMode::Bits32 : CodeMode::Bits16;
 }
 
+u64 Vp::linear_rip() const {
+    const VpState& s = *state_;
+    return code_mode() == CodeMode::Bits64 ? s.rip : static_cast<u32>(s.segment(Seg::CS).base + s.rip);
+}
+
 mmu::PagingMode Vp::paging_mode() const {
     const VpState& s = *state_;
     mmu::PagingMode mode;
@@ -285,8 +312,10 @@ Exec Vp::raise(const Fault& fault) {
 virt::Action Vp::offer_exit() {
     for (std::size_t i = levels_.size(); i-- > 0;) {
         if (levels_[i].owner == nullptr || !intercepts(levels_[i].controls, exit_, *state_)) continue;
+        const u64 rip = state_->rip;
         const virt::Action action = levels_[i].owner->on_exit(*this, exit_);
         if (action == virt::Action::Default) continue;
+        tell(TapKind::Exit, static_cast<u64>(exit_.reason), qualifier_of(exit_), exit_.value, rip);
         if (action == virt::Action::Inject) fault_ = exit_.fault;
         if (action == virt::Action::Leave) leaving_ = true;
         return action;

@@ -36,6 +36,7 @@ struct VpEnvironment {
     const CpuModel& model;
     ApicBus& apic_bus;
     Platform& platform;
+    u64 partition = 0;  ///< id of the partition that the VP belongs to; 0: none, the bare PC
 };
 
 /// One virtual processor. Belongs to one thread while it runs. Not copyable; state() is its whole architectural state.
@@ -56,6 +57,7 @@ class Vp {
     [[nodiscard]] VpState& state() { return *state_; }
     [[nodiscard]] const VpState& state() const { return *state_; }
     [[nodiscard]] u32 index() const { return index_; }
+    [[nodiscard]] u64 partition() const { return env_.partition; }
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] mmu::Tlb& tlb() { return *tlb_; }
     [[nodiscard]] LinearMemory& memory() { return memory_; }
@@ -69,6 +71,14 @@ class Vp {
     [[nodiscard]] EventQueue& events() { return env_.events; }
     [[nodiscard]] Log& log() { return env_.log; }
     [[nodiscard]] Platform& platform() { return env_.platform; }
+
+    /// Tells the machine's event stream what this VP does. Values as in base/tap_kinds.def. Of an interrupt, `source` is
+    /// its EventType: an external one, an NMI, or INT n; of an exit, `reason` its ExitReason and `qualifier` the port,
+    /// MSR, leaf, register, vector or guest-physical address.
+    void tell(TapKind kind, u64 a, u64 b = 0, u64 c = 0, u64 d = 0) {
+        if (env_.log.tap().wants(kind)) [[unlikely]]
+            env_.log.tap().tell({.kind = kind, .partition = env_.partition, .vp = index_, .values = {a, b, c, d}});
+    }
 
     // ---- time
     /// Virtual time at this instruction: exact inside bodies.
@@ -106,6 +116,8 @@ class Vp {
     [[nodiscard]] unsigned cpl() const { return state_->cpl; }
     /// Code size from CS and EFER.
     [[nodiscard]] CodeMode code_mode() const;
+    /// Linear address of the instruction at rip.
+    [[nodiscard]] u64 linear_rip() const;
     /// Re-derives paging mode, privilege and bank from CR0/CR3/CR4/EFER/CPL/AC/levels. Call after changing any.
     void update_context();
     /// The same, when nothing but CPL and AC changed: the common case, and a quick one.
@@ -180,6 +192,7 @@ class Vp {
     void set_external_line(bool level);
     /// Asks a running VP to stop at the next boundary with Stop::Request. Any thread.
     void request_stop();
+    [[nodiscard]] bool stop_requested() const { return __atomic_load_n(&state_->request, __ATOMIC_ACQUIRE) != 0; }
     /// A held VP executes nothing, whatever wakes it, until it is let go: whoever runs VPs asks (hv suspends VPs so).
     void hold(bool held) { held_ = held; }
     [[nodiscard]] bool held() const { return held_; }
@@ -207,6 +220,7 @@ class Vp {
     Exec deliver_injected();
     Exec deliver_debug(u64 dr6_bits);
     void reset_common();
+    void tell_delivery(const Fault& fault, u64 rip);
     template <class Watches>
     void compare_breakpoints(u64 address, u32 size, Watches watches);
     void trap_accesses(bool completed);

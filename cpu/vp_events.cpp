@@ -9,8 +9,7 @@ namespace vg::cpu {
 bool Vp::breakpoint_at_rip(u64& dr6_bits) const {
     const VpState& s = *state_;
     if ((s.dr[7] & 0xff) == 0 || (s.rflags & flag::RF) != 0) return false;
-    u64 address = s.rip;
-    if (code_mode() != CodeMode::Bits64) address = static_cast<u32>(address + s.segment(Seg::CS).base);
+    const u64 address = linear_rip();
     bool hit = false;
     for (unsigned i = 0; i < 4; ++i) {
         const bool enabled = bits(s.dr[7], 2 * i + 1, 2 * i) != 0;

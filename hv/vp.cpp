@@ -59,7 +59,7 @@ Vp::Vp(Partition& partition, u32 index, const cpu::CpuModel& model, u32 apic_id)
       index_(index),
       processor_(std::make_unique<cpu::Vp>(
           cpu::VpEnvironment{partition.hypervisor().memory(), partition.hypervisor().events(),
-                             partition.hypervisor().log(), model, partition.apic_bus(), *this},
+                             partition.hypervisor().log(), model, partition.apic_bus(), *this, partition.id()},
           fmt::format("{}.vp{}", partition.config().name, index), index, apic_id)),
       assist_page_(partition, kDataPage),
       synic_(std::make_unique<Synic>(*this)),

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/assert.h"
+#include "cpu/breakpoints.h"
 #include "cpu/decode.h"
 #include "cpu/spec/bits.h"
 #include "jit/x87_unit.h"
@@ -22,6 +23,10 @@ constexpr u32 kSmallArena = 128u << 10;
 constexpr unsigned kSmallArenaLimit = 16;
 
 constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
+
+constexpr bool ends_run(Stop stop) {
+    return stop == Stop::Leave || stop == Stop::Request || stop == Stop::Breakpoint;
+}
 
 bool host_is_sufficient() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
@@ -128,7 +133,7 @@ Stop JitEngine::run_part(Vp& vp) {
             if (pending || vp.stepping()) {
                 ++stats_.steps;
                 const Stop stop = stepper_.step(vp);
-                if (stop == Stop::Leave || stop == Stop::Request) return stop;
+                if (ends_run(stop)) return stop;
                 continue;
             }
             c.key = current_key(vp, k.model);
@@ -147,7 +152,7 @@ Stop JitEngine::run_part(Vp& vp) {
             }
             ++stats_.steps;
             const Stop stop = stepper_.step(vp);
-            if (stop == Stop::Leave || stop == Stop::Request) return stop;
+            if (ends_run(stop)) return stop;
             c.leave = Leave::Resync;
         }
     }
@@ -192,6 +197,9 @@ Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip, bool& global) {
     } else if (static_cast<u64>(static_cast<s64>(linear << 16) >> 16) != linear) {
         return nullptr;
     }
+    const u32 stops = stops_key(linear);
+    if (left_to_breakpoints(linear, stops) || leaves_walk(vp, linear)) return nullptr;
+    key.value |= stops;
     const mmu::Tlb::Mapping mapping = vp.tlb().resolve_fetch(linear);
     if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return nullptr;
     const Spa spa = mapping.translation.spa;
@@ -221,7 +229,8 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
     const u32 used = arena_.hot.used + arena_.cold.used;
     const bool groups = !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
     const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
-    const Translator::Limits limits{options_.block_limit, options_.profile_runs, budget};
+    const u32 end = key.has(ModeKey::kStops) ? breakpoints()->next_offset(spa.offset() + 1) : static_cast<u32>(kPageSize);
+    const Translator::Limits limits{options_.block_limit, options_.profile_runs, budget, end};
     Block* block = translator_.translate(spa, page, key, vp.model(), limits, rest, groups, tuning);
     if (block == nullptr) return nullptr;
     VG_ASSERT(arena_.hot.used <= arena_.hot.end && arena_.cold.used <= arena_.cold.end);
@@ -246,7 +255,7 @@ Translator::Rest JitEngine::find_rest(Vp& vp, ModeKey key, Spa spa, const u8* pa
     if (here >= cpu::kMaxInsnLength || !key.has(ModeKey::kFlat) || !canonical(page_rip + kPageSize)) return {};
     cpu::Insn insn;
     const auto status = cpu::decode(std::span(page + spa.offset(), here), key.code_mode(), insn);
-    if (status != cpu::DecodeStatus::Truncated) return {};
+    if (status != cpu::DecodeStatus::Truncated || leaves_walk(vp, page_rip + kPageSize)) return {};
     const mmu::Tlb::Mapping behind = vp.tlb().resolve_fetch(page_rip + kPageSize);
     if (behind.translation.status != mmu::Translation::Status::Ok || memory_.ram(behind.translation.spa) == nullptr)
         return {};

@@ -48,6 +48,10 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
 
     void code_written(Spa spa, u32 size) override;
 
+    /// Beyond what the interpreter does: instructions at breakpoints are in no translation, so they come to it. Pages with
+    /// breakpoints have translations of their own (ModeKey::kStops).
+    void breakpoints_changed() override;
+
     void forget(cpu::Vp& vp) override;
     [[nodiscard]] const Stats& stats() const { return stats_; }
     /// What the cache holds now. Whoever exceeds kLimits by more than one block has found a mistake.
@@ -114,11 +118,21 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     }
     /// The key of the blocks that a block may jump to.
     [[nodiscard]] static u32 link_key(const Block& block) { return block.key & ~ModeKey::kSeparate; }
+    /// The key of the mode that a block is for.
+    [[nodiscard]] static ModeKey mode_of(const Block& block) {
+        return {block.key & ~(ModeKey::kSeparate | ModeKey::kStops)};
+    }
     /// The key of the block that a link leads to.
     [[nodiscard]] static u32 link_key(const Site& site) {
         return link_key(*site.block) | (site.separate ? ModeKey::kSeparate : 0);
     }
     static void use_jump_cache(cpu::Vp& vp, ModeKey key);
+    /// ModeKey::kStops or 0, for code at this linear address.
+    [[nodiscard]] u32 stops_key(u64 linear) const;
+    /// The instruction there is the interpreter's, which asks whether to stop. @param stops  stops_key of the address
+    [[nodiscard]] bool left_to_breakpoints(u64 linear, u32 stops) const;
+    /// While memory is watched, the interpreter finds out where code is, if that takes a walk.
+    [[nodiscard]] bool leaves_walk(cpu::Vp& vp, u64 linear) const;
     [[nodiscard]] u64 redispatch(Context& c);
     [[nodiscard]] u64 go_on(Context& c, const Site& site);
     [[nodiscard]] ModeKey current_key(const cpu::Vp& vp, u32 model) const;

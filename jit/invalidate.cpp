@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "base/bits.h"
+#include "cpu/breakpoints.h"
 #include "jit/engine.h"
 
 namespace vg::jit {
@@ -107,6 +108,42 @@ void JitEngine::remark_page(u64 page_number) {
 
 void JitEngine::clear_jump_caches() {
     for (const auto& k : known_) k->vp->tlb().clear_jump_caches();
+}
+
+u32 JitEngine::stops_key(u64 linear) const {
+    return breakpoints() != nullptr && breakpoints()->in_page(linear) ? ModeKey::kStops : 0;
+}
+
+/// A translation serves every linear page that its page is mapped at, so that the offset alone decides.
+bool JitEngine::left_to_breakpoints(u64 linear, u32 stops) const {
+    return stops != 0 && breakpoints()->has_offset(static_cast<u32>(linear & kPageMask));
+}
+
+bool JitEngine::leaves_walk(cpu::Vp& vp, u64 linear) const {
+    return memory_.watching() && vp.tlb().may_walk(linear, mmu::Access::Fetch);
+}
+
+/// Translations for pages with breakpoints are made anew. All others stay: whoever comes to a page again, which takes a
+/// jump cache or the dispatcher, finds those that it is to have now.
+void JitEngine::breakpoints_changed() {
+    stepper_.set_breakpoints(breakpoints());
+    std::vector<Block*> gone;
+    for (const auto& [page, first] : blocks_.pages()) {
+        for (Block* block = first; block != nullptr; block = block->page_next)
+            if (((block->owner != nullptr ? block->owner : block)->key & ModeKey::kStops) != 0) gone.push_back(block);
+    }
+    for (Block* block : gone) {
+        if (!block->valid) continue;
+        if (block->owner != nullptr)
+            blocks_.remove(*block);
+        else
+            invalidate(*block);
+        remark_page(block->spa.page());
+    }
+    pending_link_ = 0;
+    separate_next_ = false;
+    ++epoch_;
+    clear_jump_caches();
 }
 
 void JitEngine::flush() {

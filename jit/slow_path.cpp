@@ -45,6 +45,7 @@ u64 JitEngine::slow_access(Context& c, u32 number, u64 address) {
     if (aligned && (address & kPageMask) + site.size <= kPageSize && canonical(address)) {
         mmu::Tlb& tlb = c.vp->tlb();
         const mmu::Access access = site.write ? mmu::Access::Write : mmu::Access::Read;
+        if (memory_.watching() && tlb.may_walk(address, access)) [[unlikely]] return go_on(c, site);
         const mmu::Tlb::Mapping mapping = tlb.resolve(address, access, tlb.privilege());
         if (mapping.translation.status == mmu::Translation::Status::Ok && mapping.host != nullptr) {
             ++stats_.refills;
@@ -178,7 +179,7 @@ void JitEngine::fill_edge(Context& c, u32 number, u64 key, const mmu::Edge& edge
 /// Whether the rest of an instruction that crosses its page is where it was translated from; `target` is its address.
 u64 JitEngine::check_guard(Context& c, u32 number, u64 key, u64 target) {
     const Site& site = blocks_.site(number);
-    if (canonical(target)) {
+    if (canonical(target) && !leaves_walk(*c.vp, target)) {
         const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(target);
         if (mapping.translation.status == mmu::Translation::Status::Ok &&
             mapping.translation.spa == site.block->rest_page) {
@@ -191,6 +192,9 @@ u64 JitEngine::check_guard(Context& c, u32 number, u64 key, u64 target) {
 
 /// For a canonical address. @param likely  the block that it may be; becomes the one that it is
 JitEngine::Entry JitEngine::entry_at(Context& c, u64 address, u32 key, Block** likely) {
+    const u32 stops = stops_key(address);
+    if (left_to_breakpoints(address, stops) || leaves_walk(*c.vp, address)) return {};
+    key = (key & ~ModeKey::kStops) | stops;
     const mmu::Tlb::Mapping mapping = c.vp->tlb().resolve_fetch(address);
     if (mapping.translation.status != mmu::Translation::Status::Ok || mapping.host == nullptr) return {};
     const Spa spa = mapping.translation.spa;
@@ -219,6 +223,8 @@ u64 JitEngine::redispatch(Context& c) {
     VpState& s = *c.state;
     cpu::Vp& vp = *c.vp;
     if (c.leave == Leave::Unwind || !options_.link_blocks || s.budget <= 0) return 0;
+    // A stop there finds the shadow of the instruction before, if it has one.
+    if (left_to_breakpoints(s.rip, stops_key(s.rip))) return 0;
     if (c.leave == Leave::Resync) {
         if (__atomic_load_n(&s.request, __ATOMIC_ACQUIRE) != 0 || s.activity != cpu::Activity::Active || vp.stepping())
             return 0;
@@ -273,7 +279,7 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
     expose(c, site);
     unload_x87(*c.state);
     const u64 epoch = epoch_ + c.vp->tlb().changes();
-    const ModeKey key{link_key(*site.block)};
+    const ModeKey key = mode_of(*site.block);
     const Insn* insn = site.insn != nullptr ? site.insn : cpu::fetch_cached(*c.interp);
     c.leave = Leave::Resync;
     if (insn == nullptr) {
@@ -311,6 +317,7 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
 JitEngine::After JitEngine::completed(Context& c, const Site& site, const Insn&, ModeKey key, u64 epoch) {
     VpState& s = *c.state;
     if (epoch_ + c.vp->tlb().changes() != epoch || c.vp->event_pending() || c.vp->stepping()) return After::Left;
+    if (c.vp->stop_requested()) return After::Left;
     if (site.check_key && current_key(*c.vp, key.value >> ModeKey::kModelShift) != key) return After::Left;
     c.leave = Leave::Lookup;
     const s64 rest = site.block->count - site.index - 1;

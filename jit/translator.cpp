@@ -90,7 +90,7 @@ unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& s
     unsigned count = 0, side_exits = 0;
     const bool extend = key_.has(ModeKey::kFlat);
     straddles = false;
-    while (count < max_count && offset < kPageSize) {
+    while (count < max_count && offset < limits_.end) {
         Insn& insn = insns_[count];
         const u32 readable = std::min<u32>(cpu::kMaxInsnLength, static_cast<u32>(kPageSize) - offset);
         const cpu::DecodeStatus status = cpu::decode(std::span(page + offset, readable), key_.code_mode(), insn);

@@ -50,6 +50,7 @@ class Translator {
         unsigned instructions = 32;  ///< of a block, 1..64
         u32 profile_runs = 0;        ///< as in Options
         s64 budget = INT32_MAX;      ///< a block that needs more is not made
+        u32 end = kPageSize;         ///< no instruction at this offset of the page, or behind it, is taken
     };
 
     /// Translates the code at `spa`, whose page's bytes are at `page`. At least one instruction is taken: one that

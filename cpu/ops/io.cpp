@@ -49,12 +49,14 @@ bool access_port(Interp& in, const Insn& i, u16 port, unsigned size, bool write,
         const virt::Action action = offer(in, i, out);
         if (action == virt::Action::Complete) {
             value = static_cast<u32>(exit.value & low_mask(8 * size));
+            in.vp.tell(TapKind::Port, port, size, write ? 1 : 0, value);
             return true;
         }
         if (action != virt::Action::Default) return false;
     }
     if (write) in.vp.platform().port_write(in.vp, port, size, value);
     else value = static_cast<u32>(in.vp.platform().port_read(in.vp, port, size) & low_mask(8 * size));
+    in.vp.tell(TapKind::Port, port, size, write ? 1 : 0, value);
     return true;
 }
 
@@ -106,7 +108,7 @@ Exec string_io(Interp& in, const Insn& i, bool input) {
         // The engine charges the last iteration; interrupts and traps are taken between iterations.
         --in.s.budget;
         const bool traps = (in.s.rflags & flag::TF) != 0 || in.vp.access_noted();
-        if (in.s.budget <= 0 || traps || in.vp.event_pending()) return Exec::Repeat;
+        if (in.s.budget <= 0 || traps || in.vp.event_pending() || in.vp.stop_requested()) return Exec::Repeat;
     }
     return resync(in, i);
 }

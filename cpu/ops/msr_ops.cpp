@@ -20,6 +20,7 @@ Exec RDMSR(Interp& in, const Insn& i) {
     if (action == virt::Action::Default && !read_msr(in.vp, msr, value)) return general_protection(in);
     in.s.gpr[RAX] = static_cast<u32>(value);
     in.s.gpr[RDX] = value >> 32;
+    in.vp.tell(TapKind::Msr, msr, 0, value, in.s.rip);
     return Exec::Next;
 }
 
@@ -37,6 +38,7 @@ Exec WRMSR(Interp& in, const Insn& i) {
         if (action != virt::Action::Default && action != virt::Action::Complete) return out;
     }
     if (action == virt::Action::Default && !write_msr(in.vp, msr, value)) return general_protection(in);
+    in.vp.tell(TapKind::Msr, msr, 1, value, in.s.rip);
     return resync(in, i);
 }
 

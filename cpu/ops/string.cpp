@@ -85,7 +85,7 @@ Exec repeat(Strings& op, Chunk chunk, Stop stop) {
             return Exec::Next;
         }
         in.s.budget -= static_cast<s64>(done);
-        if (in.s.budget <= 0 || (one_by_one && traps())) return Exec::Repeat;
+        if (in.s.budget <= 0 || (one_by_one && traps()) || in.vp.stop_requested()) return Exec::Repeat;
     }
 }
 

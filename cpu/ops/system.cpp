@@ -51,8 +51,11 @@ Exec change_cr(Interp& in, const Insn& i, unsigned number, u64 value) {
         if (action == virt::Action::Complete) return resync(in, i);
         if (action != virt::Action::Default) return out;
     }
+    const u64 old = read_cr(in, number);
     const Exec result = write_cr(in, number, value);
-    return result == Exec::Next ? resync(in, i) : result;
+    if (result != Exec::Next) return result;
+    in.vp.tell(TapKind::Cr, number, value, old, in.s.rip);
+    return resync(in, i);
 }
 
 bool time_stamp_allowed(const Interp& in) { return (in.s.cr4 & cr4::TSD) == 0 || in.vp.cpl() == 0; }

@@ -134,6 +134,7 @@ struct EngineMachine : JitMachine {
         vp->begin_slice(vp->now(), vp->now() + count);
         return jit_ != nullptr ? jit_->run(*vp) : stepper_.run(*vp);
     }
+    [[nodiscard]] cpu::Engine& engine() { return jit_ != nullptr ? static_cast<cpu::Engine&>(*jit_) : stepper_; }
     /// The vector whose handler halted, or -1.
     [[nodiscard]] int faulted() {
         const bool inside = s().rip >= kHandlers && s().rip < kHandlers + 0x200;
