@@ -185,7 +185,11 @@ Result<void> Machine::build_pc() {
 template <class Run>
 Pause Machine::run_fed(VTime limit, Run run) {
     while (true) {
-        while (source_ != nullptr && !scheduler_->in_round() && source_->next() <= now()) enter(source_->take());
+        const u64 stops = scheduler_->stops_asked();
+        while (source_ != nullptr && !scheduler_->in_round() && source_->next() <= now()) {
+            enter(source_->take());
+            if (scheduler_->stops_asked() != stops) return Pause::Asked;
+        }
         const VTime due = source_ != nullptr ? source_->next() : kNever;
         const Pause pause = run(std::min(limit, due));
         const bool fed = due < limit && !scheduler_->in_round() && now() >= due;

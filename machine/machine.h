@@ -75,6 +75,8 @@ class Machine {
     [[nodiscard]] const Outcome& outcome() const { return outcome_; }
     [[nodiscard]] VTime now() const { return clock_.now(); }
     [[nodiscard]] u64 instructions() const { return scheduler_->instructions(); }
+    /// The VP that executes right now; null between slices.
+    [[nodiscard]] const cpu::Vp* running() const { return clock_.running(); }
 
     /// Console input for a partition ("" or its name). Returns how many bytes were taken: none in the middle of a round
     /// (Scheduler::in_round). This is a door: what enters here is the only thing that makes two runs of one

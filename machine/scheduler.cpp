@@ -23,6 +23,7 @@ Scheduler::Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engin
 
 void Scheduler::stop() {
     stopping_ = true;
+    ++stops_asked_;
     if (running_ != nullptr) running_->request_stop();
 }
 
@@ -65,6 +66,7 @@ std::vector<cpu::Vp*> Scheduler::processors() const {
 
 void Scheduler::run_slice(cpu::Vp& vp, VTime until) {
     const VTime from = round_.at;
+    vp.state().request = 0;  // of an earlier slice that had ended before it was seen
     vp.begin_slice(from, until);
     running_ = &vp;
     clock_.set_running(&vp);
@@ -74,7 +76,7 @@ void Scheduler::run_slice(cpu::Vp& vp, VTime until) {
     round_.at = vp.now();
     clock_.set_running(nullptr);
     instructions_ += round_.at - from;
-    if (stop == cpu::Stop::Request) vp.state().request = 0;  // answered: the next slice runs again
+    if (stop == cpu::Stop::Breakpoint) stopping_ = true;
 }
 
 void Scheduler::begin_round(VTime until) {

@@ -70,6 +70,8 @@ class Scheduler {
     Pause step(const cpu::Vp& vp, VTime limit);
     /// Makes run_until return at the next instruction boundary. From the machine's thread only.
     void stop();
+    /// How often stop() was called. Between two runs it has no other effect.
+    [[nodiscard]] u64 stops_asked() const { return stops_asked_; }
     /// Makes run_until return at the end of the round; with one VP that is the next instruction boundary.
     void stop_after_round();
     /// The last pause was in the middle of a round.
@@ -111,6 +113,7 @@ class Scheduler {
     VTime longest_slice_ = kNever;
     bool stopping_ = false, stopping_after_round_ = false;
     u64 instructions_ = 0;
+    u64 stops_asked_ = 0;
 };
 
 }  // namespace vg::machine
