@@ -35,8 +35,8 @@ struct SymbolPlace {
     u32 vp = 0;         ///< index in it
 };
 
-/// Symbols of whatever runs in a machine's VPs. Guests are hostile: every answer is bounded, and what cannot be found is
-/// simply not there. Asking changes nothing in the machine. The machine's thread only.
+/// Symbols of whatever runs in a machine's VPs. Guests are hostile: every answer is bounded, and what cannot be found
+/// is simply not there. Asking changes nothing in the machine. The machine's thread only.
 class SymbolSource {
   public:
     virtual ~SymbolSource() = default;
