@@ -52,6 +52,8 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> kFences = {
     {"pcap/", {"devices/net/pcap_file", "tests/devices/network_test"}},
     {"Zydis/", {"tests/"}},
     {"capstone/", {"ui/", "tests/"}},
+    {"elfutils/", {"ui/model/elf_symbols"}},
+    {"gelf.h", {"ui/model/elf_symbols"}},
     {"unicorn/", {"tests/oracle/"}},
     {"catch2/", {"tests/"}},
 };
