@@ -14,6 +14,7 @@
 #include "ui/cli/inspect_hypervisor.h"
 #include "ui/cli/inspect_jit.h"
 #include "ui/cli/statistics.h"
+#include "ui/model/inspect_symbols.h"
 
 namespace vg::cli {
 
@@ -61,7 +62,9 @@ std::string answer_request(std::string_view request, const InspectSources& sourc
     const bool json = verb == "inspect-json";
     if (!json && verb != "inspect") return "error: known requests are: inspect PATH, inspect-json PATH\n";
     if (is_jit_path(path)) return sources.jit(path, json);
-    const std::string lines = is_walk_path(path) ? sources.walk(path) : select(sources.tree(), path);
+    const std::string lines = is_walk_path(path)            ? sources.walk(path)
+                              : model::is_symbol_path(path) ? sources.symbols(path)
+                                                            : select(sources.tree(), path);
     return json ? json_text(to_json(lines)) : lines;
 }
 
@@ -82,6 +85,7 @@ void ControlSocket::serve(machine::Machine& machine, const jit::Survey* survey) 
     };
     sources.jit = [&](const std::string& path, bool json) { return inspect_jit(machine, survey, path, json); };
     sources.walk = [&](const std::string& path) { return inspect_walk(machine, path); };
+    sources.symbols = [&](const std::string& path) { return model::inspect_symbols(machine, symbols_, path); };
     for (int i = 0; i < kMaxClients; ++i) {
         const int client = listener_->accept();
         if (client < 0) return;

@@ -10,6 +10,7 @@
 #include "jit/survey.h"
 #include "machine/machine.h"
 #include "ui/cli/unix_socket.h"
+#include "ui/model/symbols.h"
 
 namespace vg::cli {
 
@@ -29,6 +30,7 @@ class ControlSocket {
     static constexpr int kMaxClients = 4;  ///< of one call
     explicit ControlSocket(std::unique_ptr<UnixListener> listener) : listener_(std::move(listener)) {}
     std::unique_ptr<UnixListener> listener_;
+    model::GuestSymbols symbols_;
 };
 
 /// Where answers come from. Each is called only when the request needs it.
@@ -36,6 +38,7 @@ struct InspectSources {
     std::function<std::string()> tree;  ///< everything with a fixed place, as `path = value` lines
     std::function<std::string(const std::string& path, bool json)> jit;  ///< "jit" or below, as text or JSON
     std::function<std::string(const std::string& path)> walk;            ///< "walk/PARTITION/GPA", as lines
+    std::function<std::string(const std::string& path)> symbols;         ///< "symbols/", "stack/", "explain/", as lines
 };
 /// What the server says to one request line, whatever is in it. A part of the tree that does not exist is empty.
 [[nodiscard]] std::string answer_request(std::string_view request, const InspectSources& sources);

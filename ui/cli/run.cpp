@@ -16,6 +16,7 @@
 #include "ui/cli/inspect_jit.h"
 #include "ui/cli/junit.h"
 #include "ui/cli/output_file.h"
+#include "ui/cli/post_mortem.h"
 #include "ui/cli/session.h"
 #include "ui/cli/settings.h"
 #include "ui/cli/statistics.h"
@@ -235,7 +236,7 @@ int run(const RunOptions& options) {
     Session& session = *prepared->session;
     if (prepared->recorder) prepared->recorder->attach(**machine);
     Verdict verdict = session.run(**machine, prepared->control.get(), prepared->watchers.survey.get(), !options.quiet);
-    verdict.text = printable(verdict.text);
+    verdict.text = printable(verdict.text + post_mortem(**machine, verdict.code));
     const double wall = session.wall_seconds();
     prepared->control.reset();
 
