@@ -83,8 +83,12 @@ struct HypervisorSection {
     }
 };
 
+/// Of the key `symbols`, wherever a kernel is named.
+inline constexpr std::string_view kSymbolsDoc =
+    "ELF file with symbols and DWARF of the kernel, for inspection only; a stock Linux kernel needs none for names";
+
 struct BootSection {
-    std::string kernel, kernel_name, initrd, cmdline, firmware;
+    std::string kernel, kernel_name, initrd, cmdline, firmware, symbols;
     Place at;
 
     template <class V>
@@ -95,6 +99,7 @@ struct BootSection {
         v.path("initrd", initrd, "initial RAM disk, or the multiboot module");
         v("cmdline", cmdline, "kernel command line");
         v.path("firmware", firmware, "firmware image (SeaBIOS, OVMF)");
+        v.path("symbols", symbols, kSymbolsDoc);
     }
 };
 
@@ -139,7 +144,7 @@ struct ChildSection {
     std::string name = "child";
     u32 generation = 2, processors = 1;
     ByteSize memory{u64{512} << 20};
-    std::string cpu, kernel, kernel_name, initrd, cmdline, acpi_dsdt;
+    std::string cpu, kernel, kernel_name, initrd, cmdline, acpi_dsdt, symbols;
     std::vector<DiskSection> disks;
     std::vector<NicSection> nics;
     Place at;
@@ -157,6 +162,7 @@ struct ChildSection {
         v.path("initrd", initrd, "initial RAM disk");
         v("cmdline", cmdline, "kernel command line");
         v.path("acpi_dsdt", acpi_dsdt, "compiled DSDT that replaces the built-in one");
+        v.path("symbols", symbols, kSymbolsDoc);
         v.tables("disk", disks, "disks");
         v.tables("nic", nics, "network adapters");
     }

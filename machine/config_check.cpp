@@ -46,6 +46,9 @@ Result<void> check_model(const Place& place, const std::string& name) {
 constexpr std::string_view kKernelRemedy =
     "Name a kernel image, for example the vmlinuz of Debian's package linux-image-cloud-amd64.";
 
+constexpr std::string_view kSymbolsRemedy =
+    "Leave it out: names of a stock Linux kernel are found in its memory; or name its vmlinux with debug information.";
+
 constexpr std::string_view kInitrdRemedy = "Leave it out, or make one with mkinitramfs.";
 
 Result<void> check_disk(const DiskSection& disk, bool child) {
@@ -127,6 +130,7 @@ Result<void> check_child(const ChildSection& child) {
     if (auto units = place_disks(child); !units) return Unexpected{units.error()};
     if (auto ok = check_file(child.at.text("kernel"), "kernel", child.kernel, kKernelRemedy); !ok) return ok;
     if (auto ok = check_file(child.at.text("initrd"), "initrd", child.initrd, kInitrdRemedy); !ok) return ok;
+    if (auto ok = check_file(child.at.text("symbols"), "symbols", child.symbols, kSymbolsRemedy); !ok) return ok;
     return check_file(child.at.text("acpi_dsdt"), "acpi_dsdt", child.acpi_dsdt, "Compile one with: iasl dsdt.asl");
 }
 
@@ -218,6 +222,7 @@ Result<void> check_pc(const Config& config) {
     if (auto ok = check_writers(config); !ok) return ok;
     if (auto ok = check_nics(config); !ok) return ok;
     if (auto ok = check_file(boot.at.text("kernel"), "kernel", boot.kernel, kKernelRemedy); !ok) return ok;
+    if (auto ok = check_file(boot.at.text("symbols"), "symbols", boot.symbols, kSymbolsRemedy); !ok) return ok;
     return check_file(boot.at.text("initrd"), "initrd", boot.initrd, kInitrdRemedy);
 }
 

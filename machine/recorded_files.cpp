@@ -31,6 +31,11 @@ void isolate_disks(std::vector<DiskSection>& disks) {
     }
 }
 
+void forget_if_gone(std::string& path) {
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) path.clear();
+}
+
 /// A VHD whose content is partly in other files.
 bool has_parents(const std::string& path) {
     const auto format = devices::format_of_name(path);
@@ -100,7 +105,12 @@ void isolate(Config& config) {
         nic.pcap.clear();
         nic.host_access = false;
     }
-    for (ChildSection& child : config.children) isolate_disks(child.disks);
+    // No part of the run: names are found without.
+    if (config.boot) forget_if_gone(config.boot->symbols);
+    for (ChildSection& child : config.children) {
+        isolate_disks(child.disks);
+        forget_if_gone(child.symbols);
+    }
     config.machine.pace = "off";
 }
 

@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const vg::u8* data, std::size_t size) {
     std::string tree(kTree);
     if (request.size() != input.size()) tree.append(input.substr(request.size() + 1)).append("\n");
 
-    bool printed = false, jit = false, walk = false;
+    bool printed = false, jit = false, walk = false, symbols = false;
     const auto print_tree = [&] {
         printed = true;
         return tree;
@@ -41,12 +41,16 @@ int LLVMFuzzerTestOneInput(const vg::u8* data, std::size_t size) {
         walk = true;
         return path + "/spa = 0x1\n";
     };
+    const auto print_symbols = [&](const std::string& path) {
+        symbols = true;
+        return path + "/kind = none\n";
+    };
     const std::string answer = vg::cli::answer_request(request, [&](const std::string& path, bool json) {
-        return vg::model::inspect(path, json, {print_tree, print_jit, print_walk});
+        return vg::model::inspect(path, json, {print_tree, print_jit, print_walk, print_symbols});
     });
     if (jit) {
-        VG_ASSERT(!printed && !walk);
-    } else if (walk) {
+        VG_ASSERT(!printed && !walk && !symbols);
+    } else if (walk || symbols) {
         VG_ASSERT(!printed && (!request.starts_with("inspect-json") || nlohmann::json::accept(answer)));
     } else if (!printed) {
         VG_ASSERT(answer.starts_with("error: "));

@@ -54,6 +54,8 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> kFences = {
     {"Zydis/", {"tests/"}},
     {"capstone/", {"ui/", "tests/"}},
     {"zlib.h", {"ui/model/png"}},
+    {"elfutils/", {"ui/model/elf_symbols"}},
+    {"gelf.h", {"ui/model/elf_symbols"}},
     {"unicorn/", {"tests/oracle/"}},
     {"catch2/", {"tests/"}},
 };

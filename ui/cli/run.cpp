@@ -16,9 +16,11 @@
 #include "ui/cli/junit.h"
 #include "ui/cli/output_file.h"
 #include "ui/cli/pcapng_output.h"
+#include "ui/cli/post_mortem.h"
 #include "ui/cli/session.h"
 #include "ui/cli/settings.h"
 #include "ui/cli/statistics.h"
+#include "ui/model/inspect_symbols.h"
 #include "ui/model/console_history.h"
 #include "ui/model/control_service.h"
 #include "ui/model/inspect_jit.h"
@@ -249,6 +251,9 @@ Verdict run_session(const RunOptions& options, Prepared& prepared, machine::Mach
     control.survey = prepared.watchers.survey.get();
     control.console = prepared.history.get();
     control.running = prepared.gdb == nullptr && !options.paused;
+    model::GuestSymbols symbols;
+    control.symbols = &symbols;
+    control.inspect_symbols = [&](const std::string& path) { return model::inspect_symbols(machine, symbols, path); };
     model::ControlService service(machine, debugger, std::move(control));
     model::LocalLink gdb_link(service, false);
     services.service = &service;
@@ -275,7 +280,7 @@ int run(const RunOptions& options) {
     if (prepared->recorder) prepared->recorder->attach(**machine);
     PcapngOutput pcapng(**machine, prepared->pcapng.get());
     Verdict verdict = run_session(options, *prepared, **machine);
-    verdict.text = printable(verdict.text);
+    verdict.text = printable(verdict.text + post_mortem(**machine, verdict.code));
     const double wall = session.wall_seconds();
 
     // What a run leaves behind is written as far as it can be, whatever else fails.

@@ -86,7 +86,9 @@ Result<Json> inspect_path(ControlCore& core, Arguments& arguments) {
     const std::string path = arguments.text("path", "");
     const bool json = arguments.flag("json", false);
     if (!arguments.ok()) return arguments.failure();
-    std::string text = inspect(path, json, inspect_sources(core.machine, core.options.survey));
+    InspectSources sources = inspect_sources(core.machine, core.options.survey);
+    sources.symbols = core.options.inspect_symbols;
+    std::string text = inspect(path, json, sources);
     if (text.empty() || text == "{}\n") return fail(Error::Code::Usage, fmt::format("there is no state below \"{}\"", path));
     if (!json) return Json{{"text", std::move(text)}};
     return Json{{"tree", Json::parse(text, nullptr, false)}};

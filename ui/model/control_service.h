@@ -24,6 +24,7 @@ struct ControlOptions {
     bool running = true;  ///< the machine begins as if `continue` had been asked for
     std::string config;   ///< path of its configuration, for `hello`
     SymbolSource* symbols = nullptr;
+    std::function<std::string(const std::string& path)> inspect_symbols;  ///< what `inspect` prints of them; empty: nothing
     const jit::Survey* survey = nullptr;      ///< counts blocks
     const ConsoleHistory* console = nullptr;  ///< filled by whoever owns the machine
     Runner runner;                            ///< empty: the debugger makes the machine go on

@@ -5,6 +5,7 @@
 #include "base/state.h"
 #include "ui/model/inspect_hypervisor.h"
 #include "ui/model/inspect_jit.h"
+#include "ui/model/inspect_symbols.h"
 
 namespace vg::model {
 namespace {
@@ -58,7 +59,10 @@ InspectSources inspect_sources(machine::Machine& machine, const jit::Survey* sur
 
 std::string inspect(const std::string& path, bool json, const InspectSources& sources) {
     if (is_jit_path(path)) return sources.jit(path, json);
-    const std::string lines = is_walk_path(path) ? sources.walk(path) : select(sources.tree(), path);
+    const bool symbols = is_symbol_path(path) && sources.symbols != nullptr;
+    const std::string lines = is_walk_path(path) ? sources.walk(path)
+                              : symbols          ? sources.symbols(path)
+                                                 : select(sources.tree(), path);
     return json ? json_text(to_json(lines)) : lines;
 }
 

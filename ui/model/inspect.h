@@ -16,6 +16,7 @@ struct InspectSources {
     std::function<std::string()> tree;  ///< everything with a fixed place, as `path = value` lines
     std::function<std::string(const std::string& path, bool json)> jit;  ///< "jit" or below, as text or JSON
     std::function<std::string(const std::string& path)> walk;            ///< "walk/PARTITION/GPA", as lines
+    std::function<std::string(const std::string& path)> symbols;         ///< see inspect_symbols.h; empty: none are known
 };
 /// Those of a machine. @param survey  nullptr: blocks are not counted
 [[nodiscard]] InspectSources inspect_sources(machine::Machine& machine, const jit::Survey* survey);

@@ -10,6 +10,7 @@
 #include "machine/debugger.h"
 #include "ui/model/control_rules.h"
 #include "ui/model/control_service.h"
+#include "ui/model/inspect_symbols.h"
 
 namespace vg::model {
 namespace {
@@ -66,6 +67,7 @@ class Worker {
     std::shared_ptr<const machine::Recording> recording_;
     machine::Replay feed_;
     ConsoleHistory console_;
+    GuestSymbols symbols_;
     std::unique_ptr<machine::Machine> machine_;
     std::unique_ptr<machine::Debugger> debugger_;
     std::unique_ptr<ControlService> service_;
@@ -88,6 +90,8 @@ Result<void> Worker::build(machine::MachineOptions::EngineKind engine) {
     control.live = control.running = false;
     control.config = recording_->config().file;
     control.console = &console_;
+    control.symbols = &symbols_;
+    control.inspect_symbols = [this](const std::string& path) { return inspect_symbols(*machine_, symbols_, path); };
     control.runner.run = [this](VTime limit, u64 instructions) { return run(limit, instructions); };
     control.runner.step = [this](cpu::Vp& vp, VTime limit) {
         if (reached(here(), recording_->last())) return run(limit, machine::Scheduler::kNoCount);
