@@ -34,13 +34,16 @@ void Session::on_console(u8 byte) {
     script_.feed(byte, [this](std::string_view text) { to_send_ += text; });
     // Where the test proper starts, too: the budgets are exact only if they are set between instructions.
     const bool starts = !started_ && script_.started();
-    if (starts || (script_.has_expectations() && script_.all_seen()) || !script_.failed().empty()) machine_->stop();
+    const bool saves = snapshots_ != nullptr && snapshots_->on_console(byte);
+    if (starts || saves || (script_.has_expectations() && script_.all_seen()) || !script_.failed().empty()) machine_->stop();
 }
 
 Verdict Session::run(machine::Machine& machine, ControlSocket* control, const jit::Survey* survey, bool announce) {
     machine_ = &machine;
     start_ = SteadyClock::now();
     started_ = script_.started();
+    started_at_ = machine.now();  // one that was restored has a past
+    started_after_ = machine.instructions();
     console_->begin();
     const bool person = console_->interactive();
     if (announce && person) std::fputs("verdigris: Ctrl-A X leaves\n", stderr);
@@ -48,17 +51,20 @@ Verdict Session::run(machine::Machine& machine, ControlSocket* control, const ji
     networked_ = machine.reaches_host();
     quiet_looks_ = kNetworkQuietLooks;
     paced_ = pace == "on" || (pace == "auto" && (networked_ || (person && !script_.has_expectations())));
-    const Verdict verdict = loop(control, survey);
+    const auto ended = judge_outcome();  // one that was restored may have
+    const Verdict verdict = ended ? *ended : loop(control, survey);
+    if (snapshots_ != nullptr) snapshots_->look(machine, true);
     console_.reset();  // the terminal's settings come back before anything else is printed
     return verdict;
 }
 
 Verdict Session::loop(ControlSocket* control, const jit::Survey* survey) {
     while (true) {
-        const machine::Pause pause = machine_->run_until(next_limit());
+        const machine::Pause pause = machine_->run_until(next_limit(), snapshots_ != nullptr ? snapshots_->next_instructions() : machine::Scheduler::kNoCount);
         idle_ = pause == machine::Pause::Idle;
         const bool hung = pause == machine::Pause::Hang;
         note_start();
+        if (snapshots_ != nullptr) snapshots_->look(*machine_, false);
         console_->flush();
         if (recorder_ != nullptr) recorder_->look();
         if (control != nullptr) control->serve(*machine_, survey);
@@ -106,6 +112,7 @@ VTime Session::next_limit() const {
                            : idle_                                         ? kIdleCheckInterval
                                                                            : kHostCheckInterval;
     VTime limit = machine_->now() + interval;
+    if (snapshots_ != nullptr) limit = std::min(limit, snapshots_->next_time());
     if (time_limit() != 0) limit = std::min(limit, time_limit());
     if (instruction_limit() > machine_->instructions()) {
         limit = std::min<VTime>(limit, machine_->now() + instruction_limit() - machine_->instructions());

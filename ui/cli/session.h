@@ -12,6 +12,7 @@
 #include "machine/recording.h"
 #include "ui/cli/console.h"
 #include "ui/cli/control.h"
+#include "ui/cli/snapshot_plan.h"
 #include "ui/cli/statistics.h"
 
 namespace vg::cli {
@@ -31,6 +32,8 @@ class Session {
 
     /// Tells this recorder of every pause. It outlives the run.
     void record_to(machine::Recorder* recorder) { recorder_ = recorder; }
+    /// Snapshots are written as it says; null: none.
+    void snapshots_by(SnapshotPlan* plan) { snapshots_ = plan; }
     /// A byte that the guest sent. From the machine's thread.
     void on_console(u8 byte);
     /// Runs to the verdict.
@@ -73,6 +76,7 @@ class Session {
     SteadyClock::time_point start_;
     std::vector<BootMark> marks_;
     std::string to_send_;
+    SnapshotPlan* snapshots_ = nullptr;
     bool paced_ = false, idle_ = false, networked_ = false;
     bool started_ = false;  ///< the test proper
     VTime started_at_ = 0;
