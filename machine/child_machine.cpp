@@ -23,6 +23,11 @@ Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config,
             model.error().in(section.cpu.empty() ? config.machine.at.text("cpu") : section.at.text("cpu"))};
     std::unique_ptr<ChildMachine> child(new ChildMachine(section, std::move(*model), hypervisor));
     if (auto ok = child->build(ram, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
+    if (config.restoring) {
+        child->kernel_kind_ = "restored";
+        return child;
+    }
+    if (auto ok = child->load(); !ok) return Unexpected{ok.error()};
     return child;
 }
 
@@ -60,8 +65,7 @@ Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handler
         if (auto ok = partition_->map_memory(Gpa(kFourGiB), ram + layout.low, layout.high, {}); !ok) return ok;
     }
     for (u32 i = 0; i < section_.processors; ++i) partition_->create_vp(model_, i);
-    if (auto ok = check_disks(); !ok) return ok;
-    return load();
+    return check_disks();
 }
 
 Result<void> ChildMachine::check_disks() const {

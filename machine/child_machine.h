@@ -39,6 +39,8 @@ class ChildMachine final : public GuestMemory {
     [[nodiscard]] Result<void> attach_disks();
     /// Flushes every disk, also behind one that fails. The first error.
     [[nodiscard]] Result<void> flush_disks();
+    /// In the order of the configuration.
+    [[nodiscard]] const std::vector<devices::BlockDevice*>& disks() const { return disks_; }
     void fields(StateVisitor& v);
 
     bool write(Gpa gpa, std::span<const u8> data) override { return partition_->write_memory(gpa, data.data(), data.size()); }

@@ -76,6 +76,9 @@ void Chipset::fields(StateVisitor& v) {
         VisitScope scope(v, device->name());
         device->fields(v);
     }
+    // Before the HPET, which cuts the line if it is not cut yet.
+    v("rtc_level", rtc_line_.level);
+    v("rtc_cut", rtc_line_.cut);
 }
 
 }  // namespace vg::machine

@@ -223,6 +223,7 @@ struct Config {
     std::vector<ChildSection> children;
     DevicesSection devices;
     std::optional<TestSection> test;
+    bool restoring = false;  ///< not a key: memory and state come from elsewhere, no kernel is loaded
 
     /// A machine with a hypervisor and physical devices has a remapping unit unless it is turned off.
     [[nodiscard]] bool has_iommu() const { return devices.iommu.value_or(hypervisor && boot); }

@@ -64,8 +64,11 @@ Result<void> check_disk(const DiskSection& disk, bool child) {
                                "\"nvme\"",
                                disk.bus));
     }
-    for (const char* key : {"controller", "target", "lun"}) {
-        if (!child && disk.at.keys.count(key) != 0) {
+    // Not by whether they are written down: `config show` writes all of them.
+    const std::pair<const char*, bool> places[] = {
+        {"controller", disk.controller != 0}, {"target", disk.target != 0}, {"lun", disk.lun.has_value()}};
+    for (const auto& [key, given] : places) {
+        if (!child && given) {
             return bad(disk.at.text(key),
                        fmt::format("{} is for bus = \"vmbus\": disks of the machine itself are numbered in their "
                                    "order; leave it out",
@@ -128,6 +131,10 @@ Result<void> check_child(const ChildSection& child) {
         if (auto ok = check_disk(disk, true); !ok) return ok;
     }
     if (auto units = place_disks(child); !units) return Unexpected{units.error()};
+    return {};
+}
+
+Result<void> check_child_files(const ChildSection& child) {
     if (auto ok = check_file(child.at.text("kernel"), "kernel", child.kernel, kKernelRemedy); !ok) return ok;
     if (auto ok = check_file(child.at.text("initrd"), "initrd", child.initrd, kInitrdRemedy); !ok) return ok;
     if (auto ok = check_file(child.at.text("symbols"), "symbols", child.symbols, kSymbolsRemedy); !ok) return ok;
@@ -146,6 +153,8 @@ Result<void> check_children(const Config& config) {
     }
     for (const ChildSection& child : config.children) {
         if (auto ok = check_child(child); !ok) return ok;
+        if (config.restoring) continue;
+        if (auto ok = check_child_files(child); !ok) return ok;
     }
     return check_writers(config);
 }
@@ -221,6 +230,7 @@ Result<void> check_pc(const Config& config) {
     }
     if (auto ok = check_writers(config); !ok) return ok;
     if (auto ok = check_nics(config); !ok) return ok;
+    if (config.restoring) return {};
     if (auto ok = check_file(boot.at.text("kernel"), "kernel", boot.kernel, kKernelRemedy); !ok) return ok;
     if (auto ok = check_file(boot.at.text("symbols"), "symbols", boot.symbols, kSymbolsRemedy); !ok) return ok;
     return check_file(boot.at.text("initrd"), "initrd", boot.initrd, kInitrdRemedy);

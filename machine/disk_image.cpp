@@ -30,6 +30,7 @@ class ToldDisk final : public devices::BlockDevice {
         tell(DiskOperation::Flush, 0, 0);
         return device_->flush();
     }
+    Result<void> for_each_unsaved(const VisitUnsaved& visit) override { return device_->for_each_unsaved(visit); }
     std::string describe() const override { return device_->describe(); }
 
   private:

@@ -267,6 +267,13 @@ Result<void> Machine::flush_disks() {
     return first;
 }
 
+std::vector<devices::BlockDevice*> Machine::disks() const {
+    if (pc_ != nullptr) return pc_->pci().disks();
+    std::vector<devices::BlockDevice*> all;
+    for (const auto& child : children_) all.insert(all.end(), child->disks().begin(), child->disks().end());
+    return all;
+}
+
 std::vector<Machine::Part> Machine::parts() {
     std::vector<Part> all;
     all.push_back({"time", "", [this](StateVisitor& v) {

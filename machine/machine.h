@@ -23,6 +23,7 @@ class Partition;
 }  // namespace vg::hv
 
 namespace vg::devices {
+class BlockDevice;
 class Uart16550;
 }
 
@@ -98,6 +99,10 @@ class Machine {
 
     /// Flushes every disk and capture to its file.
     Result<void> flush_disks();
+    /// The machine's own and the children's, in the order of the configuration.
+    [[nodiscard]] std::vector<devices::BlockDevice*> disks() const;
+    /// For a machine whose state was loaded: how its run had ended, if it had.
+    void restore_outcome(Outcome outcome) { outcome_ = std::move(outcome); }
 
     void fields(StateVisitor& v);
     /// Hash of all state and touched memory: equal for equal machines.

@@ -58,10 +58,18 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
 
     if (root_ == nullptr) make_processors(config, events, log);
     intr_.boot_processor = boot_;
-    AcpiOptions acpi;
-    for (u32 i = 0; i < config.machine.processors; ++i) acpi.apic_ids.push_back(i);
     leave_as_firmware();
     pci_->trace_to(log);
+    if (!config.restoring) {
+        if (auto ok = load(config, layout, hypervisor); !ok) return ok;
+    }
+    if (auto ok = pci_->connect_nics(*start); !ok) return ok;
+    return pci_->attach_disks();
+}
+
+Result<void> PcMachine::load(const Config& config, const RamLayout& layout, const hv::Hypervisor* hypervisor) {
+    AcpiOptions acpi;
+    for (u32 i = 0; i < config.machine.processors; ++i) acpi.apic_ids.push_back(i);
     acpi.pci = pci_->acpi();
     if (iommu_ != nullptr && root_ == nullptr) acpi.dmar.emplace();
     acpi.has_pic = true;
@@ -82,8 +90,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
     if (!enter(*this, *boot_, *entry)) VG_UNREACHABLE();
-    if (auto ok = pci_->connect_nics(*start); !ok) return ok;
-    return pci_->attach_disks();
+    return {};
 }
 
 void PcMachine::make_processors(const Config& config, EventQueue& events, Log& log) {

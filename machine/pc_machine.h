@@ -20,6 +20,7 @@
 #include "machine/config.h"
 #include "hv/hypervisor.h"
 #include "machine/guest_memory.h"
+#include "machine/layout.h"
 #include "machine/pci_board.h"
 #include "machine/root_sink.h"
 
@@ -61,6 +62,8 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     PcMachine(mmu::PhysicalMemory& memory, Log& log, cpu::CpuModel model)
         : memory_(memory), io_(log), model_(std::move(model)) {}
     Result<void> build(const Config& config, EventQueue& events, Log& log, hv::Hypervisor* hypervisor, Events handlers);
+    /// Tables and kernel into memory, the boot processor at its entry.
+    Result<void> load(const Config& config, const RamLayout& layout, const hv::Hypervisor* hypervisor);
     void make_root(const Config& config, hv::Hypervisor& hypervisor);
     void make_processors(const Config& config, EventQueue& events, Log& log);
     [[nodiscard]] cpu::ApicBus& apics() { return root_ != nullptr ? root_->apic_bus() : apics_; }

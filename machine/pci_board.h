@@ -50,6 +50,8 @@ class PciBoard {
     /// Opens the images and plugs them in. Creates missing overlays, so it comes when nothing else can fail.
     Result<void> attach_disks();
     Result<void> flush_disks();
+    /// In the order of the configuration.
+    [[nodiscard]] const std::vector<devices::BlockDevice*>& disks() const { return disks_; }
     /// Connects the network cards: forwarded ports are taken, capture files overwritten.
     Result<void> connect_nics(u64 start_unix_seconds);
     [[nodiscard]] Network& network() { return network_; }

@@ -1,6 +1,7 @@
 // A disk as a provider sees it, and how images become one.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,6 +27,13 @@ class BlockDevice {
     [[nodiscard]] virtual Result<void> discard(u64 offset, u64 size) = 0;
     /// When it returns, everything written before survives kill -9 and a host crash.
     [[nodiscard]] virtual Result<void> flush() = 0;
+    /// Every range, in order, that was written here and is gone when the device is closed, in pieces of at most 1 MiB.
+    /// None for a device whose writes reach a file. Ends at the first error.
+    using VisitUnsaved = std::function<Result<void>(u64 offset, std::span<const u8> data)>;
+    [[nodiscard]] virtual Result<void> for_each_unsaved(const VisitUnsaved& visit) {
+        (void)visit;
+        return {};
+    }
     /// For inspect and messages: "vhd (differencing of base.vhd)".
     [[nodiscard]] virtual std::string describe() const = 0;
 };

@@ -52,6 +52,26 @@ class Throwaway final : public BlockDevice {
         return {};
     }
     [[nodiscard]] Result<void> flush() override { return {}; }
+    [[nodiscard]] Result<void> for_each_unsaved(const VisitUnsaved& visit) override {
+        std::vector<u64> chunks;
+        for (const auto& [chunk, written] : written_) chunks.push_back(chunk);
+        std::sort(chunks.begin(), chunks.end());
+        const u64 sectors = size_bytes() / kSectorBytes;
+        std::vector<u8> data;
+        for (const u64 chunk : chunks) {
+            const u64 end = std::min(sectors, (chunk + 1) * kChunkSectors);
+            for (u64 sector = chunk * kChunkSectors; sector < end;) {
+                const Run run = run_at(sector, end);
+                if (run.written) {
+                    data.resize(static_cast<std::size_t>((run.end - sector) * kSectorBytes));
+                    if (auto done = read_store(sector * kSectorBytes, data); !done) return done;
+                    if (auto done = visit(sector * kSectorBytes, data); !done) return done;
+                }
+                sector = run.end;
+            }
+        }
+        return {};
+    }
     [[nodiscard]] std::string describe() const override {
         return fmt::format("throw-away overlay of {}", base_->describe());
     }

@@ -115,10 +115,12 @@ TEST_CASE("test: the verdict is about the exit code that is expected", "[ui][tes
 }
 
 TEST_CASE("test: statistics of any shape are read without harm", "[ui][test]") {
-    for (const char* stats : {"", "{", "[]", "{\"outcome\":3,\"state_hash\":{}}", "{\"outcome\":{\"verdict\":[1]},\"instructions\":\"x\"}"}) {
+    for (const char* stats : {"", "{", "[]", "{\"outcome\":3,\"state_hash\":{}}",
+                              "{\"outcome\":{\"verdict\":[1]},\"instructions\":\"x\"}"}) {
         CHECK(read_run(Ending{}, stats, "", "verdigris: m.toml: why\n").text == "m.toml: why");
     }
-    const TestRun run = read_run(Ending{}, R"({"outcome":{"verdict":"fine"},"guest_seconds":1.5,"instructions":7,"state_hash":"x"})", "", "");
+    const TestRun run = read_run(
+        Ending{}, R"({"outcome":{"verdict":"fine"},"guest_seconds":1.5,"instructions":7,"state_hash":"x"})", "", "");
     CHECK(run.text == "fine");
     CHECK(run.guest_seconds == 1.5);
     CHECK(run.instructions == 7);

@@ -43,9 +43,9 @@ int main(int argc, char** argv);
 /// What `run` was asked for.
 struct RunOptions {
     std::string machine;
-    std::vector<std::string> settings, disks, expect, fail_on, send, log;
+    std::vector<std::string> settings, disks, expect, fail_on, send, log, snapshot_at;
     std::string pcapng;
-    std::string kernel, initrd, cmdline, serial = "stdio", guest_time, wall_time, control, gdb, stats, junit, engine = "jit", jitdump, count_blocks, record;
+    std::string kernel, initrd, cmdline, serial = "stdio", guest_time, wall_time, control, gdb, stats, junit, engine = "jit", jitdump, count_blocks, record, restore;
     std::string scheduler;
     std::vector<std::string> unavailable;  ///< options of later versions that were given
     bool cmdline_given = false, quiet = false, perf_map = false;
@@ -79,6 +79,11 @@ int config_show(const std::string& file, const std::vector<std::string>& setting
 int config_schema();
 int doctor();
 int inspect(const std::string& socket, const std::string& path, bool json, bool watch);
+int snapshot_show(const std::string& file);
+int snapshot_check(const std::string& file);
+/// @param partition  whose memory: a child's name, or "" for the first child or the bare PC
+int snapshot_export(const std::string& file, const std::string& partition, const std::string& out);
+int inspect_snapshot(const std::string& file, const std::string& path, bool json);
 int disk_show(const std::string& image, const std::string& overlay);
 int disk_export(const std::string& image, const std::string& overlay, const std::string& path);
 int help_cpus();

@@ -16,13 +16,17 @@ std::string output_element(const char* name, const std::string& text) {
 
 std::string result_element(const JunitCase& test) {
     switch (test.result) {
-        case JunitCase::Result::Pass: return "";
-        case JunitCase::Result::Skipped: return fmt::format("      <skipped message=\"{}\"/>\n", xml_text(test.message));
+        case JunitCase::Result::Pass:
+            return "";
+        case JunitCase::Result::Skipped:
+            return fmt::format("      <skipped message=\"{}\"/>\n", xml_text(test.message));
         case JunitCase::Result::Failure:
-        case JunitCase::Result::Error: break;
+        case JunitCase::Result::Error:
+            break;
     }
     const char* name = test.result == JunitCase::Result::Error ? "error" : "failure";
-    return fmt::format("      <{0} message=\"{1}\" type=\"{2}\">{1}</{0}>\n", name, xml_text(test.message), xml_text(test.type));
+    return fmt::format("      <{0} message=\"{1}\" type=\"{2}\">{1}</{0}>\n", name, xml_text(test.message),
+                       xml_text(test.type));
 }
 
 std::string case_element(const JunitCase& test) {
@@ -36,8 +40,8 @@ std::string case_element(const JunitCase& test) {
         }
         out += "      </properties>\n";
     }
-    return out + result_element(test) + output_element("system-out", test.out) + output_element("system-err", test.err) +
-           "    </testcase>\n";
+    return out + result_element(test) + output_element("system-out", test.out) +
+           output_element("system-err", test.err) + "    </testcase>\n";
 }
 
 }  // namespace
@@ -47,10 +51,18 @@ std::string xml_text(std::string_view bytes) {
     const std::string text = printable(bytes);
     for (std::size_t i = 0; i < text.size(); ++i) {
         switch (text[i]) {
-            case '&': out += "&amp;"; break;
-            case '<': out += "&lt;"; break;
-            case '>': out += "&gt;"; break;
-            case '"': out += "&quot;"; break;
+            case '&':
+                out += "&amp;";
+                break;
+            case '<':
+                out += "&lt;";
+                break;
+            case '>':
+                out += "&gt;";
+                break;
+            case '"':
+                out += "&quot;";
+                break;
             case '\xef':  // U+FFFE, U+FFFF
                 if (text.compare(i, 3, "\xef\xbf\xbe") == 0 || text.compare(i, 3, "\xef\xbf\xbf") == 0) {
                     out += '?';
@@ -58,7 +70,8 @@ std::string xml_text(std::string_view bytes) {
                     break;
                 }
                 [[fallthrough]];
-            default: out += text[i];
+            default:
+                out += text[i];
         }
     }
     return out;
@@ -76,10 +89,11 @@ std::string junit_text(std::string_view suite, const std::vector<JunitCase>& cas
     }
     const std::string sums = fmt::format("tests=\"{}\" failures=\"{}\" errors=\"{}\"", cases.size(),
                                          count(JunitCase::Result::Failure), count(JunitCase::Result::Error));
-    return fmt::format("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-                       "<testsuites name=\"verdigris\" {0} time=\"{1:.3f}\">\n"
-                       "  <testsuite name=\"{2}\" {0} skipped=\"{3}\" time=\"{1:.3f}\">\n{4}  </testsuite>\n</testsuites>\n",
-                       sums, seconds, xml_text(suite), count(JunitCase::Result::Skipped), body);
+    return fmt::format(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+        "<testsuites name=\"verdigris\" {0} time=\"{1:.3f}\">\n"
+        "  <testsuite name=\"{2}\" {0} skipped=\"{3}\" time=\"{1:.3f}\">\n{4}  </testsuite>\n</testsuites>\n",
+        sums, seconds, xml_text(suite), count(JunitCase::Result::Skipped), body);
 }
 
 }  // namespace vg::cli

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
@@ -25,14 +27,15 @@ constexpr const char* kOverview = R"(verdigris: a whole x86-64 computer in one p
   verdigris run m.toml -s child.memory='"1 GiB"'         change any key of the configuration
   verdigris config check m.toml                          look for mistakes, build nothing
 
-commands: run  gui  test  replay  config  doctor  inspect  vmbus  hypercalls  disk  version  help
+commands: run  gui  test  replay  snapshot  config  doctor  inspect  vmbus  hypercalls  disk  version
   run MACHINE.toml        run headless; Ctrl-A X leaves
   gui [M.toml|SOCKET]     the desktop debugger
   test DIR...             run every description with a [test] table; JUnit, TAP, shards
   replay RECORDING        run a recording again; --verify compares every state on the way
   config check|show FILE  mistakes, or the effective configuration; config schema: JSON Schema
   doctor                  what this host can do
-  inspect SOCKET [PATH]   print a part of a running machine's state (see run --control)
+  snapshot show|check|export FILE   look at a saved machine (run --snapshot-at, run --restore)
+  inspect SOCKET|SNAPSHOT [PATH]    print a part of a machine's state (see run --control)
   vmbus SOURCE list|follow|export   channels and packets, live or recorded; hypercalls SOURCE
   disk show|export FILE   look at an image; its content as a raw file
   help cpus               the named CPU models
@@ -58,6 +61,7 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   --record FILE       record it, for `verdigris replay`      --log AREA=LEVEL  e.g. vmbus=debug
   --control unix:PATH serve `verdigris inspect` and scripts (docs/control.md); --paused: stands until told
   --gdb tcp:PORT|unix:PATH  wait for gdb                     --pcapng FILE  VMBus and hypercalls
+  --snapshot-at EVENT=FILE  time:2s instructions:N console:REGEX end   --restore FILE  go on from one
   --perf-map  --jitdump DIR    name translated code for perf(1)   --count-blocks FILE  the hottest
   -q, --quiet         no summary                             blocks with their code
 )";
@@ -123,6 +127,14 @@ constexpr const char* kHypercallsHelp =
     "verdigris hypercalls unix:/tmp/vg.sock --partition 2 --count 100\n"
     "\n"
     "  --partition N   this partition only    --count N   so many, then end    --json   objects, one a line\n";
+constexpr const char* kSnapshotHelp =
+    "verdigris run m.toml --snapshot-at console:login:=m.vgs    save the machine when the console shows \"login:\"\n"
+    "verdigris run --restore m.vgs                            go on from there; the file is never changed\n"
+    "verdigris snapshot show FILE                             when it was, memory, disks, configuration\n"
+    "verdigris snapshot check FILE                            reads every part; exit code 0 or 10\n"
+    "verdigris snapshot export FILE --format vmcore OUT       memory and registers as an ELF core (gdb, crash, drgn)\n"
+    "  --partition NAME   of this child; left out: the first, or the bare PC\n"
+    "verdigris inspect FILE [PATH]                            a part of its state\n";
 constexpr const char* kDiskHelp =
     "verdigris disk show IMAGE [OVERLAY]            format, chain of parents, size; checks the image\n"
     "verdigris disk export IMAGE [OVERLAY] OUT.raw  the content as the guest sees it, as a raw file\n";
@@ -186,7 +198,9 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     app.add_flag("--paused", options.paused);
     app.add_flag("-q,--quiet", options.quiet);
     app.add_option("--record", options.record);
-    for (const char* name : {"--snapshot-at", "--trace"}) {
+    each(app.add_option("--snapshot-at", options.snapshot_at));
+    app.add_option("--restore", options.restore);
+    for (const char* name : {"--trace"}) {
         app.add_option_function<std::string>(name, [&options, name](const std::string&) {
             options.unavailable.emplace_back(name);
         });
@@ -288,6 +302,8 @@ int inspect_command(const std::vector<std::string>& words) {
     if (positional.empty() || positional.size() > 2) {
         return usage("inspect: name a machine's socket and, if you like, a part of its state; see: verdigris inspect --help");
     }
+    const bool socket = positional[0].rfind("unix:", 0) == 0 || ::access(positional[0].c_str(), F_OK) != 0;
+    if (!socket) return inspect_snapshot(positional[0], positional.size() == 2 ? positional[1] : "", json);
     return inspect(positional[0], positional.size() == 2 ? positional[1] : "", json, watch);
 }
 
@@ -352,6 +368,23 @@ int hypercalls_command(const std::vector<std::string>& words) {
     return hypercalls(options);
 }
 
+int snapshot_command(std::vector<std::string> words) {
+    std::string partition, format;
+    const auto take = [&words](const char* option, std::string& value) {
+        const auto found = std::find(words.begin(), words.end(), option);
+        if (found == words.end() || std::next(found) == words.end()) return;
+        value = *std::next(found);
+        words.erase(found, found + 2);
+    };
+    take("--format", format);
+    take("--partition", partition);
+    if (words.size() == 2 && words[0] == "show") return snapshot_show(words[1]);
+    if (words.size() == 2 && words[0] == "check") return snapshot_check(words[1]);
+    if (words.size() == 3 && words[0] == "export" && format == "vmcore") return snapshot_export(words[1], partition, words[2]);
+    return usage("snapshot: write snapshot show FILE, snapshot check FILE or snapshot export FILE --format vmcore OUT; see: verdigris "
+                 "snapshot --help");
+}
+
 int disk_command(const std::vector<std::string>& words) {
     const auto word = [&](std::size_t index) { return index < words.size() ? words[index] : std::string(); };
     if ((words.size() == 2 || words.size() == 3) && words[0] == "show") return disk_show(words[1], word(2));
@@ -392,11 +425,12 @@ constexpr Command kCommands[] = {
     {"vmbus", kVmbusHelp, vmbus_command},
     {"hypercalls", kHypercallsHelp, hypercalls_command},
     {"disk", kDiskHelp, disk_command},
+    {"snapshot", kSnapshotHelp, [](const std::vector<std::string>& words) { return snapshot_command(words); }},
     {"version", kOverview, version_command},
     {"help", kOverview, help_command},
 };
 /// Commands that the surface names and this version does not have.
-constexpr const char* kLater[] = {"trace", "snapshot"};
+constexpr const char* kLater[] = {"trace"};
 
 const Command* find_command(const std::string& name) {
     const std::string known = name == "--help" || name == "-h" ? "help" : name == "--version" ? "version" : name;

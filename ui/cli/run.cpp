@@ -9,6 +9,7 @@
 #include "jit/survey.h"
 #include "machine/console_script.h"
 #include "machine/machine.h"
+#include "machine/snapshot.h"
 #include "ui/cli/commands.h"
 #include "ui/cli/console.h"
 #include "ui/cli/control.h"
@@ -39,9 +40,10 @@ void take(std::string& value, machine::Place& at, const char* key, const std::st
     at.keys[key] = {option, 0, 0};
 }
 
-Result<machine::Config> base_config(const RunOptions& options) {
+Result<machine::Config> base_config(const RunOptions& options, const machine::Snapshot* snapshot) {
     auto overrides = parse_settings(options.settings);
     if (!overrides) return Unexpected{overrides.error()};
+    if (snapshot != nullptr) return snapshot->config(*overrides);
     if (!options.machine.empty()) return machine::load_config(options.machine, *overrides);
     if (options.kernel.empty()) {
         return fail(Error::Code::Usage,
@@ -60,8 +62,8 @@ void take_boot_options(const RunOptions& options, Section& section) {
     if (options.cmdline_given) take(section.cmdline, section.at, "cmdline", "--cmdline", options.cmdline);
 }
 
-Result<machine::Config> build_config(const RunOptions& options) {
-    auto config = base_config(options);
+Result<machine::Config> build_config(const RunOptions& options, const machine::Snapshot* snapshot) {
+    auto config = base_config(options, snapshot);
     if (!config) return config;
     std::vector<machine::DiskSection>* disks = &config->disks;
     if (!config->children.empty()) {
@@ -150,6 +152,8 @@ struct Prepared {
     std::shared_ptr<model::ConsoleHistory> history;  ///< null: nobody asks for it
     std::unique_ptr<OutputFile> stats, junit, blocks, pcapng;
     std::unique_ptr<machine::Recorder> recorder;
+    std::unique_ptr<machine::Snapshot> snapshot;  ///< to go on from
+    std::unique_ptr<SnapshotPlan> snapshots;      ///< to write
     Watchers watchers;
 };
 
@@ -170,6 +174,19 @@ Result<std::unique_ptr<Session>> prepare_session(const RunOptions& options, cons
                                      std::move(*console));
 }
 
+/// Null without --restore.
+Result<std::unique_ptr<machine::Snapshot>> open_snapshot(const RunOptions& options) {
+    if (options.restore.empty()) return std::unique_ptr<machine::Snapshot>();
+    const bool other_machine = !options.machine.empty() || !options.kernel.empty() || !options.initrd.empty() || options.cmdline_given ||
+                               !options.disks.empty();
+    if (other_machine) {
+        return fail(Error::Code::Usage, "--restore: the snapshot says what the machine is; leave out the description, --kernel, --initrd, "
+                                        "--cmdline and --disk");
+    }
+    if (!options.record.empty()) return fail(Error::Code::Usage, "--restore: a run that was restored cannot be recorded yet; see docs/status.md");
+    return machine::Snapshot::open(options.restore);
+}
+
 Result<Prepared> prepare(const RunOptions& options) {
     if (!options.unavailable.empty()) {
         return fail(Error::Code::Usage,
@@ -177,9 +194,12 @@ Result<Prepared> prepare(const RunOptions& options) {
     }
     if (options.paused && options.control.empty())
         return fail(Error::Code::Usage, "--paused: nobody could let the machine go on; add --control unix:PATH");
-    auto config = build_config(options);
-    if (!config) return Unexpected{config.error()};
     Prepared out;
+    auto snapshot = open_snapshot(options);
+    if (!snapshot) return Unexpected{snapshot.error()};
+    out.snapshot = std::move(*snapshot);
+    auto config = build_config(options, out.snapshot.get());
+    if (!config) return Unexpected{config.error()};
     out.config = std::move(*config);
     auto areas = parse_log_options(options.log);
     if (!areas) return Unexpected{areas.error()};
@@ -210,6 +230,13 @@ Result<Prepared> prepare(const RunOptions& options) {
         auto file = OutputFile::open(named.option, named.path);
         if (!file) return Unexpected{file.error()};
         named.file = std::move(*file);
+    }
+    if (!options.snapshot_at.empty()) {
+        if (auto ok = machine::check_savable(out.config); !ok) return Unexpected{ok.error().in("--snapshot-at")};
+        auto plan = SnapshotPlan::create(options.snapshot_at);
+        if (!plan) return Unexpected{plan.error()};
+        out.snapshots = std::move(*plan);
+        out.session->snapshots_by(out.snapshots.get());
     }
     auto watchers = Watchers::create(options);
     if (!watchers) return Unexpected{watchers.error()};
@@ -273,7 +300,8 @@ int run(const RunOptions& options) {
     catch_interrupts();  // before there are sockets and files to clean up
     auto prepared = prepare(options);
     if (!prepared) return report(prepared.error());
-    auto machine = machine::Machine::create(prepared->config, machine_options(options, *prepared));
+    auto machine = prepared->snapshot != nullptr ? prepared->snapshot->restore(prepared->config, machine_options(options, *prepared))
+                                                 : machine::Machine::create(prepared->config, machine_options(options, *prepared));
     if (!machine) return report(machine.error());
 
     Session& session = *prepared->session;
@@ -290,6 +318,7 @@ int run(const RunOptions& options) {
     };
     keep((*machine)->flush_disks());
     keep(pcapng.finish());
+    if (prepared->snapshots) keep(prepared->snapshots->status());
     if (prepared->recorder) keep(prepared->recorder->finish(verdict.code, verdict.text));
     const model::Json statistics = collect_statistics(**machine, verdict, wall, session.marks());
     if (prepared->stats) keep(prepared->stats->replace(model::json_text(statistics)));
@@ -297,7 +326,7 @@ int run(const RunOptions& options) {
         const auto text = [&](const std::string& path) { return model::inspect_jit(**machine, prepared->watchers.survey.get(), path, false); };
         keep(prepared->blocks->replace(text("jit") + text(fmt::format("jit/top/{}", kWrittenBlocks))));
     }
-    const std::string& name = options.machine.empty() ? options.kernel : options.machine;
+    const std::string& name = !options.restore.empty() ? options.restore : options.machine.empty() ? options.kernel : options.machine;
     if (prepared->junit) keep(prepared->junit->replace(junit_text("verdigris", {junit_case(name, verdict, wall)})));
     if (!options.quiet) std::fputs(summary_text(statistics).c_str(), stderr);
     std::fprintf(stderr, "verdigris: %s: %s\n",

@@ -39,7 +39,8 @@ void Session::on_console(u8 byte) {
     script_.feed(byte, [this](std::string_view text) { to_send_ += text; });
     // Where the test proper starts, too: the budgets are exact only if they are set between instructions.
     const bool starts = !started_ && script_.started();
-    if (starts || (script_.has_expectations() && script_.all_seen()) || !script_.failed().empty()) machine_->stop();
+    const bool saves = snapshots_ != nullptr && snapshots_->on_console(byte);
+    if (starts || saves || (script_.has_expectations() && script_.all_seen()) || !script_.failed().empty()) machine_->stop();
 }
 
 Verdict Session::run(machine::Machine& machine, const SessionServices& services, bool announce) {
@@ -47,6 +48,8 @@ Verdict Session::run(machine::Machine& machine, const SessionServices& services,
     services_ = services;
     start_ = SteadyClock::now();
     started_ = script_.started();
+    started_at_ = machine.now();  // one that was restored has a past
+    started_after_ = machine.instructions();
     console_->begin();
     const bool person = console_->interactive();
     if (announce && person) std::fputs("verdigris: Ctrl-A X leaves\n", stderr);
@@ -54,7 +57,9 @@ Verdict Session::run(machine::Machine& machine, const SessionServices& services,
     networked_ = machine.reaches_host();
     quiet_looks_ = kNetworkQuietLooks;
     paced_ = pace == "on" || (pace == "auto" && (networked_ || (person && !script_.has_expectations())));
-    const Verdict verdict = loop();
+    const auto ended = judge_outcome();  // one that was restored may have
+    const Verdict verdict = ended ? *ended : loop();
+    if (snapshots_ != nullptr) snapshots_->look(machine, true);
     console_.reset();  // the terminal's settings come back before anything else is printed
     farewell(verdict);
     return verdict;
@@ -64,6 +69,7 @@ Verdict Session::loop() {
     while (true) {
         const bool went_on = go_on();
         note_start();
+        if (snapshots_ != nullptr) snapshots_->look(*machine_, false);
         console_->flush();
         if (recorder_ != nullptr) recorder_->look();
         serve();
@@ -87,7 +93,7 @@ Verdict Session::loop() {
 
 bool Session::go_on() {
     if (services_.service == nullptr) {
-        const machine::Pause pause = machine_->run_until(next_limit());
+        const machine::Pause pause = machine_->run_until(next_limit(), snapshots_ != nullptr ? snapshots_->next_instructions() : machine::Scheduler::kNoCount);
         idle_ = pause == machine::Pause::Idle;
         hung_ = pause == machine::Pause::Hang;
         return true;
@@ -172,6 +178,7 @@ VTime Session::next_limit() const {
                            : idle_                                         ? kIdleCheckInterval
                                                                            : kHostCheckInterval;
     VTime limit = machine_->now() + interval;
+    if (snapshots_ != nullptr) limit = std::min(limit, snapshots_->next_time());
     if (time_limit() != 0) limit = std::min(limit, time_limit());
     if (instruction_limit() > machine_->instructions()) {
         limit = std::min<VTime>(limit, machine_->now() + instruction_limit() - machine_->instructions());

@@ -15,6 +15,7 @@
 #include "ui/cli/console.h"
 #include "ui/cli/control.h"
 #include "ui/cli/gdb_server.h"
+#include "ui/cli/snapshot_plan.h"
 #include "ui/cli/statistics.h"
 #include "ui/model/control_service.h"
 
@@ -43,6 +44,8 @@ class Session {
 
     /// Tells this recorder of every pause. It outlives the run.
     void record_to(machine::Recorder* recorder) { recorder_ = recorder; }
+    /// Snapshots are written as it says; null: none.
+    void snapshots_by(SnapshotPlan* plan) { snapshots_ = plan; }
     /// A byte that the guest sent. From the machine's thread.
     void on_console(u8 byte);
     /// Runs to the verdict. With a service the machine may stand for as long as its clients want.
@@ -95,6 +98,7 @@ class Session {
     std::string to_send_;
     SessionServices services_;
     bool paced_ = false, idle_ = false, hung_ = false, networked_ = false;
+    SnapshotPlan* snapshots_ = nullptr;
     bool started_ = false;  ///< the test proper
     VTime started_at_ = 0;
     u64 started_after_ = 0;  ///< instructions

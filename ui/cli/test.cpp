@@ -58,7 +58,8 @@ struct Artefacts {
         std::error_code error;
         fs::create_directories(fs::path(stem).parent_path(), error);
         if (!error) return {};
-        return fail(Error::Code::Usage, fmt::format("test: --keep {}: cannot be made: {}", fs::path(stem).parent_path().string(), error.message()));
+        return fail(Error::Code::Usage, fmt::format("test: --keep {}: cannot be made: {}",
+                                                    fs::path(stem).parent_path().string(), error.message()));
     }
     /// What an earlier use of the folder left would be taken for this run's.
     void remove() const {
@@ -74,7 +75,8 @@ class TemporaryFolder {
         const char* base = std::getenv("TMPDIR");
         std::string path = fmt::format("{}/verdigris-test-XXXXXX", base != nullptr && *base != 0 ? base : "/tmp");
         if (::mkdtemp(path.data()) == nullptr) {
-            return fail(Error::Code::Host, fmt::format("test: no temporary folder can be made as {}: {}; set TMPDIR", path, std::strerror(errno)));
+            return fail(Error::Code::Host, fmt::format("test: no temporary folder can be made as {}: {}; set TMPDIR",
+                                                       path, std::strerror(errno)));
         }
         return std::unique_ptr<TemporaryFolder>(new TemporaryFolder(path));
     }
@@ -95,14 +97,19 @@ class TemporaryFolder {
 class Runner {
   public:
     Runner(const TestOptions& options, const std::vector<TestCase>& tests, std::string folder)
-        : options_(options), tests_(tests), folder_(std::move(folder)), runs_(tests.size()), left_(tests.size(), options.repeat) {
+        : options_(options),
+          tests_(tests),
+          folder_(std::move(folder)),
+          runs_(tests.size()),
+          left_(tests.size(), options.repeat) {
         // A recording of a failure is worth having wherever runs can be recorded.
         records_ = !options.keep.empty() && run_help().find("--record ") != std::string_view::npos;
     }
 
     Result<void> run() {
         for (std::size_t index = 0; index < tests_.size(); ++index) {
-            if (auto why = not_run(tests_[index])) finish(std::move(*why));
+            if (auto why = not_run(tests_[index]))
+                finish(std::move(*why));
             else
                 for (u32 repeat = 0; repeat < options_.repeat; ++repeat) waiting_.push_back({index, repeat});
         }
@@ -142,7 +149,7 @@ class Runner {
     }
 
     [[nodiscard]] std::vector<std::string> words(const TestCase& test, const Artefacts& files) const {
-        std::vector<std::string> out = {"run",     test.file,     "--quiet",      "--serial", "file:" + files.console(),
+        std::vector<std::string> out = {"run",     test.file,     "--quiet",  "--serial",     "file:" + files.console(),
                                         "--stats", files.stats(), "--engine", options_.engine};
         if (test.test.guest_time.ns == 0) out.insert(out.end(), {"--guest-time", options_.guest_time});
         for (const std::string& setting : options_.settings) out.insert(out.end(), {"-s", setting});
@@ -188,7 +195,8 @@ class Runner {
     void take(const Job& job, const Ending& ending) {
         const TestCase& test = tests_[job.index];
         const Artefacts files(folder_, test, job.repeat);
-        runs_[job.index].push_back(read_run(ending, tail_of(files.stats(), kMaxStats), tail_of(files.console(), kConsoleExcerpt),
+        runs_[job.index].push_back(read_run(ending, tail_of(files.stats(), kMaxStats),
+                                            tail_of(files.console(), kConsoleExcerpt),
                                             tail_of(files.log(), kLogExcerpt)));
         if (!options_.keep.empty()) keep(test, files, runs_[job.index].back());
         if (--left_[job.index] == 0) finish(judge(test, std::move(runs_[job.index])));
@@ -201,13 +209,16 @@ class Runner {
         for (const std::string& path : test.test.artefacts) {
             const std::string target = fmt::format("{}.{}", files.stem, fs::path(path).filename().string());
             fs::copy_file(path, target, fs::copy_options::overwrite_existing, error);
-            if (error) std::fprintf(stderr, "verdigris: test: %s: %s is not kept: %s\n", printable(test.name).c_str(), printable(path).c_str(), error.message().c_str());
+            if (error)
+                std::fprintf(stderr, "verdigris: test: %s: %s is not kept: %s\n", printable(test.name).c_str(),
+                             printable(path).c_str(), error.message().c_str());
         }
     }
 
     void finish(TestResult result) {
         results_.push_back(std::move(result));
-        const std::string text = options_.tap ? tap_lines(results_.back(), results_.size()) : text_line(results_.back());
+        const std::string text =
+            options_.tap ? tap_lines(results_.back(), results_.size()) : text_line(results_.back());
         std::fputs(text.c_str(), stdout);
         std::fflush(stdout);
     }
@@ -225,7 +236,8 @@ class Runner {
 
 int exit_code_of(const std::vector<TestResult>& results) {
     const auto any = [&](TestResult::Kind kind) {
-        return std::any_of(results.begin(), results.end(), [&](const TestResult& result) { return result.kind == kind; });
+        return std::any_of(results.begin(), results.end(),
+                           [&](const TestResult& result) { return result.kind == kind; });
     };
     if (interrupts() > 0 || any(TestResult::Kind::Interrupted)) return kInterrupted;
     if (any(TestResult::Kind::Fail)) return kExpectationFailed;
@@ -233,13 +245,15 @@ int exit_code_of(const std::vector<TestResult>& results) {
 }
 
 Result<std::vector<TestCase>> tests_to_run(const TestOptions& options) {
-    if (auto time = machine::parse_duration(options.guest_time); !time) return Unexpected{time.error().in("test: --guest-time")};
+    if (auto time = machine::parse_duration(options.guest_time); !time)
+        return Unexpected{time.error().in("test: --guest-time")};
     const auto shard = parse_shard(options.shard);
     if (!shard) return Unexpected{shard.error()};
     auto tests = find_tests(options.places);
     if (!tests) return tests;
     if (tests->empty()) {
-        return fail(Error::Code::Usage, "test: no machine description with a [test] table there; see docs/ci.md and examples/tests");
+        return fail(Error::Code::Usage,
+                    "test: no machine description with a [test] table there; see docs/ci.md and examples/tests");
     }
     return part_of(std::move(*tests), *shard);
 }

@@ -30,7 +30,9 @@ bool has_test_table(const std::string& path) {
 }
 
 bool depends_on_outside(const machine::Config& config) {
-    const auto written = [](const machine::DiskSection& disk) { return !disk.overlay.empty() || disk.write == "direct"; };
+    const auto written = [](const machine::DiskSection& disk) {
+        return !disk.overlay.empty() || disk.write == "direct";
+    };
     if (std::any_of(config.disks.begin(), config.disks.end(), written)) return true;
     for (const machine::ChildSection& child : config.children) {
         if (std::any_of(child.disks.begin(), child.disks.end(), written)) return true;
@@ -76,7 +78,9 @@ Result<std::vector<fs::path>> descriptions_below(const std::string& place) {
     std::size_t seen = 0;
     for (; !error && walk != fs::recursive_directory_iterator(); walk.increment(error)) {
         if (++seen > kMaxFiles) {
-            return fail(Error::Code::Usage, fmt::format("test: {} holds more than {} files; name the folder of the tests", place, kMaxFiles));
+            return fail(
+                Error::Code::Usage,
+                fmt::format("test: {} holds more than {} files; name the folder of the tests", place, kMaxFiles));
         }
         std::error_code ignored;
         if (walk->path().extension() == ".toml" && walk->is_regular_file(ignored)) files.push_back(walk->path());
@@ -107,23 +111,28 @@ Result<std::vector<TestCase>> find_tests(const std::vector<std::string>& places)
             if (!found) return Unexpected{found.error()};
             files = std::move(*found);
         } else if (!fs::exists(place, error)) {
-            return fail(Error::Code::Usage, fmt::format("test: {} does not exist; name a folder of machine descriptions, for example "
-                                                        "examples/tests", place));
+            return fail(Error::Code::Usage,
+                        fmt::format("test: {} does not exist; name a folder of machine descriptions, for example "
+                                    "examples/tests",
+                                    place));
         }
         const fs::path base = folder ? fs::path(place) : fs::path(place).parent_path();
         for (const fs::path& file : files) {
             auto test = read_test(file);
-            if (!test && !folder) return fail(Error::Code::Usage, fmt::format("test: {} has no [test] table; see docs/ci.md", place));
+            if (!test && !folder)
+                return fail(Error::Code::Usage, fmt::format("test: {} has no [test] table; see docs/ci.md", place));
             if (!test) continue;
             test->name = name_of(file, base, places.size() > 1);
             tests.push_back(std::move(*test));
         }
     }
     std::sort(tests.begin(), tests.end(), [](const TestCase& a, const TestCase& b) { return a.name < b.name; });
-    const auto twice = std::adjacent_find(tests.begin(), tests.end(), [](const auto& a, const auto& b) { return a.name == b.name; });
+    const auto twice =
+        std::adjacent_find(tests.begin(), tests.end(), [](const auto& a, const auto& b) { return a.name == b.name; });
     if (twice != tests.end()) {
-        return fail(Error::Code::Usage, fmt::format("test: {} and {} have one name; name each place once, or run them by themselves",
-                                                    twice->file, std::next(twice)->file));
+        return fail(Error::Code::Usage,
+                    fmt::format("test: {} and {} have one name; name each place once, or run them by themselves",
+                                twice->file, std::next(twice)->file));
     }
     return tests;
 }
@@ -136,7 +145,8 @@ Result<Shard> parse_shard(const std::string& text) {
         const auto [last, second] = std::from_chars(slash + 1, end, shard.count);
         if (second == std::errc{} && last == end && shard.index >= 1 && shard.index <= shard.count) return shard;
     }
-    return fail(Error::Code::Usage, fmt::format("test: --shard {}: write I/N with I from 1 to N, for example 1/4", text));
+    return fail(Error::Code::Usage,
+                fmt::format("test: --shard {}: write I/N with I from 1 to N, for example 1/4", text));
 }
 
 std::vector<TestCase> part_of(std::vector<TestCase> tests, Shard shard) {

@@ -23,10 +23,10 @@ struct TestCase {
     [[nodiscard]] std::string reason_to_skip() const;
 };
 
-/// The tests in `places`, sorted by name: descriptions that are named, and those below folders (`*.toml`, links to folders
-/// are not followed) that have a [test] table. A test's name is its path below its folder without ".toml"; when several
-/// places are given, the place comes before it.
-/// Errors (Usage): a place does not exist, a named description has no [test] table, two tests have one name.
+/// The tests in `places`, sorted by name: descriptions that are named, and those below folders (`*.toml`, links to
+/// folders are not followed) that have a [test] table. A test's name is its path below its folder without ".toml"; when
+/// several places are given, the place comes before it. Errors (Usage): a place does not exist, a named description has
+/// no [test] table, two tests have one name.
 [[nodiscard]] Result<std::vector<TestCase>> find_tests(const std::vector<std::string>& places);
 
 /// One of `count` parts of a list of tests, `index` from 1.

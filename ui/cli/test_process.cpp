@@ -32,7 +32,8 @@ namespace {
 
 Result<TestProcess> TestProcess::start(const std::vector<std::string>& words, const std::string& log) {
     const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0) return fail(Error::Code::Usage, fmt::format("test: {}: cannot be written: {}", log, std::strerror(errno)));
+    if (fd < 0)
+        return fail(Error::Code::Usage, fmt::format("test: {}: cannot be written: {}", log, std::strerror(errno)));
     std::vector<std::string> copy = words;
     std::string name = "verdigris";
     std::vector<char*> arguments = {name.data()};
@@ -43,7 +44,9 @@ Result<TestProcess> TestProcess::start(const std::vector<std::string>& words, co
     const int reason = errno;
     if (pid == 0) become(arguments.data(), fd, parent);
     ::close(fd);
-    if (pid < 0) return fail(Error::Code::Host, fmt::format("test: no process can be made: {}; give -j a smaller number", std::strerror(reason)));
+    if (pid < 0)
+        return fail(Error::Code::Host,
+                    fmt::format("test: no process can be made: {}; give -j a smaller number", std::strerror(reason)));
     return TestProcess(pid);
 }
 
@@ -65,8 +68,10 @@ std::optional<Ending> TestProcess::ended() {
     pid_ = -1;
     Ending out;
     out.seconds = seconds();
-    if (WIFSIGNALED(status)) out.signal = WTERMSIG(status);
-    else out.code = WEXITSTATUS(status);
+    if (WIFSIGNALED(status))
+        out.signal = WTERMSIG(status);
+    else
+        out.code = WEXITSTATUS(status);
     return out;
 }
 

@@ -51,17 +51,22 @@ std::string last_message(const std::string& log) {
 std::string hashes_of(const std::vector<TestRun>& runs) {
     std::string out;
     for (std::size_t i = 0; i < runs.size(); ++i) {
-        out += fmt::format("{}{}: {}", i == 0 ? "" : ", ", i + 1, runs[i].state_hash.empty() ? "none" : runs[i].state_hash);
+        out += fmt::format("{}{}: {}", i == 0 ? "" : ", ", i + 1,
+                           runs[i].state_hash.empty() ? "none" : runs[i].state_hash);
     }
     return out;
 }
 
 const char* word_of(TestResult::Kind kind) {
     switch (kind) {
-        case TestResult::Kind::Pass: return "pass";
-        case TestResult::Kind::Fail: return "FAILED";
-        case TestResult::Kind::Skip: return "skipped";
-        case TestResult::Kind::Interrupted: return "interrupted";
+        case TestResult::Kind::Pass:
+            return "pass";
+        case TestResult::Kind::Fail:
+            return "FAILED";
+        case TestResult::Kind::Skip:
+            return "skipped";
+        case TestResult::Kind::Interrupted:
+            return "interrupted";
     }
     return "";
 }
@@ -105,15 +110,19 @@ TestRun read_run(const Ending& ending, const std::string& stats, std::string con
     run.log = std::move(log);
     const auto json = nlohmann::json::parse(stats, nullptr, false);
     if (json.is_object()) {
-        const auto number = [&](const char* key) { return json.contains(key) && json[key].is_number() ? json[key].get<double>() : 0; };
+        const auto number = [&](const char* key) {
+            return json.contains(key) && json[key].is_number() ? json[key].get<double>() : 0;
+        };
         run.guest_seconds = number("guest_seconds");
         run.instructions = static_cast<unsigned long long>(number("instructions"));
         if (json.contains("state_hash") && json["state_hash"].is_string()) run.state_hash = json["state_hash"];
-        if (json.contains("outcome") && json["outcome"].is_object() && json["outcome"].value("verdict", nlohmann::json()).is_string()) {
+        if (json.contains("outcome") && json["outcome"].is_object() &&
+            json["outcome"].value("verdict", nlohmann::json()).is_string()) {
             run.text = json["outcome"]["verdict"];
         }
     }
-    if (ending.signal != 0) run.text = fmt::format("the run was ended by signal {} ({})", ending.signal, ::strsignal(ending.signal));
+    if (ending.signal != 0)
+        run.text = fmt::format("the run was ended by signal {} ({})", ending.signal, ::strsignal(ending.signal));
     if (run.text.empty()) run.text = last_message(run.log);
     return run;
 }
@@ -128,11 +137,15 @@ TestResult judge(const TestCase& test, std::vector<TestRun> runs) {
         out.why = run.text;
     } else if (run.code != static_cast<int>(test.test.exit_code)) {
         out.kind = TestResult::Kind::Fail;
-        out.own_fault = run.code == kUsage || run.code == kHostCannot || run.code == kDamaged || run.code == kOurBug || run.code > kSignalled;
-        out.why = fmt::format("exit {}{}: {}", run.code, test.test.exit_code == 0 ? "" : fmt::format(" instead of {}", test.test.exit_code),
-                              run.text);
-    } else if (std::all_of(out.runs.begin(), out.runs.end(), [](const TestRun& each) { return each.comparable(); }) && !test.differs &&
-               std::any_of(out.runs.begin(), out.runs.end(), [&](const TestRun& each) { return each.state_hash != run.state_hash; })) {
+        out.own_fault = run.code == kUsage || run.code == kHostCannot || run.code == kDamaged || run.code == kOurBug ||
+                        run.code > kSignalled;
+        out.why =
+            fmt::format("exit {}{}: {}", run.code,
+                        test.test.exit_code == 0 ? "" : fmt::format(" instead of {}", test.test.exit_code), run.text);
+    } else if (std::all_of(out.runs.begin(), out.runs.end(), [](const TestRun& each) { return each.comparable(); }) &&
+               !test.differs && std::any_of(out.runs.begin(), out.runs.end(), [&](const TestRun& each) {
+                   return each.state_hash != run.state_hash;
+               })) {
         out.kind = TestResult::Kind::Fail;
         out.why = fmt::format("equal runs ended in different states ({})", hashes_of(out.runs));
     }
@@ -147,13 +160,15 @@ std::string text_line(const TestResult& result) {
     }
     if (!result.why.empty()) out += ": " + printable(result.why);
     out += "\n";
-    if (result.kind == TestResult::Kind::Fail && result.decisive() != nullptr) out += last_lines(result.decisive()->console, "    | ");
+    if (result.kind == TestResult::Kind::Fail && result.decisive() != nullptr)
+        out += last_lines(result.decisive()->console, "    | ");
     return out;
 }
 
 std::string summary_line(const std::vector<TestResult>& results) {
     const auto count = [&](TestResult::Kind kind) {
-        return std::count_if(results.begin(), results.end(), [&](const TestResult& result) { return result.kind == kind; });
+        return std::count_if(results.begin(), results.end(),
+                             [&](const TestResult& result) { return result.kind == kind; });
     };
     return fmt::format("{} passed, {} failed, {} skipped", count(TestResult::Kind::Pass), count(TestResult::Kind::Fail),
                        count(TestResult::Kind::Skip));
@@ -166,8 +181,8 @@ std::string tap_lines(const TestResult& result, std::size_t number) {
     out += "\n  ---\n";
     if (!result.why.empty()) out += fmt::format("  message: {}\n", quoted(result.why));
     if (const TestRun* run = result.decisive()) {
-        out += fmt::format("  exit_code: {}\n  guest_seconds: {:.6f}\n  wall_seconds: {:.3f}\n", run->code, run->guest_seconds,
-                           result.wall_seconds());
+        out += fmt::format("  exit_code: {}\n  guest_seconds: {:.6f}\n  wall_seconds: {:.3f}\n", run->code,
+                           run->guest_seconds, result.wall_seconds());
         if (!run->state_hash.empty()) out += fmt::format("  state_hash: {}\n", quoted(run->state_hash));
         if (!ok && !run->console.empty()) out += "  console: |2\n" + last_lines(run->console, "    ");
     }
@@ -183,10 +198,17 @@ JunitCase junit_case(const TestResult& result) {
     out.seconds = result.wall_seconds();
     out.message = result.why;
     switch (result.kind) {
-        case TestResult::Kind::Pass: break;
-        case TestResult::Kind::Skip: out.result = JunitCase::Result::Skipped; break;
-        case TestResult::Kind::Fail: out.result = result.own_fault ? JunitCase::Result::Error : JunitCase::Result::Failure; break;
-        case TestResult::Kind::Interrupted: out.result = JunitCase::Result::Error; break;
+        case TestResult::Kind::Pass:
+            break;
+        case TestResult::Kind::Skip:
+            out.result = JunitCase::Result::Skipped;
+            break;
+        case TestResult::Kind::Fail:
+            out.result = result.own_fault ? JunitCase::Result::Error : JunitCase::Result::Failure;
+            break;
+        case TestResult::Kind::Interrupted:
+            out.result = JunitCase::Result::Error;
+            break;
     }
     out.properties = {{"file", result.test->file}};
     if (const TestRun* run = result.decisive()) {

@@ -13,8 +13,8 @@ namespace vg::cli {
 /// One run of a test, as its process and its `--stats` tell it.
 struct TestRun {
     int code = 0;
-    std::string text;         ///< the run's own verdict
-    std::string state_hash;   ///< "" if it did not come to one
+    std::string text;        ///< the run's own verdict
+    std::string state_hash;  ///< "" if it did not come to one
     double guest_seconds = 0, wall_seconds = 0;
     unsigned long long instructions = 0;
     std::string console, log;  ///< excerpts
