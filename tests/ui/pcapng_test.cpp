@@ -51,8 +51,8 @@ model::EventRecord frame_event() {
     event.kind = TapKind::Frame;
     event.time = 5'000;
     event.payload = std::vector<u8>(60, 0xff);
-    event.payload[12] = 0x08;
-    event.payload[13] = 0x06;
+    event.payload[12] = 0x88;  // for local experiments: nothing dissects it
+    event.payload[13] = 0xb5;
     event.payload_size = 60;
     return event;
 }

@@ -166,8 +166,8 @@ TEST_CASE("vmbus decode: the other services' messages have names", "[ui][vmbus]"
     CHECK(title(Service::Pci, words({0x42490013, 0x10004})) == "PCI QUERY_PROTOCOL_VERSION");
     CHECK(title(Service::Socket, words({1, 4, 0x64636261})) == "socket data, 4 bytes");
     // Pipe header, framework 3.0, type, version 3.0, size 40, status, transaction and flags, sequence
-    CHECK(title(Service::Heartbeat, words({1, 60, 3, 1, 3 | 0, 40 << 16, 0, 5, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0})) ==
-          "heartbeat message 0x0");
+    CHECK(title(Service::Heartbeat, words({1, 60, 3, 1 | 3 << 16, 40 << 16, 0, 5 | 3 << 8, 9, 0, 0, 0, 0, 0, 0, 0, 0,
+                                           0})) == "heartbeat HEARTBEAT request");
 }
 
 TEST_CASE("vmbus decode: whatever a guest writes, there is an answer of bounded size", "[ui][vmbus]") {

@@ -273,7 +273,7 @@ local function storage(tvb, whole, root)
     r:add(tree, s.cdb_length, 20, 1) r:add(tree, s.data, 22, 1) r:add(tree, s.bytes, 24, 4)
     if op == 3 then
         local length = r:u(20, 1)
-        if length > 16 then r:tell(malformed) end
+        if length > 16 or r:u(22, 1) > 2 then r:tell(malformed) end
         text = scsi(r, tree, 28, math.min(length, 16)) .. string.format(", %d bytes", r:u(24, 4))
     else
         r:add(tree, s.srb, 14, 1) r:add(tree, s.scsi, 15, 1) r:add(tree, s.sense_length, 21, 1)

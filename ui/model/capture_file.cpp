@@ -75,7 +75,6 @@ void CaptureFile::add(const EventRecord& event, const VmbusCapture& channels) {
     header.partition = event.partition;
     header.vp = event.vp;
     header.payload_size = event.payload_size;
-    header.instructions = event.instructions;
     std::copy(std::begin(event.values), std::end(event.values), header.values);
     u8 bytes[sizeof header];
     std::memcpy(bytes, &header, sizeof header);

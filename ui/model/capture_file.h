@@ -32,7 +32,7 @@ struct CaptureHeader {
     u64 partition = 0;
     u32 vp = 0;            ///< TapEvent::kNoVp: none
     u32 payload_size = 0;  ///< before the capture cut it
-    u64 instructions = 0;
+    u64 instructions = 0;  ///< 0: not known. Within a slice the machine's count depends on where it was paused
     u64 values[4] = {};  ///< as base/tap_kinds.def names them
 };
 static_assert(sizeof(CaptureHeader) == 64);

@@ -51,6 +51,7 @@ void posted(ByteReader& in, Decoded& out) {
     if (in.is_short() || in.is_cut() || size > rest.size()) return;
     const Decoded message = decode_vmbus_message(rest.bytes().first(std::min<u64>(size, rest.bytes().size())), size);
     out.add("message", message.title);
+    out.cut |= message.cut;
     out.title += fmt::format(", {}", message.title);
 }
 

@@ -124,7 +124,7 @@ Decoded decode_packet(const PacketView& packet, Service service) {
     add_ranges(packet, out);
     if (packet.is_completion() && packet.payload_size == 0) {
         out.title = "completion";
-    } else if (!packet.malformed) {
+    } else if (!packet.malformed && packet.length != 0) {  // else the descriptor itself was cut
         ByteReader in(packet.payload, packet.payload_size);
         switch (service) {
             case Service::Storage:
