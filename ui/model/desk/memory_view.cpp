@@ -42,8 +42,8 @@ void MemoryView::ask(Session& session, u64 page) {
     Json request = for_focus(
         session, {{"op", "read"}, {"space", space_name(space_)}, {"address", hex(page * kPage)}, {"size", kPage}});
     session.ask(
-        std::move(request), [page, version, stops, pages = std::weak_ptr(pages_), asking = std::weak_ptr(asking_),
-                             error = std::weak_ptr(error_)](Result<Json> answer) {
+        std::move(request), [page, version, stops, stands, pages = std::weak_ptr(pages_),
+                             asking = std::weak_ptr(asking_), error = std::weak_ptr(error_)](Result<Json> answer) {
             const auto into = pages.lock();
             const auto waiting = asking.lock();
             const auto trouble = error.lock();
