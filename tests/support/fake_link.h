@@ -11,6 +11,7 @@
 #include <map>
 #include <thread>
 
+#include "base/types.h"
 #include "ui/model/control_link.h"
 
 namespace vg::test {

@@ -211,7 +211,7 @@ void draw(TranslatorPanel& panel, desk::Workbench& bench, const Look& look) {
     if (!view.block_problem().empty()) return note(look, view.block_problem(), desk::Tone::Quiet);
     if (!view.address()) return;
     const float half = std::min(ImGui::GetContentRegionAvail().x * 0.45F, 52 * look.character);
-    heading(look, fmt::format("guest code at {:#x}", *view.address()));
+    heading(look, "guest code");
     ImGui::SameLine(half);
     heading(look, "host code");
     const Rows rows(look, "code", view.guest_code().size(), panel.code);

@@ -128,7 +128,7 @@ TableAnswer draw_table(const Look& look, const char* id, const desk::Table& tabl
     const float rest =
         open_columns == 0
             ? 0
-            : std::max((whole - 12 * look.scale - fixed) / static_cast<float>(open_columns), 10 * look.character);
+            : std::max((whole - 12 * look.scale - fixed) / static_cast<float>(open_columns), 28 * look.character);
     std::vector<float> edges{pad};
     for (const desk::Column& column : columns)
         edges.push_back(edges.back() + pad + (column.width > 0 ? column.width * look.character : rest));

@@ -27,17 +27,15 @@ bool contains_text(std::string_view text, std::string_view part) {
 EventTable::EventTable(EventLog& log, TapMask kinds)
     : log_(&log),
       kinds_(kinds),
-      columns_{{"time, s", 14}, {"who", 8}, {"kind", 14}, {"what", 0}, {"instruction", 14}} {}
+      one_kind_((kinds & (kinds - 1)) == 0),
+      columns_{{"time, s", 13}, {"who", 7}, {"kind", 14}, {"what", 0}, {"instruction", 12}} {
+    if (one_kind_) columns_.erase(columns_.begin() + 2);
+}
 
 void EventTable::restart() {
     rows_.clear();
     seen_ = 0;
     generation_ = log_->generation();
-}
-void EventTable::set_kinds(TapMask kinds) {
-    if (kinds == kinds_) return;
-    kinds_ = kinds;
-    restart();
 }
 void EventTable::set_filter(std::string text) {
     if (text == filter_) return;
@@ -66,7 +64,7 @@ const EventRow* EventTable::event(u64 row) const {
 Cell EventTable::cell(u64 row, std::size_t column) const {
     const EventRow* event_row = event(row);
     if (!event_row) return {};
-    switch (column) {
+    switch (one_kind_ && column >= 2 ? column + 1 : column) {
         case 0:
             return {time_text(event_row->time_ns), Tone::Quiet};
         case 1:

@@ -15,7 +15,6 @@ class EventTable final : public Table {
     [[nodiscard]] Cell cell(u64 row, std::size_t column) const override;
 
     [[nodiscard]] TapMask kinds() const { return kinds_; }
-    void set_kinds(TapMask kinds);
     /// Only events whose line contains this, without regard to case.
     void set_filter(std::string text);
     [[nodiscard]] const std::string& filter() const { return filter_; }
@@ -29,6 +28,7 @@ class EventTable final : public Table {
 
     EventLog* log_;
     TapMask kinds_;
+    bool one_kind_;  ///< needs no column for it
     std::vector<Column> columns_;
     std::string filter_;
     std::vector<u32> rows_;

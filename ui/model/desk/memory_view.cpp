@@ -38,11 +38,12 @@ void MemoryView::ask(Session& session, u64 page) {
     if (asking_->size() >= kMaxAsking || !session.ready()) return;
     (*asking_)[page] = true;
     const u64 version = session.epoch(), stops = session.stops();
+    const bool stands = !session.running();
     Json request = for_focus(
         session, {{"op", "read"}, {"space", space_name(space_)}, {"address", hex(page * kPage)}, {"size", kPage}});
     session.ask(
-        std::move(request), [page, version, stops, pages = std::weak_ptr(pages_), asking = std::weak_ptr(asking_),
-                             error = std::weak_ptr(error_)](Result<Json> answer) {
+        std::move(request), [page, version, stops, stands, pages = std::weak_ptr(pages_),
+                             asking = std::weak_ptr(asking_), error = std::weak_ptr(error_)](Result<Json> answer) {
             const auto into = pages.lock();
             const auto waiting = asking.lock();
             const auto trouble = error.lock();
@@ -50,13 +51,15 @@ void MemoryView::ask(Session& session, u64 page) {
             waiting->erase(page);
             if (into->size() >= kMaxPages && into->count(page) == 0) into->erase(into->begin());
             Page& entry = (*into)[page];
-            if (entry.stops != stops) entry.before = entry.bytes;
             entry.version = version;
-            entry.stops = stops;
+            *trouble = answer ? "" : shown(answer.error().text, 400);
             const Json& data = answer ? member(*answer, "data") : Json();
             entry.bytes = data.is_string() ? parse_hex(data.get_ref<const std::string&>(), kPage) : std::vector<int>();
             entry.bytes.resize(kPage, -1);
-            *trouble = answer ? "" : shown(answer.error().text, 400);
+            if (!stands) return;
+            if (entry.stops != stops) entry.before = std::move(entry.at_stop);
+            entry.stops = stops;
+            entry.at_stop = entry.bytes;
         });
 }
 

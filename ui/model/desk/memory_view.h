@@ -43,7 +43,7 @@ class MemoryView final : public View {
   private:
     static constexpr u64 kPage = 4096;
     struct Page {
-        std::vector<int> bytes, before;
+        std::vector<int> bytes, at_stop, before;
         u64 version = 0, stops = 0;
     };
     using Pages = std::map<u64, Page>;

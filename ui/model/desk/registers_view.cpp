@@ -89,15 +89,17 @@ void RegistersView::update(Session& session) {
         vp_ = session.focus();
         current_.clear();
         previous_.clear();
+        at_stop_.clear();
     }
     live_.update(session, for_focus(session, {{"op", "registers"}}));
     if (live_.answers() == taken_ || !live_.value()) return;
     taken_ = live_.answers();
-    if (stops_ != session.stops()) {
+    if (!session.running() && stops_ != session.stops()) {
         stops_ = session.stops();
-        previous_ = std::move(current_);
+        previous_ = std::move(at_stop_);
     }
     current_ = *live_.value();
+    if (!session.running()) at_stop_ = current_;
     regroup();
 }
 

@@ -46,7 +46,7 @@ class RegistersView final : public View {
     void regroup();
 
     Live<Values> live_;
-    Values current_, previous_;
+    Values current_, at_stop_, previous_;  ///< previous_: what at_stop_ was at the stop before
     u64 taken_ = 0, stops_ = 0;
     VpId vp_;
     std::vector<RegisterGroup> groups_;

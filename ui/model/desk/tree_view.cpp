@@ -20,7 +20,7 @@ std::vector<TreeView::Node> TreeView::parse(const Json& reply) {
             const bool inner = value.is_structured();
             nodes.push_back(
                 {path.empty() ? name : path + "/" + name, name, inner ? "" : words_of(value, 512), depth, inner});
-            if (inner && depth < kMaxDepth) self(self, value, nodes.back().path, depth + 1);
+            if (inner && depth < kMaxDepth) self(self, value, std::string(nodes.back().path), depth + 1);
         };
         if (node.is_object())
             for (const auto& [key, value] : node.items()) one(key, value);
@@ -39,13 +39,14 @@ void TreeView::update(Session& session) {
     if (live_.answers() == taken_) return;
     taken_ = live_.answers();
     nodes_ = live_.value() ? *live_.value() : std::vector<Node>();
-    if (stops_ != session.stops()) {
+    if (!session.running() && stops_ != session.stops()) {
         stops_ = session.stops();
-        before_ = std::move(values_);
+        before_ = std::move(at_stop_);
     }
     values_.clear();
     for (const Node& node : nodes_)
         if (!node.inner) values_.emplace(node.path, node.value);
+    if (!session.running()) at_stop_ = values_;
     lay_out();
 }
 

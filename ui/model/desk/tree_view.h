@@ -46,7 +46,7 @@ class TreeView final : public View {
     std::string path_, filter_;
     Live<std::vector<Node>> live_;
     std::vector<Node> nodes_;
-    std::unordered_map<std::string, std::string> values_, before_;
+    std::unordered_map<std::string, std::string> values_, at_stop_, before_;
     std::set<std::string> open_;
     bool all_open_ = false;
     u64 taken_ = 0, stops_ = 0;
