@@ -7,7 +7,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 
+#include "machine/spec/recording.h"
+#include "machine/spec/snapshot.h"
 #include "ui/cli/commands.h"
 #include "ui/cli/socket_link.h"
 #include "ui/cli/worker_link.h"
@@ -17,6 +20,14 @@ namespace vg::cli {
 namespace {
 
 using Link = Result<std::unique_ptr<model::ControlLink>>;
+
+/// Whether the file begins with these bytes.
+template <std::size_t N>
+bool begins_with(const std::string& path, const char (&magic)[N]) {
+    char found[N] = {};
+    std::ifstream file(path, std::ios::binary);
+    return file.read(found, N) && std::equal(found, found + N, magic);
+}
 
 /// The one place that knows how the debugger reaches what a person names.
 Link make_link(const std::string& target) {
@@ -29,11 +40,12 @@ Link make_link(const std::string& target) {
     if (!std::filesystem::is_regular_file(target, error))
         return fail(
             Error::Code::Usage,
-            fmt::format("{}: there is no such file; write a machine's description (.toml) or unix:SOCKET", target));
-    if (std::filesystem::path(target).extension() != ".toml")
-        return fail(
-            Error::Code::Usage,
-            fmt::format("{}: the debugger does not open recordings and snapshots yet, see docs/status.md", target));
+            fmt::format("{}: there is no such file; name a machine's description (.toml), a recording, a snapshot or unix:SOCKET", target));
+    if (begins_with(target, machine::recording_format::kMagic))
+        return std::unique_ptr<model::ControlLink>(std::make_unique<WorkerLink>(std::vector<std::string>{"replay", target, "--quiet"}));
+    if (begins_with(target, machine::snapshot_format::kMagic))
+        return std::unique_ptr<model::ControlLink>(std::make_unique<WorkerLink>(std::vector<std::string>{
+            "run", "--restore", target, "--serial", "none", "--paused", "--quiet", "--count-blocks", "{folder}/blocks"}));
     // Blocks are counted for the translator's panel.
     return std::unique_ptr<model::ControlLink>(std::make_unique<WorkerLink>(std::vector<std::string>{
         "run", target, "--serial", "none", "--paused", "--quiet", "--count-blocks", "{folder}/blocks"}));

@@ -31,7 +31,7 @@ void Arguments::allow_only(std::string_view words) {
 }
 
 std::optional<u64> Arguments::as_number(const Json& value) const {
-    if (value.is_number_unsigned()) return value.get<u64>();
+    if (value.is_number_unsigned() || (value.is_number_integer() && value.get<s64>() >= 0)) return value.get<u64>();
     return value.is_string() ? parse_number(value.get_ref<const std::string&>()) : std::nullopt;
 }
 
