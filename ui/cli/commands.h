@@ -84,6 +84,8 @@ int snapshot_check(const std::string& file);
 /// @param partition  whose memory: a child's name, or "" for the first child or the bare PC
 int snapshot_export(const std::string& file, const std::string& partition, const std::string& out);
 int inspect_snapshot(const std::string& file, const std::string& path, bool json);
+/// Writes the symbols of a partition's kernel ("": of the one that people look at) as an ELF file.
+int symbol_file(const std::string& socket, const std::string& partition, const std::string& path);
 int disk_show(const std::string& image, const std::string& overlay);
 int disk_export(const std::string& image, const std::string& overlay, const std::string& path);
 int help_cpus();

@@ -279,14 +279,23 @@ class Command {
     }
 
     std::string go_to() {
-        return with(ask({{"op", "goto"}, {"instructions", word(1)}}),
-                    [](const Json&) { return std::string("the machine moved; gdb sees it after: maintenance flush register-cache\n"); });
+        return with(ask({{"op", "goto"}, {"instructions", word(1)}}), [this](const Json&) { return arrival(); });
+    }
+    /// Waits until the machine is where it was sent.
+    std::string arrival() {
+        constexpr int kMostLooks = 600, kLookMs = 200;
+        for (int i = 0; i < kMostLooks; ++i) {
+            const auto notice = link_.notice(kLookMs);
+            if (!notice || model::member(*notice, "event") != "stopped") continue;
+            return model::member(model::member(*notice, "stop"), "text").get<std::string>() + "\ngdb sees it after: maintenance flush register-cache\n";
+        }
+        return "it is still on its way; see: monitor status\n";
     }
     std::string last_write() {
         const auto size = words_.size() > 2 ? model::parse_number(word(2)) : std::optional<u64>(1);
         return with_address(word(1), [&](const std::string& address) {
             return with(ask_here({{"op", "last_write"}, {"space", "linear"}, {"address", address}, {"size", size.value_or(1)}}),
-                        [](const Json& answer) { return model::json_text(answer); });
+                        [this](const Json&) { return arrival(); });
         });
     }
     std::string snapshot() { return "snapshots are not available yet; see docs/status.md\n"; }

@@ -95,6 +95,11 @@ Exit code: 0 all passed, 1 some failed, 2 usage, 125 all were skipped, 130 inter
 The [test] table and examples for GitHub Actions and GitLab: docs/ci.md
 )";
 
+constexpr const char* kSymbolsHelp =
+    "verdigris symbols unix:/tmp/vg.sock kernel.elf      symbols of the kernel that runs, for gdb: symbol-file kernel.elf\n"
+    "verdigris symbols --partition 3 unix:/tmp/vg.sock kernel.elf\n"
+    "The kernel's own table is read from the guest's memory, moved as it was moved; no file of it is needed. The socket comes\n"
+    "from --control of run or replay.\n";
 constexpr const char* kConfigHelp =
     "verdigris config check FILE [-s KEY=VALUE]...   look for mistakes; exit code 0 or 2\n"
     "verdigris config show FILE [-s KEY=VALUE]...    the effective configuration\n"
@@ -357,6 +362,12 @@ int vmbus_command(const std::vector<std::string>& words) {
     return vmbus(options);
 }
 
+int symbols_command(const std::vector<std::string>& words) {
+    if (words.size() == 2) return symbol_file(words[0], "", words[1]);
+    if (words.size() == 4 && words[0] == "--partition") return symbol_file(words[2], words[1], words[3]);
+    return usage("symbols: write symbols unix:SOCKET OUT.elf; see: verdigris symbols --help");
+}
+
 int hypercalls_command(const std::vector<std::string>& words) {
     VmbusOptions options;
     std::vector<std::string> rest = words;
@@ -424,6 +435,7 @@ constexpr Command kCommands[] = {
     {"inspect", kInspectHelp, inspect_command},
     {"vmbus", kVmbusHelp, vmbus_command},
     {"hypercalls", kHypercallsHelp, hypercalls_command},
+    {"symbols", kSymbolsHelp, symbols_command},
     {"disk", kDiskHelp, disk_command},
     {"snapshot", kSnapshotHelp, [](const std::vector<std::string>& words) { return snapshot_command(words); }},
     {"version", kOverview, version_command},

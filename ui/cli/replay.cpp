@@ -147,7 +147,7 @@ int serve_replay(const ReplayOptions& options, const std::shared_ptr<const machi
         std::fprintf(stderr, "verdigris: waits for gdb; in gdb: target remote %s\n", gdb->target().c_str());
     }
     for (const std::string& note : recording->notes()) std::fprintf(stderr, "verdigris: note: %s\n", printable(note).c_str());
-    model::LocalLink link(**timeline, false);
+    model::LocalLink link(**timeline, true);
     if (target) {
         model::Json request = {{"op", "goto"}};
         if (target->in_round) request["instructions"] = target->instructions;

@@ -7,7 +7,7 @@
 namespace vg::model {
 namespace {
 
-constexpr u64 kMaxSymbols = 100'000, kMaxFrames = 1024;
+constexpr u64 kMaxSymbols = 1'000'000, kMaxFrames = 1024;
 constexpr std::size_t kMaxAddresses = 4096;
 
 Unexpected<Error> no_symbols() { return fail(Error::Code::Usage, "symbols are not available here"); }
