@@ -67,8 +67,7 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
 )";
 
 constexpr const char* kReplayHelp =
-    "verdigris run m.toml --record run.vgr           make a recording\n"
-    "verdigris replay run.vgr                        run it again: same console, same end\n"
+    "verdigris replay run.vgr                        run it again: same console, same end (run --record made it)\n"
     "verdigris replay run.vgr --verify               compare the state at every mark; the first difference is named\n"
     "verdigris replay run.vgr --goto 2.5s            stop there and print the registers (also: instructions:N)\n"
     "verdigris replay run.vgr --gdb tcp:1234         gdb, forwards and backwards (reverse-continue, reverse-stepi)\n"
@@ -133,13 +132,13 @@ constexpr const char* kHypercallsHelp =
     "\n"
     "  --partition N   this partition only    --count N   so many, then end    --json   objects, one a line\n";
 constexpr const char* kSnapshotHelp =
-    "verdigris run m.toml --snapshot-at console:login:=m.vgs    save the machine when the console shows \"login:\"\n"
-    "verdigris run --restore m.vgs                            go on from there; the file is never changed\n"
     "verdigris snapshot show FILE                             when it was, memory, disks, configuration\n"
     "verdigris snapshot check FILE                            reads every part; exit code 0 or 10\n"
     "verdigris snapshot export FILE --format vmcore OUT       memory and registers as an ELF core (gdb, crash, drgn)\n"
     "  --partition NAME   of this child; left out: the first, or the bare PC\n"
-    "verdigris inspect FILE [PATH]                            a part of its state\n";
+    "verdigris inspect FILE [PATH]                            a part of its state\n"
+    "A snapshot is made with: verdigris run m.toml --snapshot-at console:login:=m.vgs\n"
+    "and gone on from with:   verdigris run --restore m.vgs       (the file is never changed)\n";
 constexpr const char* kDiskHelp =
     "verdigris disk show IMAGE [OVERLAY]            format, chain of parents, size; checks the image\n"
     "verdigris disk export IMAGE [OVERLAY] OUT.raw  the content as the guest sees it, as a raw file\n";
