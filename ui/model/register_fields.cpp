@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/bits.h"
-#include "cpu/vp.h"
+#include "cpu/spec/bits.h"
 
 namespace vg::model {
 namespace {
@@ -186,6 +186,17 @@ constexpr RegisterField kApicBase[] = {
     {"base", 51, 12, "page number of the xAPIC page"},
 };
 
+// Of a segment's hidden part. SDM 3A "Segment Descriptors".
+constexpr RegisterField kAttributes[] = {
+    {"type", 3, 0, "segment type"},
+    {"S", 4, 4, "code or data, not a system segment"},
+    {"DPL", 6, 5, "privilege level"},
+    {"P", 7, 7, "present"},
+    {"AVL", 12, 12, "for software"},
+    {"L", 13, 13, "64-bit code"},
+    {"D", 14, 14, "32 bits by default"},
+    {"G", 15, 15, "the limit counts pages"},
+};
 constexpr RegisterLayout kLayouts[] = {
     {"rflags", kRflags},
     {"cr0", kCr0},
@@ -200,6 +211,7 @@ constexpr RegisterLayout kLayouts[] = {
     {"fcw", kFcw},
     {"fsw", kFsw},
     {"apic_base", kApicBase},
+    {"attributes", kAttributes},
 };
 
 u64 mask_of(const RegisterField& field) { return low_mask(field.high - field.low + 1u) << field.low; }
@@ -231,28 +243,6 @@ const RegisterLayout* register_layout(std::string_view name) {
     const auto it =
         std::find_if(std::begin(kLayouts), std::end(kLayouts), [name](const auto& each) { return each.name == name; });
     return it == std::end(kLayouts) ? nullptr : it;
-}
-
-u64 register_value(const cpu::Vp& vp, std::string_view name) {
-    const cpu::VpState& s = vp.state();
-    const std::pair<std::string_view, u64> values[] = {
-        {"rflags", s.rflags},
-        {"cr0", s.cr0},
-        {"cr3", s.cr3},
-        {"cr4", s.cr4},
-        {"cr8", vp.apic().tpr() >> 4u},
-        {"efer", s.efer},
-        {"dr6", s.dr[6]},
-        {"dr7", s.dr[7]},
-        {"xcr0", s.xcr0},
-        {"mxcsr", s.mxcsr},
-        {"fcw", s.x87.fcw},
-        {"fsw", s.x87.fsw},
-        {"apic_base", s.apic_base},
-    };
-    for (const auto& [each, value] : values)
-        if (each == name) return value;
-    return 0;
 }
 
 std::string short_text(const RegisterLayout& layout, u64 value) {

@@ -22,7 +22,7 @@ struct RegisterField {
 };
 
 struct RegisterLayout {
-    std::string_view name;  ///< in lower case, as docs/control.md names the register
+    std::string_view name;  ///< in lower case, as docs/control.md names the register; of segments "attributes"
     std::span<const RegisterField> fields;
 };
 

@@ -5,22 +5,14 @@
 #include <algorithm>
 #include <array>
 
+#include "base/bits.h"
+#include "ui/model/register_fields.h"
+
 namespace vg::desk {
 
 namespace {
 
 constexpr std::size_t kMaxRegisters = 512;
-
-struct FieldRow {
-    std::string_view reg;
-    unsigned high, low;
-    std::string_view name, meaning;
-};
-constexpr FieldRow kFields[] = {
-#define VG_FIELD(reg, high, low, name, meaning) {reg, high, low, name, meaning},
-#include "ui/model/desk/register_fields.def"
-#undef VG_FIELD
-};
 
 std::vector<std::pair<std::string, std::string>> parse_registers(const Json& reply) {
     std::vector<std::pair<std::string, std::string>> values;
@@ -63,11 +55,10 @@ std::vector<BitField> bit_fields(std::string_view name, u64 value) {
     const std::size_t dot = name.find('.');
     if (dot != std::string_view::npos) name = name.substr(dot + 1);
     std::vector<BitField> fields;
-    for (const FieldRow& row : kFields) {
-        if (row.reg != name) continue;
-        const u64 mask = row.high - row.low == 63 ? ~u64{0} : (u64{1} << (row.high - row.low + 1)) - 1;
-        fields.push_back({row.name, row.meaning, row.high, row.low, value >> row.low & mask});
-    }
+    const model::RegisterLayout* const layout = model::register_layout(name);
+    if (layout == nullptr) return fields;
+    for (const model::RegisterField& field : layout->fields)
+        fields.push_back({field.name, field.meaning, field.high, field.low, bits(value, field.high, field.low)});
     std::reverse(fields.begin(), fields.end());
     return fields;
 }
