@@ -267,7 +267,7 @@ TEST_CASE("control service: the screen is a PNG of its pixels", "[ui][service]")
         "while at < len(d):\n n, k = struct.unpack('>I4s', d[at:at+8]); body = d[at+8:at+8+n]\n"
         " assert struct.unpack('>I', d[at+8+n:at+12+n])[0] == zlib.crc32(k + body)\n"
         " names.append(k); idat += body if k == b'IDAT' else b''; at += 12 + n\n"
-        "assert names == [b'IHDR', b'IDAT', b'IEND']\nraw = zlib.decompress(idat)\nassert len(raw) == 768 * (1 + 3 * 1024)\n"
+        "assert names[0] == b'IHDR' and names[-1] == b'IEND'\nraw = zlib.decompress(idat)\nassert len(raw) == 768 * (1 + 3 * 1024)\n"
         "assert raw[:4] == bytes([0, 0x12, 0x34, 0x56])\" ";
     CHECK(std::system((check + (m.dir / "png")).c_str()) == 0);
 }

@@ -1,50 +1,29 @@
 #include "ui/model/png.h"
 
-#include <zlib.h>
+#include <png.h>
+
+#include <vector>
 
 #include "base/assert.h"
 
 namespace vg::model {
-namespace {
-
-std::string big_endian(u32 value) {
-    std::string out;
-    for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(value >> shift);
-    return out;
-}
-
-std::string chunk(std::string_view type, std::string_view content) {
-    const std::string body = std::string(type) + std::string(content);
-    const uLong crc = ::crc32(0, reinterpret_cast<const Bytef*>(body.data()), static_cast<uInt>(body.size()));
-    return big_endian(static_cast<u32>(content.size())) + body + big_endian(static_cast<u32>(crc));
-}
-
-/// Quick: a screen is mostly one colour.
-std::string compress(const std::string& plain) {
-    uLongf size = ::compressBound(plain.size());
-    std::string out(size, '\0');
-    const int status = ::compress2(reinterpret_cast<Bytef*>(out.data()), &size,
-                                   reinterpret_cast<const Bytef*>(plain.data()), plain.size(), Z_BEST_SPEED);
-    VG_ASSERT(status == Z_OK);
-    out.resize(size);
-    return out;
-}
-
-}  // namespace
-
 std::string png(u32 width, u32 height, std::span<const u32> pixels) {
     VG_ASSERT(pixels.size() == u64{width} * height);
-    std::string rows;
-    rows.reserve(pixels.size() * 3 + height);
-    for (u32 y = 0; y < height; ++y) {
-        rows += '\0';  // no filter
-        for (u32 x = 0; x < width; ++x) {
-            const u32 pixel = pixels[u64{y} * width + x];
-            for (const int shift : {16, 8, 0}) rows += static_cast<char>(pixel >> shift);
-        }
-    }
-    const std::string header = big_endian(width) + big_endian(height) + std::string("\x08\x02\x00\x00\x00", 5);  // 8-bit RGB
-    return std::string("\x89PNG\r\n\x1a\n", 8) + chunk("IHDR", header) + chunk("IDAT", compress(rows)) + chunk("IEND", "");
+    std::vector<u8> rgb;
+    rgb.reserve(pixels.size() * 3);
+    for (const u32 pixel : pixels)
+        for (const int shift : {16, 8, 0}) rgb.push_back(static_cast<u8>(pixel >> shift));
+    png_image image{};
+    image.version = PNG_IMAGE_VERSION;
+    image.width = width;
+    image.height = height;
+    image.format = PNG_FORMAT_RGB;
+    image.flags = PNG_IMAGE_FLAG_FAST;  // a screen is mostly one colour
+    png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
+    std::string out(size, '\0');
+    VG_ASSERT(png_image_write_to_memory(&image, out.data(), &size, 0, rgb.data(), 0, nullptr) != 0);
+    out.resize(size);
+    return out;
 }
 
 std::string base64(std::string_view bytes) {

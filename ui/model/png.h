@@ -1,4 +1,4 @@
-// Pictures as PNG files. (PNG specification, third edition; zlib compresses.)
+// Pictures as PNG files.
 #pragma once
 
 #include <span>
