@@ -277,6 +277,7 @@ Verdict run_session(const RunOptions& options, Prepared& prepared, machine::Mach
     control.config = machine.config().file;
     control.survey = prepared.watchers.survey.get();
     control.console = prepared.history.get();
+    control.recorded = prepared.recorder != nullptr;
     control.running = prepared.gdb == nullptr && !options.paused;
     model::GuestSymbols symbols;
     control.symbols = &symbols;

@@ -65,6 +65,9 @@ Result<Json> ControlService::call(const Json& request) {
     if (row->changes && !core_->options.live) {
         return fail(Error::Code::Usage, fmt::format("a recorded run cannot be changed: \"{}\" is for live machines", op));
     }
+    if (row->changes && core_->options.recorded && row->op != "type") {
+        return fail(Error::Code::Usage, fmt::format("this run is being recorded, and \"{}\" would not be in the recording; change a run without --record", op));
+    }
     return row->run(*core_, arguments);
 }
 

@@ -20,7 +20,8 @@ namespace vg::model {
 
 /// What a service has besides the machine. Pointers outlive it; null: not there, and requests that need it say so.
 struct ControlOptions {
-    bool live = true;     ///< else a replay: nothing can be typed or changed
+    bool live = true;      ///< else a replay: nothing can be typed or changed
+    bool recorded = false; ///< live, and written into a recording, which knows what is typed and of no other change
     bool running = true;  ///< the machine begins as if `continue` had been asked for
     std::string config;   ///< path of its configuration, for `hello`
     SymbolSource* symbols = nullptr;

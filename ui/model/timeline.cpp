@@ -105,10 +105,13 @@ struct Timeline::BackErrand final : Errand {
         if (auto ok = timeline.send_rules(steps.is_null() ? rules : Json::array()); !ok) return ok;
         Json request = {{"op", "timeline_scan"}, {"until", position_json(until)}};
         if (!steps.is_null()) request["steps"] = steps;
+        if (inclusive) request["here"] = true;
+        inclusive = false;  // further stretches end where this one began
         return timeline.begin_task(request);
     }
     Json rules = Json::array();
     Json steps;          ///< {partition, vp}: instead of rules
+    bool inclusive = false;  ///< what ends exactly here counts: who wrote what one sees
     Position until;      ///< only what lies in front of it counts
     Position begins;     ///< where the present stretch begins
     Position stage;
@@ -411,6 +414,7 @@ Result<Json> Timeline::last_write(const Json& request) {
     if (!added) return added;
     auto errand = std::make_unique<BackErrand>();
     errand->until = position_;
+    errand->inclusive = true;
     errand->rules.push_back(rules_.back());
     rules_.erase(rules_.size() - 1);
     next_rule_ = number;

@@ -44,6 +44,7 @@ class Worker {
         Json found;         ///< the last stop before the target, with its position
         u64 hits = 0;
         u64 number = 0;  ///< of the request, given back with its end
+        bool inclusive = false;  ///< Scan: a stop exactly at the target counts too
     };
 
     void provide();
@@ -131,7 +132,7 @@ DebugStop Worker::run(VTime limit, u64 instructions) {
 
 void Worker::provide() {
     service_->provide("timeline_goto", "task target", [this](Arguments& arguments) { return begin_goto(arguments); });
-    service_->provide("timeline_scan", "task until steps", [this](Arguments& arguments) { return begin_scan(arguments); });
+    service_->provide("timeline_scan", "task until steps here", [this](Arguments& arguments) { return begin_scan(arguments); });
     service_->provide("timeline_rules", "rules", [this](Arguments& arguments) { return set_rules(arguments); });
     service_->provide("timeline_frame", "", [this](Arguments&) -> Result<Json> { return Json{{"left", leave_frame()}}; });
     service_->provide("timeline_frames", "interval", [this](Arguments& arguments) -> Result<Json> {
@@ -158,6 +159,7 @@ Result<Json> Worker::begin_scan(Arguments& arguments) {
         task_.place = {place.value("partition", u64{0}), place.value("vp", u32{0})};
     }
     if (!arguments.ok()) return arguments.failure();
+    task_.inclusive = arguments.flag("here", false);
     task_.kind = arguments.has("steps") ? Task::Kind::Steps : Task::Kind::Scan;
     return Json::object();
 }
@@ -214,7 +216,7 @@ bool Worker::scan_slice() {
     const u64 count = std::min(target.instructions, machine_->instructions() + kStretch);
     const VTime limit = target.in_round ? machine_->now() + kStretch : std::min(target.time, machine_->now() + kStretch);
     const DebugStop stop = debugger_->run(std::max(limit, machine_->now()), target.in_round || count < target.instructions ? count : machine::Scheduler::kNoCount);
-    if (stop.reason == DebugStop::Reason::Rule && !reached(here(), target)) found(here(), stop);
+    if (stop.reason == DebugStop::Reason::Rule && (!reached(here(), target) || (task_.inclusive && here().instructions == target.instructions))) found(here(), stop);
     const bool over = reached(here(), target) || stop.reason == DebugStop::Reason::Ended || stop.reason == DebugStop::Reason::Hang;
     if (over) finish({{"found", task_.found}, {"hits", task_.hits}});
     return !over;

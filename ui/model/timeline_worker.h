@@ -12,7 +12,7 @@ namespace vg::model {
 /// Serves one timeline until it closes its end. Requests are those of the control protocol, and of its own:
 ///
 ///   timeline_goto {task, target}             runs to a position, past all rules
-///   timeline_scan {task, until, steps}       runs to `until` and finds the last stop before it: of the rules, or of steps of a VP
+///   timeline_scan {task, until, steps, here}       runs to `until` and finds the last stop before it: of the rules, or of steps of a VP
 ///   timeline_rules {rules}               these and no others, with their numbers
 ///   timeline_frame {}                    leaves a key frame here
 ///   timeline_frames {interval}           leaves them by itself, so many instructions apart; 0: not
