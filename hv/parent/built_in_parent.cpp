@@ -52,6 +52,13 @@ StorageController& BuiltInParent::add_storage_controller(const std::string& name
     return *storage_.back();
 }
 
+u16 BuiltInParent::add_device(vmbus::Offer offer, std::unique_ptr<vmbus::ChannelDevice> device) {
+    devices_.push_back({offer.name, std::move(device)});
+    const u16 relid = server_.offer(std::move(offer), *devices_.back().device);
+    VG_ASSERT(relid != 0);
+    return relid;
+}
+
 void BuiltInParent::reset() {
     server_.reset();
     work_.clear();
@@ -212,6 +219,10 @@ void BuiltInParent::fields(StateVisitor& v) {
     for (const auto& controller : storage_) {
         const VisitScope scope(v, controller->name());
         controller->fields(v);
+    }
+    for (const Device& each : devices_) {
+        const VisitScope scope(v, each.name);
+        each.device->fields(v);
     }
 }
 

@@ -48,6 +48,9 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     void add_mmio(Gpa base, u64 size, mmu::MmioHandler& handler);
     /// Offers a SCSI controller; lives as long as the parent. @param max_sub_channels  0: a single channel
     StorageController& add_storage_controller(const std::string& name, const Guid& instance, u16 max_sub_channels = 0);
+    /// Offers any other device; it lives as long as the parent. Its state is saved under `offer.name`, which no other
+    /// device of this parent has. Returns the relid.
+    u16 add_device(vmbus::Offer offer, std::unique_ptr<vmbus::ChannelDevice> device);
     /// The child was reset: its VMBus connection is forgotten, the offers stay.
     void reset();
 
@@ -104,7 +107,12 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     vmbus::ServerOptions options_;
     Partition* partition_ = nullptr;
     std::vector<MmioRange> mmio_;
+    struct Device {
+        std::string name;
+        std::unique_ptr<vmbus::ChannelDevice> device;
+    };
     std::vector<std::unique_ptr<StorageController>> storage_;  // outlives the server's channels
+    std::vector<Device> devices_;                              // so does this
     vmbus::Server server_;
     std::deque<Work> work_;
     std::size_t queued_messages_ = 0;
