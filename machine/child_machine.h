@@ -12,6 +12,7 @@
 #include "machine/chipset.h"
 #include "machine/config.h"
 #include "machine/guest_memory.h"
+#include "machine/network.h"
 
 namespace vg::machine {
 
@@ -37,6 +38,8 @@ class ChildMachine final : public GuestMemory {
     [[nodiscard]] const cpu::CpuModel& model() const { return model_; }
     /// Opens the disks, creating overlays that are missing. Once, before the partition runs.
     [[nodiscard]] Result<void> attach_disks();
+    /// Offers the network adapters and connects their cables. Once, behind attach_disks.
+    [[nodiscard]] Result<void> attach_nics(Network& network, u64 start_unix_seconds);
     /// Flushes every disk, also behind one that fails. The first error.
     [[nodiscard]] Result<void> flush_disks();
     /// In the order of the configuration.

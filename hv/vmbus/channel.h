@@ -47,7 +47,9 @@ class Channel {
     /// Publishes what was read, for a device that stops before the ring is empty.
     void commit();
     /// False: no room; the device is signalled when there is. A packet for a closed or broken ring is dropped (true).
-    [[nodiscard]] bool write_packet(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload);
+    /// @param extension  what lies between descriptor and payload; whole 8-byte units
+    [[nodiscard]] bool write_packet(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload,
+                                    std::span<const u8> extension = {});
     [[nodiscard]] bool write_completion(u64 transaction_id, std::span<const u8> payload) {
         return write_packet(PacketType::Completion, 0, transaction_id, payload);
     }
