@@ -14,6 +14,10 @@
 #include "machine/guest_memory.h"
 #include "machine/network.h"
 
+namespace vg::hv::parent {
+class NetworkAdapter;
+}
+
 namespace vg::machine {
 
 /// A generation-2 child. The machine owns it and hears how it ends through `Events`.
@@ -44,6 +48,8 @@ class ChildMachine final : public GuestMemory {
     [[nodiscard]] Result<void> flush_disks();
     /// In the order of the configuration.
     [[nodiscard]] const std::vector<devices::BlockDevice*>& disks() const { return disks_; }
+    /// In the order of the configuration.
+    [[nodiscard]] const std::vector<hv::parent::NetworkAdapter*>& adapters() const { return adapters_; }
     void fields(StateVisitor& v);
 
     bool write(Gpa gpa, std::span<const u8> data) override { return partition_->write_memory(gpa, data.data(), data.size()); }
@@ -65,6 +71,7 @@ class ChildMachine final : public GuestMemory {
     hv::Partition* partition_ = nullptr;
     std::unique_ptr<Chipset> chipset_;
     std::vector<devices::BlockDevice*> disks_;
+    std::vector<hv::parent::NetworkAdapter*> adapters_;
     std::string kernel_kind_;
 };
 

@@ -130,8 +130,8 @@ Result<void> check_backend(const NicSection& nic) {
         return bad(nic.at.text("backend"), "backend = \"switch\" needs a name; add for example switch = \"lan\"");
     if (nic.backend == "pcap" && nic.frames.empty()) {
         return bad(nic.at.text("backend"),
-                   "backend = \"pcap\" needs the frames that arrive; add frames = \"FILE\" (a capture goes with any "
-                   "back end: pcap = \"FILE\")");
+                   "backend = \"pcap\" needs the frames that arrive; add frames = \"FILE\" or, only to capture, "
+                   "use pcap = \"FILE\" with another back end");
     }
     return check_file(nic.at.text("frames"), "capture", nic.frames,
                       "Make one with pcap = \"FILE\" on an adapter, or with tcpdump -w FILE.");

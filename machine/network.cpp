@@ -89,8 +89,12 @@ void Network::play(Cable& cable, VTime now) {
 void Network::connect_switch(Cable& cable, const std::string& name) {
     const auto there =
         std::find_if(switches_.begin(), switches_.end(), [&](const auto& each) { return each->name() == name; });
-    if (there == switches_.end()) switches_.push_back(std::make_unique<NetworkSwitch>(name, events_));
-    cable.switch_ = there == switches_.end() ? switches_.back().get() : there->get();
+    if (there != switches_.end()) {
+        cable.switch_ = there->get();
+    } else {
+        switches_.push_back(std::make_unique<NetworkSwitch>(name, events_));
+        cable.switch_ = switches_.back().get();
+    }
     cable.switch_port_ = cable.switch_->add_port([to = &cable](std::span<const u8> frame) { to->deliver(frame); });
 }
 

@@ -93,8 +93,7 @@ void Network::channel_closed(u32 channel) {
         queues_[i].open = false;
         if (i == 0) return reset();
         forget_requests(channel);
-        free_sections_of(channel);
-        return send_indirection_table();
+        return free_sections_of(channel);
     }
 }
 
