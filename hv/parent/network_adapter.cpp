@@ -133,6 +133,11 @@ void NetworkAdapter::offer_sub_channels(u16 count) {
     if (vmbus::Channel* const channel = primary()) channel->offer_sub_channels(count);
 }
 
+void NetworkAdapter::show(u32 channel, bool to_guest, u64 transaction_id, std::span<const u8> messages) {
+    const auto it = open_.find(channel);
+    if (it != open_.end()) it->second.channel->tell_content(to_guest, transaction_id, messages);
+}
+
 // ---- buffers
 
 const vmbus::PageRange* NetworkAdapter::find_buffer(u32 gpadl) const {

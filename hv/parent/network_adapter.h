@@ -87,6 +87,7 @@ class NetworkAdapter final : public vmbus::ChannelDevice, public devices::Networ
     u64 buffer_size(u32 gpadl) override;
     bool read_buffer(u32 gpadl, u64 offset, std::span<u8> out) override;
     bool write_buffer(u32 gpadl, u64 offset, std::span<const u8> data) override;
+    void show(u32 channel, bool to_guest, u64 transaction_id, std::span<const u8> messages) override;
     void transmit(const vsp::OutgoingFrame& frame) override;
     void schedule(u32 slot, u32 bytes) override;
     void offer_sub_channels(u16 count) override;

@@ -105,6 +105,12 @@ bool Channel::write_packet(PacketType type, u16 flags, u64 transaction_id, std::
     return true;
 }
 
+bool Channel::is_watched() const { return server_.log().tap().wants(TapKind::VmbusPacket); }
+
+void Channel::tell_content(bool to_guest, u64 transaction_id, std::span<const u8> content) {
+    if (is_watched()) tell_packet(to_guest, {static_cast<PacketType>(kContentType), 0, transaction_id, {}, content});
+}
+
 void Channel::count_signal(bool to_guest) {
     ++(to_guest ? stats_.signals_out : stats_.signals_in);
     Tap& tap = server_.log().tap();

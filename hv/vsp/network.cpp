@@ -284,6 +284,7 @@ void Network::take_rndis(const NetworkPacket& from, const Message& message) {
         return answer_rndis(from, Status::InvalidRndisPacket);
     }
     const std::span<u8> bytes = std::span(scratch_).first(*size);
+    host_.show(from.channel, false, from.transaction_id, bytes);
     if (!data) return control(from, bytes);
     const bool good = send_messages(bytes);
     if (!good) ++rndis_.counters.send_errors;

@@ -46,6 +46,9 @@ class NetworkHost {
     /// False: outside of it, gone, or not memory.
     [[nodiscard]] virtual bool read_buffer(u32 gpadl, u64 offset, std::span<u8> out) = 0;
     [[nodiscard]] virtual bool write_buffer(u32 gpadl, u64 offset, std::span<const u8> data) = 0;
+    /// RNDIS messages as they lie in buffers, for people: of a packet that was taken (its channel, its transaction), or
+    /// that was indicated. Of a received frame the headers alone.
+    virtual void show(u32 channel, bool to_guest, u64 transaction_id, std::span<const u8> messages) = 0;
     /// The guest sends a frame; its bytes are gone when this returns.
     virtual void transmit(const OutgoingFrame& frame) = 0;
     /// A message of `bytes` has been sent; call Network::finish(slot) when it should end.
@@ -161,7 +164,7 @@ class Network {
     [[nodiscard]] std::optional<u32> take_section(u32 keep_free);
     void free_section(u32 index);
     void free_sections_of(std::optional<u32> channel);
-    void indicate(u32 section, u32 channel, u32 channel_type, u32 bytes);
+    void indicate(u32 section, u32 channel, u32 channel_type, u32 bytes, std::span<const u8> shown);
     void send_control(std::span<const u8> message);
     void send_indirection_table();
     [[nodiscard]] std::optional<u32> primary() const;

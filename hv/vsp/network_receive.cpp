@@ -88,15 +88,17 @@ void Network::on_completion(u32 channel, u64 transaction_id) {
     ++invalid_packets_;
 }
 
-void Network::indicate(u32 section, u32 channel, u32 channel_type, u32 bytes) {
+void Network::indicate(u32 section, u32 channel, u32 channel_type, u32 bytes, std::span<const u8> shown) {
     sections_[section].channel = channel;
     sections_[section].sequence = next_sequence_;
     next_sequence_ = next_sequence_ == 0xffff'ffff ? 1 : next_sequence_ + 1;
     netvsc::Message message{};
     message.type = static_cast<u32>(netvsc::MessageType::SendRndisPacket);
     message.rndis = {channel_type, netvsc::kNoSection, 0};
-    host_.indicate(channel, u64{sections_[section].sequence} << 32 | section, {bytes, section * receive_.section_bytes},
+    const u64 transaction = u64{sections_[section].sequence} << 32 | section;
+    host_.indicate(channel, transaction, {bytes, section * receive_.section_bytes},
                    {reinterpret_cast<const u8*>(&message), sizeof message});
+    host_.show(channel, true, transaction, shown);
 }
 
 void Network::send_control(std::span<const u8> message) {
@@ -110,7 +112,7 @@ void Network::send_control(std::span<const u8> message) {
         ++invalid_packets_;
         return free_section(*section);
     }
-    indicate(*section, *to, netvsc::kChannelControl, static_cast<u32>(message.size()));
+    indicate(*section, *to, netvsc::kChannelControl, static_cast<u32>(message.size()), message);
 }
 
 void Network::set_link(bool up) {
@@ -171,7 +173,7 @@ void Network::receive(std::span<const u8> frame, const IncomingChecksums& checks
     ++queue.frames;
     ++counters.frames_received;
     counters.bytes_received += length;
-    indicate(*section, queue.channel, netvsc::kChannelData, static_cast<u32>(headers.size()) + length);
+    indicate(*section, queue.channel, netvsc::kChannelData, static_cast<u32>(headers.size()) + length, headers);
 }
 
 }  // namespace vg::hv::vsp

@@ -79,6 +79,7 @@ class NetworkWorld final : public vsp::NetworkHost {
         ++writes;
         return true;
     }
+    void show(u32, bool, u64, std::span<const u8> messages) override { shown += messages.size(); }
     void transmit(const vsp::OutgoingFrame& frame) override {
         sent.push_back({{frame.bytes.begin(), frame.bytes.end()},
                         frame.ip_checksum,
@@ -97,7 +98,7 @@ class NetworkWorld final : public vsp::NetworkHost {
     std::vector<Sent> sent;
     std::deque<std::pair<u32, u32>> scheduled;
     std::vector<u16> sub_channels;
-    u64 writes = 0;
+    u64 writes = 0, shown = 0;
     bool readable = true;
     bool failing = false;  ///< the guest's pages are not memory
 
