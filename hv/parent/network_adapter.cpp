@@ -93,7 +93,7 @@ void NetworkAdapter::take(OpenChannel& open, const vmbus::Packet& packet) {
 
 // ---- to the guest
 
-bool NetworkAdapter::write(vmbus::Channel& channel, const Unsent& packet) {
+bool NetworkAdapter::write(vmbus::Channel& channel, const Outgoing& packet) {
     if (packet.type != vmbus::PacketType::TransferPages)
         return channel.write_packet(packet.type, 0, packet.transaction_id, packet.payload);
     const netvsc::TransferPages pages = {netvsc::kReceiveBufferId, 0, 0, 1, packet.range};
@@ -103,30 +103,33 @@ bool NetworkAdapter::write(vmbus::Channel& channel, const Unsent& packet) {
 
 bool NetworkAdapter::send_unsent(OpenChannel& open) {
     while (!open.unsent.empty()) {
-        if (!write(*open.channel, open.unsent.front())) return false;
+        Unsent& first = open.unsent.front();
+        first.packet.payload = first.payload;
+        if (!write(*open.channel, first.packet)) return false;
         open.unsent.pop_front();
     }
     return true;
 }
 
-void NetworkAdapter::put(u32 channel, Unsent packet) {
+void NetworkAdapter::put(u32 channel, const Outgoing& packet) {
     const auto it = open_.find(channel);
     if (it == open_.end()) return;
     OpenChannel& open = it->second;
-    if (!send_unsent(open) || !write(*open.channel, packet)) open.unsent.push_back(std::move(packet));
+    if (send_unsent(open) && write(*open.channel, packet)) return;
+    open.unsent.push_back({packet, {packet.payload.begin(), packet.payload.end()}});
 }
 
 void NetworkAdapter::complete(u32 channel, u64 transaction_id, std::span<const u8> payload) {
-    put(channel, {vmbus::PacketType::Completion, transaction_id, {}, {payload.begin(), payload.end()}});
+    put(channel, {vmbus::PacketType::Completion, transaction_id, {}, payload});
 }
 
 void NetworkAdapter::send(u32 channel, std::span<const u8> payload) {
-    put(channel, {vmbus::PacketType::InBand, 0, {}, {payload.begin(), payload.end()}});
+    put(channel, {vmbus::PacketType::InBand, 0, {}, payload});
 }
 
 void NetworkAdapter::indicate(u32 channel, u64 transaction_id, const netvsc::TransferRange& range,
                               std::span<const u8> payload) {
-    put(channel, {vmbus::PacketType::TransferPages, transaction_id, range, {payload.begin(), payload.end()}});
+    put(channel, {vmbus::PacketType::TransferPages, transaction_id, range, payload});
 }
 
 void NetworkAdapter::offer_sub_channels(u16 count) {
@@ -260,13 +263,13 @@ void NetworkAdapter::channel_fields(StateVisitor& v) {
         v("unsent", count, Fmt::Dec);
         if (v.loading()) open.unsent.resize(std::min(count, kMaxUnsent));
         for (std::size_t i = 0; i < open.unsent.size(); ++i) {
-            Unsent& packet = open.unsent[i];
+            Outgoing& packet = open.unsent[i].packet;
             const VisitScope each(v, std::to_string(i));
             v("type", packet.type);
             v("transaction_id", packet.transaction_id);
             v("byte_count", packet.range.byte_count, Fmt::Dec);
             v("byte_offset", packet.range.byte_offset);
-            v("payload", packet.payload, kMaxPayload);
+            v("payload", open.unsent[i].payload, kMaxPayload);
         }
     }
 }

@@ -60,11 +60,16 @@ class NetworkAdapter final : public vmbus::ChannelDevice, public devices::Networ
     [[nodiscard]] const vsp::Network& core() const { return *core_; }
 
   private:
-    /// A packet that found no room in the ring.
-    struct Unsent {
+    /// A packet for the guest; `range` of transfer pages only.
+    struct Outgoing {
         vmbus::PacketType type{};
         u64 transaction_id = 0;
-        netvsc::TransferRange range{};  ///< transfer pages
+        netvsc::TransferRange range{};
+        std::span<const u8> payload;
+    };
+    /// One that found no room in the ring.
+    struct Unsent {
+        Outgoing packet;  ///< but its payload
         std::vector<u8> payload;
     };
     struct OpenChannel {
@@ -94,8 +99,8 @@ class NetworkAdapter final : public vmbus::ChannelDevice, public devices::Networ
 
     void pump(OpenChannel& open);
     void take(OpenChannel& open, const vmbus::Packet& packet);
-    void put(u32 channel, Unsent packet);
-    [[nodiscard]] static bool write(vmbus::Channel& channel, const Unsent& packet);
+    void put(u32 channel, const Outgoing& packet);
+    [[nodiscard]] static bool write(vmbus::Channel& channel, const Outgoing& packet);
     [[nodiscard]] bool send_unsent(OpenChannel& open);
     [[nodiscard]] vmbus::Channel* primary() const;
     [[nodiscard]] const vmbus::PageRange* find_buffer(u32 gpadl) const;
