@@ -201,8 +201,8 @@ Pause Machine::run_until(VTime limit, u64 instructions) {
     return run_fed(limit, [&](VTime until) { return scheduler_->run_until(until, instructions); });
 }
 
-Pause Machine::step(const cpu::Vp& vp, VTime limit) {
-    return run_fed(limit, [&](VTime until) { return scheduler_->step(vp, until); });
+Pause Machine::step(const cpu::Vp& vp, VTime limit, u64 instructions) {
+    return run_fed(limit, [&](VTime until) { return scheduler_->step(vp, until, instructions); });
 }
 
 void Machine::enter(const Input& input) {

@@ -71,7 +71,7 @@ class Machine {
     /// due at `limit` enters with the next call.
     Pause run_until(VTime limit, u64 instructions = Scheduler::kNoCount);
     /// One instruction of `vp`; as Scheduler::step.
-    Pause step(const cpu::Vp& vp, VTime limit);
+    Pause step(const cpu::Vp& vp, VTime limit, u64 instructions = Scheduler::kNoCount);
     void stop() { scheduler_->stop(); }
     [[nodiscard]] const Outcome& outcome() const { return outcome_; }
     [[nodiscard]] VTime now() const { return clock_.now(); }
