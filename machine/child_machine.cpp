@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/state.h"
+#include "devices/net/host_forward.h"
 #include "devices/storage/block_device.h"
+#include "hv/parent/network_adapter.h"
 #include "hv/vp.h"
 #include "machine/acpi_tables.h"
 #include "machine/disk_image.h"
@@ -93,6 +97,26 @@ Result<void> ChildMachine::attach_disks() {
         auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target),
                                                              static_cast<u8>((*units)[i]), std::move(*device));
         if (!attached) return Unexpected{attached.error().in(disk.at.text())};
+    }
+    return {};
+}
+
+Result<void> ChildMachine::attach_nics(Network& network, u64 start_unix_seconds) {
+    const u32 queues = std::min(section_.processors, hv::vsp::Network::kMaxQueues);
+    for (u32 i = 0; i < section_.nics.size(); ++i) {
+        const NicSection& nic = section_.nics[i];
+        devices::MacAddress address{0x52, 0x54, 0x00, 0x76, 0x67, static_cast<u8>(network.size())};
+        if (const auto given = devices::parse_mac_address(nic.mac); given) address = *given;
+        hv::vmbus::Offer offer;
+        offer.name = fmt::format("{}.net{}", section_.name, i);
+        offer.type = hv::kNetworkClass;
+        offer.instance = network_instance(i);
+        offer.flags = hv::vmbus::kOfferEnumerate;
+        auto adapter = std::make_unique<hv::parent::NetworkAdapter>(
+            offer.name, address, hypervisor_.events(), hypervisor_.log(), static_cast<u16>(queues - 1));
+        if (auto ok = network.connect(*adapter, nic, start_unix_seconds); !ok) return ok;
+        adapters_.push_back(adapter.get());
+        parent_->add_device(std::move(offer), std::move(adapter));
     }
     return {};
 }

@@ -12,6 +12,11 @@
 #include "machine/chipset.h"
 #include "machine/config.h"
 #include "machine/guest_memory.h"
+#include "machine/network.h"
+
+namespace vg::hv::parent {
+class NetworkAdapter;
+}
 
 namespace vg::machine {
 
@@ -37,10 +42,14 @@ class ChildMachine final : public GuestMemory {
     [[nodiscard]] const cpu::CpuModel& model() const { return model_; }
     /// Opens the disks, creating overlays that are missing. Once, before the partition runs.
     [[nodiscard]] Result<void> attach_disks();
+    /// Offers the network adapters and connects their cables. Once, behind attach_disks.
+    [[nodiscard]] Result<void> attach_nics(Network& network, u64 start_unix_seconds);
     /// Flushes every disk, also behind one that fails. The first error.
     [[nodiscard]] Result<void> flush_disks();
     /// In the order of the configuration.
     [[nodiscard]] const std::vector<devices::BlockDevice*>& disks() const { return disks_; }
+    /// In the order of the configuration.
+    [[nodiscard]] const std::vector<hv::parent::NetworkAdapter*>& adapters() const { return adapters_; }
     void fields(StateVisitor& v);
 
     bool write(Gpa gpa, std::span<const u8> data) override { return partition_->write_memory(gpa, data.data(), data.size()); }
@@ -62,6 +71,7 @@ class ChildMachine final : public GuestMemory {
     hv::Partition* partition_ = nullptr;
     std::unique_ptr<Chipset> chipset_;
     std::vector<devices::BlockDevice*> disks_;
+    std::vector<hv::parent::NetworkAdapter*> adapters_;
     std::string kernel_kind_;
 };
 

@@ -124,7 +124,7 @@ struct DiskSection {
 };
 
 struct NicSection {
-    std::string bus = "vmbus", backend = "none", mac, pcap;
+    std::string bus = "vmbus", backend = "none", mac, pcap, frames, switch_name;
     std::vector<std::string> hostfwd;
     bool host_access = false;
     Place at;
@@ -132,9 +132,12 @@ struct NicSection {
     template <class V>
     void keys(V& v) {
         v.choice("bus", bus, {"vmbus", "virtio", "e1000e"}, "how the guest sees it");
-        v.choice("backend", backend, {"none", "slirp", "tap", "pcap"}, "what it is connected to");
+        v.choice("backend", backend, {"none", "slirp", "tap", "pcap", "switch"}, "what it is connected to");
         v("mac", mac, "hardware address, e.g. \"52:54:00:12:34:56\"; left out: 52:54:00:76:67:00 and up");
         v.path("pcap", pcap, "file that takes every frame, for Wireshark and tcpdump; overwritten");
+        v.path("frames", frames,
+               "pcap: capture whose frames arrive at their times, those of the guest's wall clock (machine.clock)");
+        v("switch", switch_name, "switch: its name; adapters with the same one are connected to each other");
         v("hostfwd", hostfwd, "slirp: ports of the host that lead into the guest, e.g. \"tcp:127.0.0.1:2222-:22\"");
         v("host_access", host_access, "slirp: 10.0.2.2 reaches the host's own services on 127.0.0.1");
     }

@@ -79,7 +79,10 @@ Result<void> Machine::build() {
     }
     scheduler_ = std::make_unique<Scheduler>(events_, clock_, *engine_);
     scheduler_->set_longest_slice(stress->budget);
+    child_network_ = std::make_unique<Network>(events_, log_);
     if (auto ok = config_.boot ? build_pc() : build_children(); !ok) return ok;
+    // What a guest has sent reaches the host at once, and the answer comes back soon.
+    network().on_sent([this] { scheduler_->stop_after_round(); });
     for (cpu::Vp* const vp : scheduler_->processors()) vp->tlb().set_stress_entries(stress->tlb_entries);
     return {};
 }
@@ -148,9 +151,12 @@ Result<void> Machine::build_children() {
         children_on_.insert(name);
         next = Spa(align_up(next.value + section.memory.bytes, kGiB));
     }
-    // Overlays are created last, when nothing else can fail.
+    // Overlays are created last, when nothing else can fail; captures too.
     for (const auto& child : children_) {
         if (auto ok = child->attach_disks(); !ok) return ok;
+    }
+    for (const auto& child : children_) {
+        if (auto ok = child->attach_nics(*child_network_, *start); !ok) return ok;
     }
     return {};
 }
@@ -176,8 +182,6 @@ Result<void> Machine::build_pc() {
     auto pc = PcMachine::create(config_, memory_, events_, log_, hypervisor_.get(), std::move(handlers));
     if (!pc) return Unexpected{pc.error()};
     pc_ = std::move(*pc);
-    // What the guest has sent reaches the host at once, and its answer comes back soon.
-    pc_->pci().network().on_sent([this] { scheduler_->stop_after_round(); });
     for (const auto& vp : pc_->vps()) scheduler_->add(*vp);
     return {};
 }
@@ -210,8 +214,8 @@ void Machine::enter(const Input& input) {
     if (input.kind == Input::Kind::Console) {
         devices::Uart16550* const port = console_port(input.target);
         taken = port != nullptr && port->receive(input.bytes) == input.bytes.size();
-    } else if (pc_ != nullptr && input.target < pc_->pci().network().size()) {
-        pc_->pci().network().receive(input.target, input.bytes);
+    } else if (input.target < network().size()) {
+        network().receive(input.target, input.bytes);
         taken = true;
     }
     if (!taken) source_->refused(input);
@@ -243,24 +247,25 @@ std::size_t Machine::console_input(const std::string& partition, std::string_vie
 
 void Machine::on_input(std::function<void(const Input&)> observer) {
     on_input_ = std::move(observer);
-    if (pc_ == nullptr) return;
-    pc_->pci().network().on_received([this](std::size_t card, std::span<const u8> frame) {
+    network().on_received([this](std::size_t card, std::span<const u8> frame) {
         on_input_({now(), Input::Kind::Frame, static_cast<u32>(card), {frame.begin(), frame.end()}});
     });
 }
 
-bool Machine::reaches_host() const { return pc_ != nullptr && pc_->pci().network().reaches_host(); }
+Network& Machine::network() const { return pc_ != nullptr ? pc_->pci().network() : *child_network_; }
+
+bool Machine::reaches_host() const { return network().reaches_host(); }
 
 bool Machine::exchange_frames(int wait_ms) {
-    return pc_ != nullptr && source_ == nullptr && !scheduler_->in_round() && pc_->pci().network().exchange(wait_ms);
+    return source_ == nullptr && !scheduler_->in_round() && network().exchange(wait_ms);
 }
 
 Result<void> Machine::flush_disks() {
     Result<void> first;
     if (pc_ != nullptr) {
         first = pc_->pci().flush_disks();
-        if (auto ok = pc_->pci().network().flush(); !ok && first) first = ok;
     }
+    if (auto ok = network().flush(); !ok && first) first = ok;
     for (const auto& child : children_) {
         if (auto ok = child->flush_disks(); !ok && first) first = ok;
     }
@@ -293,6 +298,7 @@ std::vector<Machine::Part> Machine::parts() {
                        }});
     }
     if (pc_ != nullptr) all.push_back({"pc", "", [this](StateVisitor& v) { pc_->fields(v); }});
+    if (network().has_state()) all.push_back({"network", "", [this](StateVisitor& v) { network().fields(v); }});
     return all;
 }
 

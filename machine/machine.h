@@ -34,6 +34,7 @@ class TranslationWatcher;
 namespace vg::machine {
 
 class ChildMachine;
+class Network;
 class PcMachine;
 
 /// Why a machine's run is over, as far as its guests are concerned.
@@ -130,6 +131,8 @@ class Machine {
     Result<void> build_hypervisor(Spa memory, u64 needed);
     Result<void> build_children();
     Result<void> build_pc();
+    /// The cables of the bare PC's cards, or of all children's.
+    [[nodiscard]] Network& network() const;
     /// A piece of the state with a name of its own.
     struct Part {
         std::string group, name;  ///< name: "" if the group has only this one
@@ -154,6 +157,7 @@ class Machine {
     std::unique_ptr<Scheduler> scheduler_;
     std::unique_ptr<SchedulerHost> host_;
     std::unique_ptr<hv::Hypervisor> hypervisor_;
+    std::unique_ptr<Network> child_network_;
     std::vector<std::unique_ptr<ChildMachine>> children_;
     std::unique_ptr<PcMachine> pc_;
     Outcome outcome_;

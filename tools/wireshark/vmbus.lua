@@ -5,6 +5,7 @@
 local hv = Proto("hv", "Verdigris hypervisor capture")
 local vmbus = Proto("vmbus", "Hyper-V VMBus")
 local vstor = Proto("vstor", "Hyper-V synthetic storage")
+local nvsp = Proto("nvsp", "Hyper-V synthetic network")
 
 local KINDS = { [1] = "hypercall", [2] = "SynIC message", [3] = "SynIC event", [4] = "VMBus message", [5] = "VMBus packet",
     [6] = "VMBus signal" }
@@ -121,8 +122,25 @@ local s = {
     cdb = ProtoField.bytes("vstor.cdb", "CDB"), opcode = ProtoField.uint8("vstor.scsi.opcode", "SCSI command", H, SCSI),
     lba = ProtoField.uint64("vstor.scsi.lba", "LBA", D), blocks = ProtoField.uint64("vstor.scsi.blocks", "Blocks", D),
     sense = ProtoField.bytes("vstor.sense", "Sense data") }
+local NVSP = { [1] = "INIT", [2] = "INIT_COMPLETE", [100] = "SEND_NDIS_VERSION", [101] = "SEND_RECV_BUF", [102] = "SEND_RECV_BUF_COMPLETE",
+    [103] = "REVOKE_RECV_BUF", [104] = "SEND_SEND_BUF", [105] = "SEND_SEND_BUF_COMPLETE", [106] = "REVOKE_SEND_BUF", [107] = "SEND_RNDIS_PKT",
+    [108] = "SEND_RNDIS_PKT_COMPLETE", [125] = "SEND_NDIS_CONFIG", [128] = "SEND_VF_ASSOCIATION", [129] = "SWITCH_DATA_PATH",
+    [131] = "OID_QUERY_EX", [132] = "OID_QUERY_EX_COMPLETE", [133] = "SUBCHANNEL", [134] = "INDIRECTION_TABLE" }
+local NVSP_STATUS = { [0] = "none", "success", "fail", "protocol too new", "protocol too old", "invalid RNDIS packet", "busy", "unsupported" }
+local n = {
+    type = ProtoField.uint32("nvsp.type", "Message", D, NVSP), min = ProtoField.uint32("nvsp.min_version", "Lowest version", H),
+    max = ProtoField.uint32("nvsp.max_version", "Highest version", H), version = ProtoField.uint32("nvsp.version", "Version", H),
+    status = ProtoField.uint32("nvsp.status", "Status", D, NVSP_STATUS), gpadl = ProtoField.uint32("nvsp.gpadl", "GPADL", H),
+    id = ProtoField.uint16("nvsp.buffer_id", "Buffer", H), size = ProtoField.uint32("nvsp.section_size", "Section size", D),
+    count = ProtoField.uint32("nvsp.count", "Count", D), mtu = ProtoField.uint32("nvsp.mtu", "Longest frame", D),
+    caps = ProtoField.uint64("nvsp.capabilities", "Capabilities", H), major = ProtoField.uint32("nvsp.ndis_major", "NDIS major", D),
+    minor = ProtoField.uint32("nvsp.ndis_minor", "NDIS minor", D),
+    channel = ProtoField.uint32("nvsp.rndis_channel", "RNDIS channel", D, { [0] = "data", "control" }),
+    section = ProtoField.uint32("nvsp.section", "Section", D), bytes = ProtoField.uint32("nvsp.section_bytes", "Bytes in the section", D),
+    active = ProtoField.uint32("nvsp.active", "Active", D), offset = ProtoField.uint32("nvsp.offset", "Offset", D),
+    entry = ProtoField.uint32("nvsp.entry", "Channel", D), op = ProtoField.uint32("nvsp.operation_or_status", "Operation or status", D) }
 local function values(t) local list = {} for _, v in pairs(t) do list[#list + 1] = v end return list end
-hv.fields, vmbus.fields, vstor.fields = values(f), values(m), values(s)
+hv.fields, vmbus.fields, vstor.fields, nvsp.fields = values(f), values(m), values(s), values(n)
 local malformed = ProtoExpert.new("hv.malformed", "Lengths lie, or a field is missing", expert.group.MALFORMED, expert.severity.ERROR)
 local cut = ProtoExpert.new("hv.cut", "The capture holds only a part", expert.group.UNDECODED, expert.severity.NOTE)
 hv.experts = { malformed, cut }
@@ -286,6 +304,35 @@ local function storage(tvb, whole, root)
     return text
 end
 
+-- What follows the type, by message: {field, at, size}.
+local NVSP_BODY = { [1] = { { n.min, 4, 4 }, { n.max, 8, 4 } }, [2] = { { n.version, 4, 4 }, { n.status, 12, 4 } },
+    [100] = { { n.major, 4, 4 }, { n.minor, 8, 4 } }, [101] = { { n.gpadl, 4, 4 }, { n.id, 8, 2 } },
+    [102] = { { n.status, 4, 4 }, { n.size, 16, 4 }, { n.count, 20, 4 } }, [103] = { { n.id, 4, 2 } }, [104] = { { n.gpadl, 4, 4 }, { n.id, 8, 2 } },
+    [105] = { { n.status, 4, 4 }, { n.size, 8, 4 } }, [106] = { { n.id, 4, 2 } },
+    [107] = { { n.channel, 4, 4 }, { n.section, 8, 4 }, { n.bytes, 12, 4 } }, [108] = { { n.status, 4, 4 } },
+    [125] = { { n.mtu, 4, 4 }, { n.caps, 12, 8 } }, [129] = { { n.active, 4, 4 } }, [133] = { { n.op, 4, 4 }, { n.count, 8, 4 } },
+    [134] = { { n.count, 4, 4 }, { n.offset, 8, 4 } } }
+local function network(tvb, whole, root)
+    local tree = root:add(nvsp, tvb(), "Hyper-V synthetic network")
+    local r = reader(tvb, tree, whole)
+    r:add(tree, n.type, 0, 4)
+    if not r:has(0, 4) then return "too short" end
+    local type = r:u(0, 4)
+    local text = NVSP[type] or ("NVSP message " .. type)
+    for _, each in ipairs(NVSP_BODY[type] or {}) do r:add(tree, each[1], each[2], each[3]) end
+    if type == 107 then
+        text = text .. (r:u(4, 4) == 1 and " control" or " data")
+        if r:u(8, 4) ~= 0xffffffff then text = text .. string.format(", %d bytes in section %d", r:u(12, 4), r:u(8, 4)) end
+    end
+    if type == 108 or type == 102 or type == 105 then text = text .. ": " .. (NVSP_STATUS[r:u(4, 4)] or "unknown status") end
+    if type == 134 and r:has(0, 12) then
+        local count, offset = r:u(4, 4), r:u(8, 4)
+        for i = 0, math.min(count, 16) - 1 do r:add(tree, n.entry, offset + 4 * i, 4) end
+    end
+    tree:append_text(": " .. text)
+    return text
+end
+
 -- Ranges between descriptor and data; the loop ends with the bytes.
 local function ranges(r, tree, type, data)
     r:add(tree, m.ranges, 20, 4)
@@ -338,6 +385,8 @@ local function packet(tvb, whole, pinfo, root, partition, channel, to_guest, ser
         local payload = tvb(data):tvb()
         if service == 1 or service == 2 then
             text = text .. "  " .. storage(payload, length - data, root)
+        elseif service == 3 then
+            text = text .. "  " .. network(payload, length - data, root)
         else
             tree:add(m.payload, tvb(data))
         end
