@@ -208,6 +208,13 @@ Result<void> check_child(const ChildSection& child) {
             child.at.text("memory"),
             fmt::format("memory = \"{}\" must be from 64 MiB to 1 TiB in steps of 2 MiB", to_string(child.memory)));
     }
+    if (child.memory_max.bytes != 0 &&
+        (child.memory_max.bytes < child.memory.bytes || child.memory_max.bytes % (2 * kMiB) != 0 ||
+         child.memory_max.bytes > (u64{1} << 40))) {
+        return bad(child.at.text("memory_max"),
+                   fmt::format("memory_max = \"{}\" must be from memory (\"{}\") to 1 TiB in steps of 2 MiB",
+                               to_string(child.memory_max), to_string(child.memory)));
+    }
     if (!child.cpu.empty()) {
         if (auto ok = check_model(child.at, child.cpu); !ok) return ok;
     }
