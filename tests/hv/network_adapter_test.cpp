@@ -14,7 +14,7 @@ using namespace vg::hv::vmbus;
 using namespace vg::test;
 using hv::parent::network_latency_ns;
 using hv::parent::NetworkAdapter;
-using netvsc::MessageType;
+using Nvsp = netvsc::MessageType;
 
 namespace {
 
@@ -47,9 +47,9 @@ struct Bed {
         CHECK(guest.create_gpadl(relid, kReceive, receive_pages) == 0u);
         CHECK(guest.create_gpadl(relid, kSend, send_pages) == 0u);
         CHECK(ask(nvsp_init(netvsc::kVersion5, netvsc::kVersion5)).init_complete.status == 1);
-        CHECK(ask(nvsp_buffer(MessageType::SendReceiveBuffer, kReceive, netvsc::kReceiveBufferId))
+        CHECK(ask(nvsp_buffer(Nvsp::SendReceiveBuffer, kReceive, netvsc::kReceiveBufferId))
                   .receive_buffer_complete.status == 1);
-        CHECK(ask(nvsp_buffer(MessageType::SendSendBuffer, kSend, 0)).send_buffer_complete.status == 1);
+        CHECK(ask(nvsp_buffer(Nvsp::SendSendBuffer, kSend, 0)).send_buffer_complete.status == 1);
         control(rndis_initialize());
         control(rndis_set(2, rndis::kOidPacketFilter, u32{0x2b}));
     }
@@ -244,7 +244,7 @@ TEST_CASE("adapter: closing the channel in flight leaves nothing behind, and it 
 TEST_CASE("adapter: one signal does a bounded part of the work", "[hv][network]") {
     Bed bed(0, 257);
     bed.start();
-    const auto message = nvsp(MessageType::RevokeSendBuffer);  // costs nothing but its place in the ring
+    const auto message = nvsp(Nvsp::RevokeSendBuffer);  // costs nothing but its place in the ring
     u32 written = 0;
     while (bed.rings->out.write(PacketType::InBand, 0, 1, test::bytes_of(message)).room) ++written;
     REQUIRE(written > NetworkAdapter::kPacketsPerEvent);

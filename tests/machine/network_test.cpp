@@ -33,11 +33,11 @@ Bytes frame(const MacAddress& to, const MacAddress& from, u8 tag = 0, std::size_
 }
 
 struct Bed {
-    explicit Bed(u32 cards = 3, const std::string& name = "lan") : cards(cards) {
+    explicit Bed(u32 count = 3, const std::string& name = "lan") : cards(count) {
         NicSection section;
         section.backend = "switch";
         section.switch_name = name;
-        for (Card& card : this->cards) REQUIRE(network.connect(card, section, 0));
+        for (Card& card : cards) REQUIRE(network.connect(card, section, 0));
     }
     void run_to(VTime when) {
         clock.set(when);
@@ -95,7 +95,7 @@ TEST_CASE("switch: a sender that floods loses frames, and costs no more memory t
         bed.cards[0].cable->put(frame(kB, {2, 1, 0, 0, static_cast<u8>(i >> 8), static_cast<u8>(i)}));
     bed.run_to(2'000'000'000);
     auto tree = test::save(bed.network);
-    CHECK(tree["0/switch_lan/addresses"][0] + tree["0/switch_lan/addresses"][1] * 256 <= NetworkSwitch::kMaxAddresses);
+    CHECK(tree["0/switch_lan/addresses"][0] + tree["0/switch_lan/addresses"][1] * 256u <= NetworkSwitch::kMaxAddresses);
 }
 
 TEST_CASE("switch: state saved with frames on their way goes on elsewhere", "[machine][network]") {
