@@ -25,7 +25,7 @@ bool read_TSC(Vp& vp, u32, u64& value) {
 }
 bool write_TSC(Vp& vp, u32, u64 value) {
     VpState& s = vp.state();
-    const u64 delta = value - vp.tsc();
+    const u64 delta = value - (vp.tsc() - vp.guest_tsc_offset());
     s.tsc_offset += delta;
     s.tsc_adjust += delta;  // SDM 3B "IA32_TSC_ADJUST Support": a write to the TSC changes both alike
     vp.apic().tsc_changed();
