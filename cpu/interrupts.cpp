@@ -49,6 +49,7 @@ class Delivery {
     void enter(u64 cleared_flags) {
         s_.rflags &= ~(cleared_flags | flag::TF | flag::RF);
         s_.interrupt_shadow = 0;
+        vp_.forget_shadow();
         s_.activity = Activity::Active;
     }
 

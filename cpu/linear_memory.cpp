@@ -214,8 +214,8 @@ void LinearMemory::describe_instruction() {
     exit.insn_length = exit.insn != nullptr ? exit.insn->length : u8{0};
 }
 
-/// An access to the page that stands for a guest's APIC. False: it exits.
-bool LinearMemory::offer_apic_access(Access access, const Piece& piece) {
+/// An access to the page that stands for a guest's APIC. False: it exits. The owner may send it elsewhere.
+bool LinearMemory::offer_apic_access(Access access, Piece& piece) {
     virt::Exit& exit = vp_.exit();
     exit = {};
     exit.reason = virt::ExitReason::ApicAccess;
@@ -226,6 +226,7 @@ bool LinearMemory::offer_apic_access(Access access, const Piece& piece) {
     exit.slat.access = access;
     describe_instruction();
     const virt::Action action = vp_.offer_exit();
+    if (action == virt::Action::Complete) piece.spa = Spa(exit.value);  // where the owner keeps the register
     return action == virt::Action::Default || action == virt::Action::Complete;
 }
 

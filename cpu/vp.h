@@ -156,6 +156,17 @@ class Vp {
         access_dr6_ = 0;
         skip_step_ = false;
     }
+    /// The shadow ends at this boundary; the instruction behind it is the last that it covers.
+    void end_shadow() {
+        shadow_time_ = state_->interrupt_shadow != 0 ? now() : kNever;
+        shadow_ended_ = state_->interrupt_shadow;
+        state_->interrupt_shadow = 0;
+    }
+    void forget_shadow() { shadow_time_ = kNever; }
+    /// What covers the instruction that is executing, or this boundary: what an exit says of it.
+    [[nodiscard]] u8 shadow_in_force() const {
+        return state_->interrupt_shadow != 0 ? state_->interrupt_shadow : shadow_time_ == now() ? shadow_ended_ : u8{0};
+    }
     /// RF as it was before the instruction that is executing.
     void note_resume_flag(bool set) { resume_flag_ = set; }
     [[nodiscard]] bool resume_flag() const { return resume_flag_; }
@@ -304,6 +315,8 @@ class Vp {
     virt::Exit exit_;
     bool leaving_ = false, switched_ = false;
     bool resume_flag_ = false, iret_unblocked_ = false;
+    u8 shadow_ended_ = 0;
+    VTime shadow_time_ = kNever;  ///< when shadow_ended_ ended
     const Insn* executing_ = nullptr;
     std::optional<Injection> delivering_;
     std::unique_ptr<virt::Extension> extension_;

@@ -72,7 +72,7 @@ bool Vp::external_interrupt_due() const {
 bool Vp::interrupt_waits() const {
     const VpState& s = *state_;
     return (s.acknowledged | s.nmi_pending) != 0 || external_line_ || apic_->pending_vector() >= 0 ||
-           (guest_mode_ && controls().interrupt_window);
+           guest_mode_;  // whose exits tell of shadows
 }
 
 bool Vp::init_is_due() const {
@@ -255,7 +255,7 @@ Exec Vp::take_event() {
 
     const u8 shadow = s.interrupt_shadow;
     if (const Exec due = guest_event(virt::Boundary::Traps, shadow); due != Exec::Next) return due;
-    s.interrupt_shadow = 0;
+    end_shadow();
     // Everything below INIT waits, but for what an extension has of its own.
     if (shadow == shadow::MovSs) return guest_event(virt::Boundary::Nmis, shadow);
 

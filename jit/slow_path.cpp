@@ -230,7 +230,7 @@ u64 JitEngine::redispatch(Context& c) {
             return 0;
         // A shadow ends at this boundary; if that is all there is to do, it is done here.
         const u8 shadow = s.interrupt_shadow;
-        s.interrupt_shadow = 0;
+        if (shadow != 0) vp.end_shadow();
         if (vp.event_pending()) {
             s.interrupt_shadow = shadow;
             return 0;

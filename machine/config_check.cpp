@@ -37,9 +37,14 @@ Result<void> check_file(const std::string& where, std::string_view what, const s
     return {};
 }
 
-Result<void> check_model(const Place& place, const std::string& name) {
+/// @param bare  for processors that no hypervisor of ours runs
+Result<void> check_model(const Place& place, const std::string& name, bool bare) {
     const auto model = cpu::CpuModel::create(name);
     if (!model) return Unexpected{model.error().in(place.text("cpu"))};
+    if (!bare && model->has(cpu::CpuFlag::VMX))
+        return bad(place.text("cpu"), fmt::format("\"{}\" has VMX, which partitions of the hypervisor cannot use yet; use it on a "
+                                                  "PC without [hypervisor], or leave vmx out",
+                                                  name));
     return {};
 }
 
@@ -122,7 +127,7 @@ Result<void> check_child(const ChildSection& child) {
             fmt::format("memory = \"{}\" must be from 64 MiB to 1 TiB in steps of 2 MiB", to_string(child.memory)));
     }
     if (!child.cpu.empty()) {
-        if (auto ok = check_model(child.at, child.cpu); !ok) return ok;
+        if (auto ok = check_model(child.at, child.cpu, false); !ok) return ok;
     }
     if (!child.nics.empty()) {
         return bad(child.nics.front().at.text(), "network adapters of partitions are not available yet; remove [[child.nic]]");
@@ -273,7 +278,7 @@ Result<void> check_config(const Config& config) {
     if (auto stress = parse_stress(config.machine.stress); !stress) {
         return bad(config.machine.at.text("stress"), stress.error().text);
     }
-    if (auto ok = check_model(config.machine.at, config.machine.cpu); !ok) return ok;
+    if (auto ok = check_model(config.machine.at, config.machine.cpu, !config.hypervisor.has_value() && config.children.empty()); !ok) return ok;
     if (!config.children.empty() && !config.hypervisor) {
         return bad(config.children.front().at.text(), "[[child]] needs the hypervisor; add a [hypervisor] table");
     }

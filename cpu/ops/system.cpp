@@ -40,11 +40,18 @@ u64 read_cr(const Interp& in, unsigned number) {
 }
 
 /// A write of CR0, CR3, CR4 or CR8 offered to the levels, then done.
-Exec change_cr(Interp& in, const Insn& i, unsigned number, u64 value, virt::CrAccess how = virt::CrAccess::MovTo) {
+/// @param source  LMSW: its operand
+Exec change_cr(Interp& in, const Insn& i, unsigned number, u64 value, virt::CrAccess how = virt::CrAccess::MovTo,
+               u64 source = 0) {
     if (!in.vp.levels().empty() && number != 2) {
         virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Cr);
         exit.write = true;
         exit.cr_access = how;
+        exit.data[0] = source;
+        if (how == virt::CrAccess::Lmsw && i.memory_operand() != nullptr) {
+            u64 address = 0;
+            if (in.memory_address(i, 2, false, address)) exit.gva = Gva(address);
+        }
         exit.reg = static_cast<u8>(number);
         exit.value = value;
         Exec out{};
@@ -178,7 +185,7 @@ Exec LMSW(Interp& in, const Insn& i) {
     u64 value = 0;
     if (!in.read(i, i[0], value)) return in.vp.failed();
     const u64 kept = in.s.cr0 & ~(cr0::MP | cr0::EM | cr0::TS);  // PE can be set, not cleared
-    return change_cr(in, i, 0, kept | (value & (cr0::PE | cr0::MP | cr0::EM | cr0::TS)), virt::CrAccess::Lmsw);
+    return change_cr(in, i, 0, kept | (value & (cr0::PE | cr0::MP | cr0::EM | cr0::TS)), virt::CrAccess::Lmsw, value);
 }
 
 Exec SMSW(Interp& in, const Insn& i) {
