@@ -104,6 +104,8 @@ void JitEngine::forget(Vp& vp) {
 Stop JitEngine::step(Vp& vp) { return stepper_.step(vp); }
 
 Stop JitEngine::run(Vp& vp) {
+    if (observer() != nullptr && trace_ == nullptr) return stepper_.run(vp);
+    observe(vp);
     if (options_.sample_every == 0) return run_part(vp);
     vp.begin_parts(next_distance());
     Stop stop = run_part(vp);
@@ -189,9 +191,11 @@ bool JitEngine::dispatch(Vp& vp, Context& c) {
     note_interrupts(vp);
     s.jit[1] = page_rip;
     c.bank = vp.tlb().bank();
+    if (trace_) trace_->start(s);
     thunks_.enter(c, arena_.executable(block->entry), vp.tlb().bank());
     unload_x87(s);
     if (c.leave == Leave::Link) finish_exit(c);
+    if (trace_) trace_->drain(vp);
     return true;
 }
 
@@ -237,7 +241,7 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
     const auto start = std::chrono::steady_clock::now();
     arena_.prepare();
     const u32 used = arena_.hot.used + arena_.cold.used;
-    const bool groups = !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
+    const bool groups = trace_ == nullptr && !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
     const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
     const u32 end = key.has(ModeKey::kStops) ? breakpoints()->next_offset(spa.offset() + 1) : static_cast<u32>(kPageSize);
     const Translator::Limits limits{options_.block_limit, options_.profile_runs, budget, end};
