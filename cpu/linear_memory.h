@@ -8,6 +8,7 @@
 
 namespace vg::cpu {
 
+class AccessLog;
 class Vp;
 
 /// Whose permissions apply. Implicit accesses (descriptor tables, TSS, interrupt stack of CPL 0) are supervisor
@@ -48,24 +49,32 @@ class LinearMemory {
     /// Reads without side effects (debuggers, inspect): false if not mapped to RAM or ROM.
     [[nodiscard]] bool peek(u64 address, void* out, u32 size);
 
+    /// Where accesses with the current privilege are noted once they are done; null: nowhere. It outlives its use.
+    void set_log(AccessLog* log) { log_ = log; }
+
   private:
     struct Piece;
     struct Pieces;
     [[nodiscard]] u16 pcid() const;
     [[nodiscard]] mmu::Privilege privilege(As as) const;
     [[nodiscard]] bool misaligned(u64 address, u32 size, As as) const;
-    void watch(u64 address, u32 size, bool write, As as);
+    void watch(u64 address, u32 size, bool write, As as, const void* data);
     [[nodiscard]] bool check(u64& address, u32 size, As as, bool stack);
     [[nodiscard]] bool locate(u64 address, u32 size, mmu::Access access, As as, bool stack, Pieces& out);
     [[nodiscard]] bool locate_page(u64 address, u32 size, mmu::Access access, mmu::Privilege privilege, Piece& out);
     [[nodiscard]] bool read_piece(const Piece& piece, u8* out, mmu::Privilege privilege);
     [[nodiscard]] bool write_piece(const Piece& piece, const u8* data, mmu::Privilege privilege);
     [[nodiscard]] bool is_apic_page(Gpa gpa) const;
+    enum class Answer : u8 { Done, Failed, Nobody };
+    [[nodiscard]] Answer offer_memory(mmu::Access access, const Piece& piece, u32 size, const u8* data = nullptr);
+    [[nodiscard]] bool offer_apic_access(mmu::Access access, Piece& piece);
+    void describe_instruction();
     void apic_read(u32 offset, u8* out, u32 size);
     void apic_write(u32 offset, const u8* data, u32 size);
 
     Vp& vp_;
     bool direct_failed_ = false;
+    AccessLog* log_ = nullptr;
 };
 
 }  // namespace vg::cpu

@@ -19,14 +19,14 @@ namespace vg::machine {
 ChildMachine::~ChildMachine() = default;
 
 Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config, const ChildSection& section,
-                                                           hv::Hypervisor& hypervisor, Spa ram, u64 start_unix_seconds,
-                                                           Events handlers) {
+                                                           hv::Hypervisor& hypervisor, Spa ram, Spa video,
+                                                           u64 start_unix_seconds, Events handlers) {
     auto model = cpu::CpuModel::create(section.cpu.empty() ? config.machine.cpu : section.cpu);
     if (!model)
         return Unexpected{
             model.error().in(section.cpu.empty() ? config.machine.at.text("cpu") : section.at.text("cpu"))};
     std::unique_ptr<ChildMachine> child(new ChildMachine(section, std::move(*model), hypervisor));
-    if (auto ok = child->build(ram, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
+    if (auto ok = child->build(ram, video, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
     if (config.restoring) {
         child->kernel_kind_ = "restored";
         return child;
@@ -35,7 +35,7 @@ Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config,
     return child;
 }
 
-Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handlers) {
+Result<void> ChildMachine::build(Spa ram, Spa video, u64 start_unix_seconds, Events handlers) {
     hv::parent::ParentEvents parent_events;
     parent_events.power_off = [this, off = handlers.shutdown] {
         const cpu::VpState& s = partition_->vps().front()->processor().state();
@@ -69,6 +69,10 @@ Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handler
         if (auto ok = partition_->map_memory(Gpa(kFourGiB), ram + layout.low, layout.high, {}); !ok) return ok;
     }
     for (u32 i = 0; i < section_.processors; ++i) partition_->create_vp(model_, i);
+    services_ = std::make_unique<ChildServices>(
+        ChildServices::Board{section_.name, hypervisor_.events(), *partition_, *parent_, hypervisor_.memory(), ram,
+                             section_.memory.bytes, section_.memory_limit(), video, start_unix_seconds},
+        section_.devices);
     return check_disks();
 }
 
@@ -125,7 +129,7 @@ Result<void> ChildMachine::load() {
     const RamLayout layout(section_.memory.bytes);
     AcpiOptions acpi;
     for (u32 i = 0; i < section_.processors; ++i) acpi.apic_ids.push_back(i);
-    acpi.memory_top = layout.top();
+    acpi.memory_top = RamLayout(section_.memory_limit()).top();
     acpi.vmbus = true;
     if (!section_.acpi_dsdt.empty()) {
         auto dsdt = read_file(section_.acpi_dsdt, board::kAcpiSize);
@@ -159,8 +163,13 @@ Result<void> ChildMachine::flush_disks() {
 
 void ChildMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
-    VisitScope scope(v, "parent");
-    parent_->fields(v);
+    {
+        VisitScope scope(v, "parent");
+        parent_->fields(v);
+    }
+    if (section_.devices.none()) return;  // as it was saved before there were any
+    VisitScope scope(v, "services");
+    services_->fields(v);
 }
 
 }  // namespace vg::machine

@@ -143,13 +143,42 @@ struct NicSection {
     }
 };
 
+/// What a partition has besides disks and network adapters.
+struct ChildDevicesSection {
+    bool heartbeat = true, shutdown = true, time_sync = true, kvp = true, vss = true;
+    bool keyboard = true, mouse = true, video = true, dynamic_memory = true;
+    std::string resolution = "1024x768";
+    Place at;
+    [[nodiscard]] bool none() const {
+        return !(heartbeat || shutdown || time_sync || kvp || vss || keyboard || mouse || video || dynamic_memory);
+    }
+
+    template <class V>
+    void keys(V& v) {
+        v("heartbeat", heartbeat, "integration service: whether the guest is alive");
+        v("shutdown", shutdown, "integration service: the host can ask the guest to power off or restart");
+        v("time_sync", time_sync, "integration service: the host sets the guest's clock");
+        v("kvp", kvp, "integration service: key-value pairs, addresses of network adapters");
+        v("vss", vss, "integration service: the host can freeze the guest's file systems");
+        v("keyboard", keyboard, "synthetic keyboard");
+        v("mouse", mouse, "synthetic mouse");
+        v("video", video, "synthetic video with 8 MiB of frame buffer");
+        v.choice("resolution", resolution,
+                 {"640x480", "800x600", "1024x768", "1152x864", "1280x720", "1280x1024", "1366x768", "1440x900",
+                  "1600x900", "1600x1200", "1680x1050", "1920x1080"},
+                 "what the video device asks the guest to begin with");
+        v("dynamic_memory", dynamic_memory, "balloon and memory hot-add");
+    }
+};
+
 struct ChildSection {
     std::string name = "child";
     u32 generation = 2, processors = 1;
-    ByteSize memory{u64{512} << 20};
+    ByteSize memory{u64{512} << 20}, memory_max;
     std::string cpu, kernel, kernel_name, initrd, cmdline, acpi_dsdt, symbols;
     std::vector<DiskSection> disks;
     std::vector<NicSection> nics;
+    ChildDevicesSection devices;
     Place at;
 
     template <class V>
@@ -158,6 +187,7 @@ struct ChildSection {
         v("generation", generation, "2: synthetic devices only; 1: legacy chipset too", 1, 2);
         v("processors", processors, "virtual processors", 1, 16);
         v("memory", memory, "RAM of the partition");
+        v("memory_max", memory_max, "to which memory can be added while it runs; left out or 0: none");
         v("cpu", cpu, "CPU model; left out: the machine's");
         v.path("kernel", kernel, "bzImage or PVH ELF");
         v("kernel_name", kernel_name,
@@ -168,7 +198,10 @@ struct ChildSection {
         v.path("symbols", symbols, kSymbolsDoc);
         v.tables("disk", disks, "disks");
         v.tables("nic", nics, "network adapters");
+        v.table("devices", devices, "integration services, keyboard, mouse, video, dynamic memory");
     }
+    /// Address space of its RAM, with what may be added.
+    [[nodiscard]] u64 memory_limit() const { return memory_max.bytes > memory.bytes ? memory_max.bytes : memory.bytes; }
 };
 
 struct DevicesSection {
@@ -261,6 +294,10 @@ using Override = std::pair<std::string, std::string>;
 [[nodiscard]] std::string show_config(const Config& config);
 /// JSON Schema of the configuration file.
 [[nodiscard]] std::string config_schema();
+
+/// For a configuration that was stored with a machine: one that says nothing about a child's devices is of a version that
+/// had none, and so has the machine.
+void keep_stored_devices(Config& config);
 
 /// The known name nearest to a mistyped one, or "" if none is near.
 [[nodiscard]] std::string nearest_name(std::string_view name, const std::vector<std::string>& known);

@@ -37,9 +37,14 @@ Result<void> check_file(const std::string& where, std::string_view what, const s
     return {};
 }
 
-Result<void> check_model(const Place& place, const std::string& name) {
+/// @param bare  for processors that no hypervisor of ours runs
+Result<void> check_model(const Place& place, const std::string& name, bool bare) {
     const auto model = cpu::CpuModel::create(name);
     if (!model) return Unexpected{model.error().in(place.text("cpu"))};
+    if (!bare && model->has(cpu::CpuFlag::VMX))
+        return bad(place.text("cpu"), fmt::format("\"{}\" has VMX, which partitions of the hypervisor cannot use yet; use it on a "
+                                                  "PC without [hypervisor], or leave vmx out",
+                                                  name));
     return {};
 }
 
@@ -208,8 +213,15 @@ Result<void> check_child(const ChildSection& child) {
             child.at.text("memory"),
             fmt::format("memory = \"{}\" must be from 64 MiB to 1 TiB in steps of 2 MiB", to_string(child.memory)));
     }
+    if (child.memory_max.bytes != 0 &&
+        (child.memory_max.bytes < child.memory.bytes || child.memory_max.bytes % (2 * kMiB) != 0 ||
+         child.memory_max.bytes > (u64{1} << 40))) {
+        return bad(child.at.text("memory_max"),
+                   fmt::format("memory_max = \"{}\" must be from memory (\"{}\") to 1 TiB in steps of 2 MiB",
+                               to_string(child.memory_max), to_string(child.memory)));
+    }
     if (!child.cpu.empty()) {
-        if (auto ok = check_model(child.at, child.cpu); !ok) return ok;
+        if (auto ok = check_model(child.at, child.cpu, false); !ok) return ok;
     }
     for (const DiskSection& disk : child.disks) {
         if (auto ok = check_disk(disk, true); !ok) return ok;
@@ -311,7 +323,7 @@ Result<void> check_config(const Config& config) {
     if (auto stress = parse_stress(config.machine.stress); !stress) {
         return bad(config.machine.at.text("stress"), stress.error().text);
     }
-    if (auto ok = check_model(config.machine.at, config.machine.cpu); !ok) return ok;
+    if (auto ok = check_model(config.machine.at, config.machine.cpu, !config.hypervisor.has_value() && config.children.empty()); !ok) return ok;
     if (!config.children.empty() && !config.hypervisor) {
         return bad(config.children.front().at.text(), "[[child]] needs the hypervisor; add a [hypervisor] table");
     }

@@ -24,8 +24,9 @@ using model::Json;
 constexpr std::string_view kExitNames[] = {
     "none",      "io",      "msr",     "cpuid",           "hypercall",  "memory",      "halt", "cr", "dr",
     "descriptor_table", "exception", "rdtsc", "rdpmc", "pause", "mwait", "monitor", "invlpg", "invpcid", "wbinvd", "xsetbv",
-    "interrupt_window", "nmi_window", "triple_fault", "task_switch", "vmx", "svm"};
-static_assert(std::size(kExitNames) == static_cast<unsigned>(cpu::virt::ExitReason::Svm) + 1);
+    "interrupt_window", "nmi_window", "triple_fault", "task_switch", "vmx", "svm",
+    "external_interrupt", "nmi", "init", "sipi", "invd", "random", "apic_access", "xsaves"};
+static_assert(std::size(kExitNames) == cpu::virt::kExitReasons);
 
 constexpr std::pair<u8, std::string_view> kScsiNames[] = {
     {0x00, "TEST UNIT READY"}, {0x03, "REQUEST SENSE"},  {0x12, "INQUIRY"},          {0x1a, "MODE SENSE(6)"},
@@ -41,7 +42,8 @@ std::string scsi_name(u8 opcode) {
 
 Json vp_json(hv::Vp& vp, mmu::Tlb& tlb) {
     Json exits = Json::object();
-    for (std::size_t i = 0; i < std::size(kExitNames); ++i) {
+    // The last few are reasons that hv does not ask for.
+    for (std::size_t i = 0; i < std::min(std::size(kExitNames), vp.exit_counts().size()); ++i) {
         if (vp.exit_counts()[i] != 0) exits[std::string(kExitNames[i])] = vp.exit_counts()[i];
     }
     const mmu::TlbStats& t = tlb.stats();
