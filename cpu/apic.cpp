@@ -314,7 +314,7 @@ void Apic::arm_deadline() {
     const u64 deadline = vp_.state().tsc_deadline;
     if (timer_mode() != kModeDeadline || deadline == 0) return;
     const u64 now = events_.now();
-    const u64 tsc = now + vp_.state().tsc_offset;
+    const u64 tsc = now + vp_.state().tsc_offset - vp_.guest_tsc_offset();
     const u64 wait = deadline > tsc ? deadline - tsc : 0;
     if (wait >= kNever - now) return;  // beyond the end of virtual time
     events_.arm(timer_, now + wait);

@@ -1,6 +1,7 @@
 #include "cpu/control_registers.h"
 
 #include "base/bits.h"
+#include "cpu/insn.h"
 #include "cpu/spec/xsave.h"
 
 namespace vg::cpu {
@@ -26,8 +27,22 @@ constexpr FlagBit kCr4Bits[] = {
 Exec refuse(Vp& vp) { return vp.raise(kGeneralProtection, 0); }
 
 /// MOV CR0/CR3/CR4 with PAE paging reload the PDPTEs and fault on reserved bits.
-bool reload_pdptes(Vp& vp, u64 cr3) {
-    return mmu::load_pdptes(vp.physical(), vp.tlb().slat(), cr3, vp.model().physical_bits(), vp.state().pdpte);
+Exec reload_pdptes(Vp& vp, u64 cr3) {
+    std::optional<mmu::SlatFault> refused;
+    if (mmu::load_pdptes(vp.physical(), vp.tlb().slat(), cr3, vp.model().physical_bits(), vp.state().pdpte, &refused))
+        return Exec::Next;
+    if (refused && vp.controls().switches_worlds) {
+        virt::Exit& exit = vp.exit();
+        exit = {};
+        exit.reason = virt::ExitReason::Memory;
+        exit.gpa = refused->gpa;
+        exit.gva_valid = false;
+        exit.slat = *refused;
+        exit.insn = vp.executing();
+        if (exit.insn != nullptr) exit.insn_length = exit.insn->length;
+        if (vp.offer_exit() == virt::Action::Switch) return Exec::Switch;
+    }
+    return refuse(vp);
 }
 
 }  // namespace
@@ -57,12 +72,15 @@ Exec write_cr0(Vp& vp, u64 value) {
         if (vp.code_mode() == CodeMode::Bits64 || (s.cr4 & cr4::PCIDE) != 0) return refuse(vp);
         efer &= ~efer::LMA;
     }
+    if ((vp.required().cr0 & ~value) != 0) return refuse(vp);  // SDM 3C "Restrictions on VMX Operation"
     const u64 changed = value ^ s.cr0;
     const bool pae = paging && (s.cr4 & cr4::PAE) != 0 && (efer & efer::LMA) == 0;
-    if (pae && (changed & (cr0::PG | cr0::CD | cr0::NW)) != 0 && !reload_pdptes(vp, s.cr3)) return refuse(vp);
+    if (pae && (changed & (cr0::PG | cr0::CD | cr0::NW)) != 0) {
+        if (const Exec loaded = reload_pdptes(vp, s.cr3); loaded != Exec::Next) return loaded;
+    }
     s.cr0 = value;
     s.efer = efer;
-    if ((changed & (cr0::PG | cr0::WP | cr0::PE)) != 0) vp.tlb().flush_all();
+    if ((changed & (cr0::PG | cr0::WP | cr0::PE)) != 0) vp.tlb().flush_tag();
     vp.update_context();
     return Exec::Next;
 }
@@ -74,7 +92,9 @@ Exec write_cr3(Vp& vp, u64 value) {
     if (pcide) value &= ~kNoFlush;
     if ((value & ~low_mask(vp.model().physical_bits())) != 0) return refuse(vp);
     const bool pae = (s.cr0 & cr0::PG) != 0 && (s.cr4 & cr4::PAE) != 0 && (s.efer & efer::LMA) == 0;
-    if (pae && !reload_pdptes(vp, value)) return refuse(vp);
+    if (pae) {
+        if (const Exec loaded = reload_pdptes(vp, value); loaded != Exec::Next) return loaded;
+    }
     s.cr3 = value;
     if (!keep) vp.tlb().flush_nonglobal(pcide ? static_cast<u16>(value & 0xfff) : u16{0});
     vp.update_context();
@@ -90,10 +110,13 @@ Exec write_cr4(Vp& vp, u64 value) {
     if ((changed & value & cr4::PCIDE) != 0 && (!long_mode || (s.cr3 & 0xfff) != 0)) return refuse(vp);
     const bool pae = (s.cr0 & cr0::PG) != 0 && (value & cr4::PAE) != 0 && !long_mode;
     constexpr u64 kReload = cr4::PAE | cr4::PGE | cr4::PSE | cr4::SMEP;
-    if (pae && (changed & kReload) != 0 && !reload_pdptes(vp, s.cr3)) return refuse(vp);
+    if ((vp.required().cr4 & ~value) != 0) return refuse(vp);
+    if (pae && (changed & kReload) != 0) {
+        if (const Exec loaded = reload_pdptes(vp, s.cr3); loaded != Exec::Next) return loaded;
+    }
     s.cr4 = value;
     constexpr u64 kFlush = cr4::PAE | cr4::PGE | cr4::PSE | cr4::SMEP | cr4::SMAP | cr4::PCIDE | cr4::PKE;
-    if ((changed & kFlush) != 0) vp.tlb().flush_all();
+    if ((changed & kFlush) != 0) vp.tlb().flush_tag();
     vp.update_context();
     return Exec::Next;
 }
@@ -112,7 +135,7 @@ Exec write_efer(Vp& vp, u64 value) {
     const u64 changed = value ^ s.efer;
     if ((changed & efer::LME) != 0 && (s.cr0 & cr0::PG) != 0) return refuse(vp);
     s.efer = (value & ~efer::LMA) | (s.efer & efer::LMA);  // LMA is read-only, ignored on writes
-    if ((changed & efer::NXE) != 0) vp.tlb().flush_all();
+    if ((changed & efer::NXE) != 0) vp.tlb().flush_tag();
     vp.update_context();
     return Exec::Next;
 }

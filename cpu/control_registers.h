@@ -5,7 +5,7 @@
 
 namespace vg::cpu {
 
-/// Each returns Next after the write, or Fault (#GP(0)) with nothing changed. Flushes and update_context are done.
+/// Each returns Next after the write, Fault (#GP(0)) with nothing changed, or Switch (a VM exit). Flushes and update_context are done.
 Exec write_cr0(Vp& vp, u64 value);
 Exec write_cr3(Vp& vp, u64 value);
 Exec write_cr4(Vp& vp, u64 value);

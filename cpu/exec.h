@@ -9,7 +9,7 @@ namespace vg::cpu {
 ///
 /// Contract: a body is entered with rip at the instruction itself and `budget` not yet charged for it. On Next the
 /// *engine* adds the length to rip; on Branch the body has set rip. The engine charges one instruction for Next,
-/// Branch and Resync. On Fault and Leave architectural state is as before the instruction (rip included), except what
+/// Branch, Resync and Switch. On Fault and Leave architectural state is as before the instruction (rip included), except what
 /// the architecture says; nothing is charged.
 enum class Exec : u8 {
     Next,    ///< completed; continue behind it
@@ -19,6 +19,7 @@ enum class Exec : u8 {
     Repeat,  ///< a string instruction used up the budget between iterations: rip unchanged, the body has charged the
              ///< iterations done, RF is set
     Fault,   ///< vp.fault() is set: the engine delivers it
+    Switch,  ///< a VM exit or entry replaced the VP's state: nothing of the instruction follows, rip is the other world's
     Leave    ///< vp.exit() is set and its owner asked to unwind: the engine returns to its caller
 };
 

@@ -23,6 +23,8 @@ struct Fault {
     u64 cr2 = 0;          ///< #PF: faulting address
     u64 dr6_bits = 0;     ///< #DB: bits to merge into DR6
     EventType type = EventType::HardException;
+    /// A VM entry injects it: no intercept of exceptions sees it, and CR2 and the debug registers stay as they are.
+    bool by_entry = false;
 };
 
 }  // namespace vg::cpu

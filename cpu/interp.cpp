@@ -233,6 +233,7 @@ Exec check_attributes(Interp& in, const Insn& i, const Row& r) {
 
 Exec execute(Interp& in, const Insn& i) {
     const Row& r = row(i.row);
+    in.vp.begin(&i);
     Op op = i.op;
     if (r.feature != Feature::Base && !in.vp.model().has(r.feature)) [[unlikely]] {
         if (!r.has(attr::ElseBase)) return in.vp.raise(kInvalidOpcode);

@@ -49,6 +49,7 @@ class Delivery {
     void enter(u64 cleared_flags) {
         s_.rflags &= ~(cleared_flags | flag::TF | flag::RF);
         s_.interrupt_shadow = 0;
+        vp_.forget_shadow();
         s_.activity = Activity::Active;
     }
 
@@ -275,37 +276,54 @@ void Vp::tell_delivery(const Fault& fault, u64 rip) {
         tell(TapKind::Interrupt, fault.vector, static_cast<u64>(fault.type), 0, rip);
 }
 
+/// Offers an exception to the levels; `event` may become another. True: one of them took it, and `delivered` is deliver's
+/// answer.
+bool Vp::exception_exits(Fault& event, u64 next_rip, bool& delivered) {
+    if (levels_.empty() || !is_exception(event) || event.by_entry) return false;
+    exit_ = virt::Exit{};
+    exit_.reason = virt::ExitReason::Exception;
+    exit_.fault = event;
+    exit_.insn = executing_;
+    if (event.type != EventType::HardException) exit_.insn_length = static_cast<u8>(next_rip - state_->rip);
+    switch (offer_exit()) {
+        case virt::Action::Default: return false;
+        case virt::Action::Inject: event = fault_; return false;
+        case virt::Action::Leave: delivered = false; return true;
+        default: delivered = true; return true;
+    }
+}
+
 bool Vp::deliver(const Fault& fault, u64 next_rip) {
     // Every step either ends or climbs: event, exception, page fault, double fault, shutdown. Owners that inject cannot
     // make it longer than this.
     constexpr unsigned kMaxSteps = 8;
     Fault current = fault;
+    bool delivered = true;
     leaving_ = false;
+    delivering_.reset();
+    if (exception_exits(current, next_rip, delivered)) return delivered;
     for (unsigned step = 0; step < kMaxSteps; ++step) {
-        if (!levels_.empty() && is_exception(current)) {
-            exit_ = virt::Exit{};
-            exit_.reason = virt::ExitReason::Exception;
-            exit_.fault = current;
-            switch (offer_exit()) {
-                case virt::Action::Default: break;
-                case virt::Action::Inject: current = fault_; break;
-                case virt::Action::Leave: return false;
-                default: return true;
-            }
-        }
-        note_cause(*state_, current);
+        if (!current.by_entry) note_cause(*state_, current);
         if (!protected_mode()) current.has_error = false;
         const u64 rip = state_->rip;
+        const bool returns_behind = current.type >= EventType::SoftInt;
+        delivering_ = Injection{current, returns_behind ? static_cast<u8>(next_rip - rip) : u8{0}};
         const Exec result = Delivery(*this, current, next_rip).run();
-        if (result == Exec::Resync) {
-            tell_delivery(current, rip);
-            return true;
+        if (result != Exec::Fault) {
+            delivering_.reset();
+            if (result == Exec::Resync) tell_delivery(current, rip);
+            return result != Exec::Leave;
         }
-        if (result == Exec::Leave) return false;
         Fault second = fault_;
         mark_external(current, second);
+        // SDM 3C "Exception Bitmap": one that would make a double fault is still looked up by its own vector first.
+        const bool exits = exception_exits(second, state_->rip, delivered);
+        delivering_.reset();
+        if (exits) return delivered;
         if (second.vector == kPageFault) state_->cr2 = second.cr2;
+        const u8 vector = second.vector;
         if (!combine(current, second)) break;
+        if (second.vector != vector && exception_exits(second, state_->rip, delivered)) return delivered;
         current = second;
         next_rip = state_->rip;
     }

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/bits.h"
 #include "cpu/execution_observer.h"
+#include "cpu/insn.h"
 #include "cpu/segments.h"
 #include "cpu/spec/bits.h"
 #include "cpu/vp.h"
@@ -107,10 +108,8 @@ bool LinearMemory::check(u64& address, u32 size, As as, bool stack) {
     return true;
 }
 
-bool LinearMemory::is_apic_page(Gpa gpa) const {
-    const Apic& apic = vp_.apic();
-    return gpa.page_base().value == apic.base() && apic.enabled() && !apic.x2apic();
-}
+/// A page that the second level withholds, of a partition's own APIC.
+bool LinearMemory::is_apic_page(Gpa gpa) const { return vp_.tlb().is_apic_page(gpa, mmu::Tlb::ApicSpace::Guest); }
 
 /// Finds out what one page's part of an access meets. False: a fault was recorded or the VP leaves.
 bool LinearMemory::locate_page(u64 address, u32 size, Access access, Privilege privilege, Piece& out) {
@@ -130,7 +129,9 @@ bool LinearMemory::locate_page(u64 address, u32 size, Access access, Privilege p
                 out.host = mapping.host;
                 out.gpa = t.gpa;
                 out.spa = t.spa;
-                if (out.host == nullptr) out.kind = is_apic_page(t.gpa) ? Piece::Kind::Apic : Piece::Kind::Physical;
+                if (out.host == nullptr) out.kind = tlb.is_apic_page(t) ? Piece::Kind::Apic : Piece::Kind::Physical;
+                if (t.spa.page_base() == tlb.apic_access_page()) [[unlikely]]
+                    return offer_apic_access(access, out);
                 return true;
             case mmu::Translation::Status::Fault:
                 // SDM 3A "Operations that Invalidate TLBs and Paging-Structure Caches": a page fault is one, for its own
@@ -143,19 +144,11 @@ bool LinearMemory::locate_page(u64 address, u32 size, Access access, Privilege p
         }
         out.gpa = t.slat_fault.gpa;
         out.slat = t.slat_fault;
-        if (!t.slat_fault.during_walk) {
+        if (!t.slat_fault.during_walk && !vp_.controls().switches_worlds) {
             out.kind = is_apic_page(out.gpa) ? Piece::Kind::Apic : Piece::Kind::Exit;
             return true;
         }
-        virt::Exit& exit = vp_.exit();
-        exit = {};
-        exit.reason = virt::ExitReason::Memory;
-        exit.write = access == Access::Write;
-        exit.gpa = out.gpa;
-        exit.gva = Gva(address);
-        exit.slat = t.slat_fault;
-        const virt::Action action = vp_.offer_exit();
-        if (action == virt::Action::Inject || action == virt::Action::Leave) return false;
+        if (offer_memory(access, out, 0) == Answer::Failed) return false;
     }
     // The owner keeps answering without making the tables readable: to the guest they are not there.
     vp_.raise_page_fault(address, 0);
@@ -196,6 +189,51 @@ void LinearMemory::apic_write(u32 offset, const u8* data, u32 size) {
     }
 }
 
+/// An exit for an access that the second level refused. @param size  0: of a paging structure, or nothing to complete
+LinearMemory::Answer LinearMemory::offer_memory(Access access, const Piece& piece, u32 size, const u8* data) {
+    virt::Exit& exit = vp_.exit();
+    exit = {};
+    exit.reason = virt::ExitReason::Memory;
+    exit.write = access == Access::Write;
+    exit.size = static_cast<u8>(size);
+    exit.gpa = piece.gpa;
+    exit.gva = Gva(piece.address);
+    exit.slat = piece.slat;
+    describe_instruction();
+    if (data != nullptr) std::memcpy(size <= 8 ? static_cast<void*>(&exit.value) : exit.data, data, size);
+    switch (vp_.offer_exit()) {
+        case virt::Action::Complete:
+        case virt::Action::Skip: return Answer::Done;
+        case virt::Action::Inject:
+        case virt::Action::Leave:
+        case virt::Action::Switch: return Answer::Failed;
+        case virt::Action::Default: break;
+    }
+    return Answer::Nobody;
+}
+
+void LinearMemory::describe_instruction() {
+    virt::Exit& exit = vp_.exit();
+    exit.insn = vp_.executing();
+    exit.insn_length = exit.insn != nullptr ? exit.insn->length : u8{0};
+}
+
+/// An access to the page that stands for a guest's APIC. False: it exits. The owner may send it elsewhere.
+bool LinearMemory::offer_apic_access(Access access, Piece& piece) {
+    virt::Exit& exit = vp_.exit();
+    exit = {};
+    exit.reason = virt::ExitReason::ApicAccess;
+    exit.write = access == Access::Write;
+    exit.size = static_cast<u8>(piece.size);
+    exit.gpa = piece.gpa;
+    exit.gva = Gva(piece.address);
+    exit.slat.access = access;
+    describe_instruction();
+    const virt::Action action = vp_.offer_exit();
+    if (action == virt::Action::Complete) piece.spa = Spa(exit.value);  // where the owner keeps the register
+    return action == virt::Action::Default || action == virt::Action::Complete;
+}
+
 bool LinearMemory::read_piece(const Piece& piece, u8* out, Privilege privilege) {
     switch (piece.kind) {
         case Piece::Kind::Host: copy(out, piece.host, piece.size); return true;
@@ -203,21 +241,12 @@ bool LinearMemory::read_piece(const Piece& piece, u8* out, Privilege privilege) 
         case Piece::Kind::Apic: apic_read(piece.gpa.offset(), out, piece.size); return true;
         case Piece::Kind::Exit: break;
     }
-    virt::Exit& exit = vp_.exit();
-    exit = {};
-    exit.reason = virt::ExitReason::Memory;
-    exit.size = static_cast<u8>(piece.size);
-    exit.gpa = piece.gpa;
-    exit.gva = Gva(piece.address);
-    exit.slat = piece.slat;
-    switch (vp_.offer_exit()) {
-        case virt::Action::Complete:
-        case virt::Action::Skip:
-            std::memcpy(out, piece.size <= 8 ? &exit.value : exit.data, piece.size);
+    switch (offer_memory(Access::Read, piece, piece.size)) {
+        case Answer::Done:
+            std::memcpy(out, piece.size <= 8 ? &vp_.exit().value : vp_.exit().data, piece.size);
             return true;
-        case virt::Action::Inject:
-        case virt::Action::Leave: return false;
-        case virt::Action::Default: break;
+        case Answer::Failed: return false;
+        case Answer::Nobody: break;
     }
     // Nobody claims it. The owner may have mapped the page meanwhile; otherwise it is a hole.
     Piece again;
@@ -234,21 +263,10 @@ bool LinearMemory::write_piece(const Piece& piece, const u8* data, Privilege pri
         case Piece::Kind::Apic: apic_write(piece.gpa.offset(), data, piece.size); return true;
         case Piece::Kind::Exit: break;
     }
-    virt::Exit& exit = vp_.exit();
-    exit = {};
-    exit.reason = virt::ExitReason::Memory;
-    exit.write = true;
-    exit.size = static_cast<u8>(piece.size);
-    exit.gpa = piece.gpa;
-    exit.gva = Gva(piece.address);
-    exit.slat = piece.slat;
-    std::memcpy(piece.size <= 8 ? &exit.value : exit.data, data, piece.size);
-    switch (vp_.offer_exit()) {
-        case virt::Action::Complete:
-        case virt::Action::Skip: return true;
-        case virt::Action::Inject:
-        case virt::Action::Leave: return false;
-        case virt::Action::Default: break;
+    switch (offer_memory(Access::Write, piece, piece.size, data)) {
+        case Answer::Done: return true;
+        case Answer::Failed: return false;
+        case Answer::Nobody: break;
     }
     Piece again;
     if (!locate_page(piece.address, piece.size, Access::Write, privilege, again)) return false;

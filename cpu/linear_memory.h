@@ -65,6 +65,10 @@ class LinearMemory {
     [[nodiscard]] bool read_piece(const Piece& piece, u8* out, mmu::Privilege privilege);
     [[nodiscard]] bool write_piece(const Piece& piece, const u8* data, mmu::Privilege privilege);
     [[nodiscard]] bool is_apic_page(Gpa gpa) const;
+    enum class Answer : u8 { Done, Failed, Nobody };
+    [[nodiscard]] Answer offer_memory(mmu::Access access, const Piece& piece, u32 size, const u8* data = nullptr);
+    [[nodiscard]] bool offer_apic_access(mmu::Access access, Piece& piece);
+    void describe_instruction();
     void apic_read(u32 offset, u8* out, u32 size);
     void apic_write(u32 offset, const u8* data, u32 size);
 

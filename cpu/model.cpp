@@ -81,7 +81,7 @@ constexpr CpuFlag kNative[] = {CpuFlag::SSE3,   CpuFlag::SSSE3,     CpuFlag::SSE
                                CpuFlag::SHA,    CpuFlag::ADX,       CpuFlag::SSE4A,  CpuFlag::VAES,   CpuFlag::VPCLMUL};
 
 /// Bits that have a name only because the instruction table does: a model must not promise them.
-constexpr CpuFlag kMissing[] = {CpuFlag::VMX, CpuFlag::SVM};
+constexpr CpuFlag kMissing[] = {CpuFlag::SVM};
 
 const FlagRow& row_of(CpuFlag flag) { return kFlags[static_cast<unsigned>(flag)]; }
 
@@ -177,7 +177,8 @@ Result<void> CpuModel::apply(std::string_view change) {
         return fail(Error::Code::Usage, "unknown CPU feature '" + std::string(change.substr(1)) + "'; did you mean '" +
                                             nearest(plain(change), known) + "'?");
     }
-    if (on && std::find(std::begin(kMissing), std::end(kMissing), flag) != std::end(kMissing))
+    const bool foreign = flag == CpuFlag::VMX && vendor_ == Vendor::Amd;
+    if (on && (foreign || std::find(std::begin(kMissing), std::end(kMissing), flag) != std::end(kMissing)))
         return fail(Error::Code::Usage, "CPU feature '" + plain(row_of(flag).name) + "' is not implemented");
     set_flag(flag, on);
     return {};

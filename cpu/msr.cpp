@@ -3,6 +3,7 @@
 #include "base/bits.h"
 #include "cpu/control_registers.h"
 #include "cpu/segments.h"
+#include "cpu/vmx/capabilities.h"
 #include "cpu/vp.h"
 
 namespace vg::cpu {
@@ -25,7 +26,7 @@ bool read_TSC(Vp& vp, u32, u64& value) {
 }
 bool write_TSC(Vp& vp, u32, u64 value) {
     VpState& s = vp.state();
-    const u64 delta = value - vp.tsc();
+    const u64 delta = value - (vp.tsc() - vp.guest_tsc_offset());
     s.tsc_offset += delta;
     s.tsc_adjust += delta;  // SDM 3B "IA32_TSC_ADJUST Support": a write to the TSC changes both alike
     vp.apic().tsc_changed();
@@ -187,6 +188,9 @@ bool write_TSC_DEADLINE(Vp& vp, u32, u64 value) {
     vp.apic().write_tsc_deadline(value);
     return true;
 }
+
+bool read_VMX_CAPABILITY(Vp& vp, u32 msr, u64& value) { return vmx::read_capability_msr(vp.model(), msr, value); }
+bool write_VMX_CAPABILITY(Vp&, u32, u64) { return false; }
 
 bool read_X2APIC(Vp& vp, u32 msr, u64& value) { return vp.apic().msr_read(msr - 0x800, value); }
 bool write_X2APIC(Vp& vp, u32 msr, u64 value) { return vp.apic().msr_write(msr - 0x800, value); }

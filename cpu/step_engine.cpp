@@ -42,6 +42,7 @@ DecodeStatus decode_across(Vp& vp, u64 address, u32 limit, CodeMode mode, FetchB
 
 const Insn* fetch_decode(Vp& vp, Insn* slot_or_null, DecodeCache* cache) {
     const VpState& s = vp.state();
+    vp.begin(nullptr);
     const CodeMode mode = vp.code_mode();
     u64 address = s.rip;
     u32 limit = kMaxInsnLength;
@@ -91,6 +92,7 @@ bool transferred(Exec result, const Insn& insn) {
 /// One instruction, or the delivery of its fault. False: the owner of a level wants to be returned to.
 bool execute_one(Vp& vp, Interp& in, VpState& s, ExecutionObserver* observer) {
     const u64 flags_before = s.rflags;
+    vp.note_resume_flag((flags_before & flag::RF) != 0);
     // An instruction that completes ends RF; IRET and task switches may load a new one.
     s.rflags &= ~flag::RF;
     const Insn* insn = fetch_cached(in);
@@ -111,11 +113,15 @@ bool execute_one(Vp& vp, Interp& in, VpState& s, ExecutionObserver* observer) {
             break;
         case Exec::Fault: {
             s.rflags |= flags_before & flag::RF;
+            vp.note_resume_flag(false);  // an exit finds it in its place
             vp.settle_accesses(false);
             const bool goes_on = in.deliver_fault(length);
             vp.settle_accesses(goes_on);  // what the delivery itself pushed
             return goes_on;
         }
+        case Exec::Switch:
+            --s.budget;
+            return true;
         case Exec::Leave:
             s.rflags |= flags_before & flag::RF;
             vp.settle_accesses(false);
@@ -142,7 +148,7 @@ Stop run_until(Vp& vp, bool single, Breakpoints* breakpoints, ExecutionObserver*
                 vp.clear_failure();
                 return Stop::Leave;
             }
-            if (result == Exec::Resync) {
+            if (result == Exec::Resync || result == Exec::Switch) {
                 vp.charge_delivery();
                 if (single) return Stop::Budget;
                 continue;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "cpu/insn.h"
 #include "mmu/walk.h"
 
 namespace vg::cpu {
@@ -54,6 +55,7 @@ class Switch {
 
     Exec run() {
         if (!read_target()) return vp_.failed();
+        if (vp_.controls().task_switch && exits()) return Exec::Switch;
         const Layout& old_layout = layout_of(s_.segment(Seg::TR).type());
         const Layout& layout = layout_of(target_.type());
         Image image;
@@ -81,6 +83,20 @@ class Switch {
         if (!target_.present()) return refuse(kSegmentNotPresent, selector_);
         if (target_.limit() < layout_of(type).min_limit) return refuse(kInvalidTss, selector_);
         return true;
+    }
+
+    bool exits() {
+        virt::Exit& exit = vp_.exit();
+        exit = {};
+        exit.reason = virt::ExitReason::TaskSwitch;
+        exit.selector = selector_;
+        exit.task_source = reason_ == TaskSwitch::Call     ? virt::TaskSource::Call
+                           : reason_ == TaskSwitch::Return ? virt::TaskSource::Iret
+                           : reason_ == TaskSwitch::Jump   ? virt::TaskSource::Jmp
+                                                           : virt::TaskSource::Gate;
+        exit.insn = vp_.executing();
+        if (exit.insn != nullptr) exit.insn_length = exit.insn->length;
+        return vp_.offer_exit() == virt::Action::Switch;
     }
 
     /// Writes the old task's state; every byte is probed first, so that a page fault leaves it as it was.

@@ -29,12 +29,14 @@ bool io_intercepted(const virt::Controls& controls, const virt::Exit& exit) {
 }
 
 bool msr_intercepted(const virt::Controls& controls, u32 msr) {
+    if (controls.msr_all) return true;
     for (const virt::Controls::MsrRange& range : controls.msr_ranges)
         if (msr >= range.first && msr <= range.last) return true;
     return false;
 }
 
 bool cr_intercepted(const virt::Controls& controls, const virt::Exit& exit, const VpState& state) {
+    if (controls.cr_all) return true;
     switch (exit.reg) {
         case 0:
             return exit.write && ((exit.value ^ state.cr0) & controls.cr0_mask) != 0;
@@ -103,12 +105,50 @@ bool intercepts(const virt::Controls& controls, const virt::Exit& exit, const Vp
             return controls.wbinvd;
         case Reason::TripleFault:
             return controls.triple_fault;
-        default:
+        case Reason::Dr:
+            return controls.dr;
+        case Reason::Rdpmc:
+            return controls.rdpmc;
+        case Reason::Mwait:
+            return controls.mwait;
+        case Reason::Monitor:
+            return controls.monitor;
+        case Reason::Xsetbv:
+            return controls.xsetbv;
+        case Reason::InterruptWindow:
+            return controls.interrupt_window;
+        case Reason::NmiWindow:
+            return controls.nmi_window;
+        case Reason::TaskSwitch:
+            return controls.task_switch;
+        case Reason::Vmx:
+        case Reason::Svm:
+            return controls.extension;
+        case Reason::ExternalInterrupt:
+            return controls.external_interrupt;
+        case Reason::Nmi:
+            return controls.nmi;
+        case Reason::Init:
+            return controls.init;
+        case Reason::Sipi:
+            return controls.sipi;
+        case Reason::Invd:
+            return controls.invd;
+        case Reason::Random:
+            return controls.rdrand || controls.rdseed;
+        case Reason::Xsaves:
+            return controls.xsaves;
+        case Reason::ApicAccess:
+            return controls.switches_worlds;
+        case Reason::None:
             return false;
     }
+    return false;
 }
 
 }  // namespace
+
+const virt::Controls Vp::kNoControls;
 
 Vp::Vp(VpEnvironment environment, std::string name, u32 index, u32 apic_id)
     : env_(environment), name_(std::move(name)), index_(index), memory_(*this) {
@@ -120,6 +160,7 @@ Vp::Vp(VpEnvironment environment, std::string name, u32 index, u32 apic_id)
     state_ = static_cast<VpState*>(page);
     tlb_ = std::make_unique<mmu::Tlb>(env_.memory, state_fd_, 0);
     apic_ = std::make_unique<Apic>(*this, env_.apic_bus, env_.events, apic_id);
+    extension_ = virt::make_extension(*this);
     reset();
 }
 
@@ -154,6 +195,7 @@ void Vp::reset_common() {
     s.pending_dr6 = 0;
     s.init_pending = 0;
     s.acknowledged = s.acknowledged_vector = 0;
+    begin(nullptr);
     s.activity = index_ == 0 ? Activity::Active : Activity::WaitForSipi;
     injected_.reset();
     leaving_ = false;
@@ -163,6 +205,7 @@ void Vp::reset_common() {
 
 void Vp::reset() {
     VpState& s = *state_;
+    if (extension_ != nullptr) extension_->reset();
     const s64 budget = s.budget;
     const u64 deadline = s.deadline, request = s.request;
     std::memset(state_, 0, sizeof(VpState));
@@ -280,7 +323,10 @@ void Vp::update_privilege() { tlb_->set_privilege(privilege()); }
 
 void Vp::update_apic_page() {
     const bool mapped = apic_->enabled() && !apic_->x2apic();
-    tlb_->set_apic_page(mapped ? Gpa(apic_->base()) : mmu::Tlb::kNoPage);
+    // The page of a partition's APIC lies in the partition's space, which its second level translates; a bare processor's
+    // guests reach the real one only through tables that lead there.
+    const auto space = env_.partition == 0 ? mmu::Tlb::ApicSpace::System : mmu::Tlb::ApicSpace::Guest;
+    tlb_->set_apic_page(mapped ? Gpa(apic_->base()) : mmu::Tlb::kNoPage, space);
 }
 
 // ---- faults and exits --------------------------------------------------------------------------------------------
@@ -309,15 +355,17 @@ Exec Vp::raise(const Fault& fault) {
     return Exec::Fault;
 }
 
-virt::Action Vp::offer_exit() {
+virt::Action Vp::offer_exit(Offer to) {
     for (std::size_t i = levels_.size(); i-- > 0;) {
         if (levels_[i].owner == nullptr || !intercepts(levels_[i].controls, exit_, *state_)) continue;
+        if (to != Offer::All && levels_[i].controls.switches_worlds != (to == Offer::Switching)) continue;
         const u64 rip = state_->rip;
         const virt::Action action = levels_[i].owner->on_exit(*this, exit_);
         if (action == virt::Action::Default) continue;
         tell(TapKind::Exit, static_cast<u64>(exit_.reason), qualifier_of(exit_), exit_.value, rip);
         if (action == virt::Action::Inject) fault_ = exit_.fault;
         if (action == virt::Action::Leave) leaving_ = true;
+        if (action == virt::Action::Switch) mark_switched();
         return action;
     }
     return virt::Action::Default;

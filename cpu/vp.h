@@ -17,6 +17,7 @@
 #include "cpu/platform.h"
 #include "cpu/spec/bits.h"
 #include "cpu/virt/controls.h"
+#include "cpu/virt/extension.h"
 #include "cpu/vp_state.h"
 #include "mmu/tlb.h"
 
@@ -133,19 +134,53 @@ class Vp {
     Exec raise_page_fault(u64 address, u32 error_code);
     Exec raise(const Fault& fault);
     [[nodiscard]] const Fault& fault() const { return fault_; }
-    /// After LinearMemory returned false: Exec::Fault or Exec::Leave.
-    [[nodiscard]] Exec failed() const { return leaving_ ? Exec::Leave : Exec::Fault; }
+    /// After LinearMemory returned false: Exec::Fault, Exec::Leave or Exec::Switch.
+    [[nodiscard]] Exec failed() const { return switched_ ? Exec::Switch : leaving_ ? Exec::Leave : Exec::Fault; }
     [[nodiscard]] virt::Exit& exit() { return exit_; }
+    /// Whose exits are meant: string I/O is offered to those that switch worlds first, before memory is touched.
+    enum class Offer : u8 { All, Switching, Answering };
     /// Offers exit() to the innermost level that intercepts. Default if no level does. On Inject the fault is recorded;
-    /// on Leave the VP is marked as leaving.
-    virt::Action offer_exit();
+    /// on Leave the VP is marked as leaving, on Switch as switched.
+    virt::Action offer_exit(Offer to = Offer::All);
+    /// An instruction begins, or an event is about to be delivered (null): what an exit in its middle says of it.
+    void begin(const Insn* insn) {
+        executing_ = insn;
+        switched_ = iret_unblocked_ = false;
+    }
+    [[nodiscard]] const Insn* executing() const { return executing_; }
+    /// A VM exit or entry took place since begin().
+    [[nodiscard]] bool switched() const { return switched_; }
+    void mark_switched() {
+        switched_ = true;
+        leaving_ = false;
+        access_dr6_ = 0;
+        skip_step_ = false;
+    }
+    /// The shadow ends at this boundary; the instruction behind it is the last that it covers.
+    void end_shadow() {
+        shadow_time_ = state_->interrupt_shadow != 0 ? now() : kNever;
+        shadow_ended_ = state_->interrupt_shadow;
+        state_->interrupt_shadow = 0;
+    }
+    void forget_shadow() { shadow_time_ = kNever; }
+    /// What covers the instruction that is executing, or this boundary: what an exit says of it.
+    [[nodiscard]] u8 shadow_in_force() const {
+        return state_->interrupt_shadow != 0 ? state_->interrupt_shadow : shadow_time_ == now() ? shadow_ended_ : u8{0};
+    }
+    /// RF as it was before the instruction that is executing.
+    void note_resume_flag(bool set) { resume_flag_ = set; }
+    [[nodiscard]] bool resume_flag() const { return resume_flag_; }
+    /// The IRET that is executing has unblocked NMIs.
+    void note_nmi_unblocked() { iret_unblocked_ = true; }
+    [[nodiscard]] bool iret_unblocked_nmi() const { return iret_unblocked_; }
     void mark_leaving() { leaving_ = true; }
     void clear_failure() { leaving_ = false; }
     [[nodiscard]] bool leaving() const { return leaving_; }
     /// Delivers fault() (with double- and triple-fault rules) or an interrupt through IDT/IVT.
     /// @param next_rip  return address of traps and software interrupts; faults return to rip.
     /// @return false if nothing was delivered: the VP shut down (activity() says so), or an owner asked to unwind
-    ///         (leaving() says so; architectural state is as before, so that the event occurs again).
+    ///         (leaving() says so; architectural state is as before, so that the event occurs again). True also behind a
+    ///         VM exit, which switched() tells.
     [[nodiscard]] bool deliver(const Fault& fault, u64 next_rip);
 
     // ---- pending events
@@ -205,16 +240,56 @@ class Vp {
     };
     void inject(const std::optional<Injection>& injection) { injected_ = injection; }
     [[nodiscard]] const std::optional<Injection>& injected() const { return injected_; }
+    /// The event in the middle of whose delivery an exit comes; none otherwise, and none for what follows from a double
+    /// fault. SDM 3C "Information for VM Exits During Event Delivery".
+    [[nodiscard]] const std::optional<Injection>& delivering() const { return delivering_; }
 
     // ---- levels
     [[nodiscard]] std::vector<virt::Level>& levels() { return levels_; }
     [[nodiscard]] const std::vector<virt::Level>& levels() const { return levels_; }
+    /// What the innermost level intercepts; nothing if there is none.
+    [[nodiscard]] const virt::Controls& controls() const { return levels_.empty() ? kNoControls : levels_.back().controls; }
+
+    // ---- VMX or SVM
+    /// Null if the model has neither.
+    [[nodiscard]] virt::Extension* extension() const { return extension_.get(); }
+    /// A guest of the extension runs: its level is the innermost.
+    [[nodiscard]] bool guest_mode() const { return guest_mode_; }
+    void set_guest_mode(bool on) { guest_mode_ = on; }
+    /// Bits of CR0 and CR4 that must stay set: VMX operation.
+    struct RequiredBits {
+        u64 cr0 = 0, cr4 = 0;
+    };
+    [[nodiscard]] const RequiredBits& required() const { return required_; }
+    void require(const RequiredBits& bits) { required_ = bits; }
+    /// What the extension added to the TSC for its guest: VpState::tsc_offset includes it, timers do without.
+    [[nodiscard]] u64 guest_tsc_offset() const { return guest_tsc_offset_; }
+    void set_guest_tsc_offset(u64 offset) {
+        state_->tsc_offset += offset - guest_tsc_offset_;
+        guest_tsc_offset_ = offset;
+    }
+    /// An interrupt of this priority would be taken if nothing masked it: what external-interrupt exits wait for.
+    [[nodiscard]] bool external_interrupt_waits() const;
+    /// Takes the interrupt that waits, as an acknowledge cycle does. -1: none any more.
+    int acknowledge_interrupt();
 
     void fields(StateVisitor& v);
 
   private:
     [[nodiscard]] mmu::Privilege privilege() const;
+    static const virt::Controls kNoControls;
     [[nodiscard]] bool breakpoint_at_rip(u64& dr6_bits) const;
+    [[nodiscard]] bool guest_event_pending() const;
+    [[nodiscard]] bool init_is_due() const;
+    [[nodiscard]] bool nmi_is_due() const;
+    [[nodiscard]] bool exits_now(virt::ExitReason reason, u8 shadow);
+    Exec guest_event(virt::Boundary where, u8 shadow);
+    Exec take_init();
+    Exec take_sipi();
+    Exec take_trap();
+    Exec take_nmi();
+    Exec take_interrupt();
+    [[nodiscard]] bool exception_exits(Fault& event, u64 next_rip, bool& delivered);
     [[nodiscard]] bool external_interrupt_due() const;
     Exec start_from_sipi();
     Exec deliver_injected();
@@ -238,7 +313,16 @@ class Vp {
     std::vector<virt::Level> levels_;
     Fault fault_;
     virt::Exit exit_;
-    bool leaving_ = false;
+    bool leaving_ = false, switched_ = false;
+    bool resume_flag_ = false, iret_unblocked_ = false;
+    u8 shadow_ended_ = 0;
+    VTime shadow_time_ = kNever;  ///< when shadow_ended_ ended
+    const Insn* executing_ = nullptr;
+    std::optional<Injection> delivering_;
+    std::unique_ptr<virt::Extension> extension_;
+    bool guest_mode_ = false;
+    RequiredBits required_;
+    u64 guest_tsc_offset_ = 0;
     VTime slice_end_ = 0;
     bool held_ = false;
     std::optional<Injection> injected_;

@@ -57,26 +57,50 @@ void Vp::trap_accesses(bool completed) {
     state_->pending_dr6 |= dr6_bits;
 }
 
+bool Vp::external_interrupt_waits() const {
+    return apic_->pending_vector() >= 0 || (external_line_ && apic_->lint0_accepts_extint());
+}
+
 bool Vp::external_interrupt_due() const {
     const VpState& s = *state_;
     if (s.acknowledged != 0) return true;
-    if ((s.rflags & flag::IF) == 0) return false;
-    return apic_->pending_vector() >= 0 || (external_line_ && apic_->lint0_accepts_extint());
+    const virt::Controls& c = controls();
+    if ((s.rflags & flag::IF) == 0 && !(c.external_interrupt && c.interrupts_ignore_if)) return false;
+    return external_interrupt_waits();
 }
 
 bool Vp::interrupt_waits() const {
     const VpState& s = *state_;
-    return (s.acknowledged | s.nmi_pending) != 0 || external_line_ || apic_->pending_vector() >= 0;
+    return (s.acknowledged | s.nmi_pending) != 0 || external_line_ || apic_->pending_vector() >= 0 ||
+           guest_mode_;  // whose exits tell of shadows
+}
+
+bool Vp::init_is_due() const {
+    return state_->init_pending != 0 && (extension_ == nullptr || guest_mode_ || !extension_->blocks_init());
+}
+
+bool Vp::nmi_is_due() const {
+    return state_->nmi_pending != 0 && (state_->nmi_blocked == 0 || controls().virtual_nmis);
+}
+
+/// What a guest of the extension is interrupted by, besides what interrupts any program.
+bool Vp::guest_event_pending() const {
+    const VpState& s = *state_;
+    const virt::Controls& c = controls();
+    if (c.interrupt_window && (s.rflags & flag::IF) != 0) return true;
+    if (c.nmi_window && s.nmi_blocked == 0) return true;
+    return extension_->event_pending(*this);
 }
 
 bool Vp::event_pending() const {
     const VpState& s = *state_;
-    if (s.init_pending != 0) return true;
+    if (s.init_pending != 0 && init_is_due()) return true;
     if (s.activity == Activity::WaitForSipi) return s.sipi_pending != 0;
-    if (s.activity == Activity::Shutdown) return false;
     if (injected_) return true;
+    if (guest_mode_ && guest_event_pending()) [[unlikely]] return true;
+    if (s.activity == Activity::Shutdown) return guest_mode_ && nmi_is_due();
     if (s.interrupt_shadow != 0 || s.debug_pending != 0) return true;
-    if (s.nmi_pending != 0 && s.nmi_blocked == 0) return true;
+    if (s.nmi_pending != 0 && nmi_is_due()) return true;
     if (external_interrupt_due()) return true;
     u64 dr6_bits = 0;
     return s.activity == Activity::Active && breakpoint_at_rip(dr6_bits);
@@ -121,70 +145,132 @@ Exec Vp::deliver_injected() {
     return Exec::Resync;
 }
 
+/// Offers the exit of an event that waits at this boundary. @param shadow  what the guest's state says of it
+bool Vp::exits_now(virt::ExitReason reason, u8 shadow) {
+    if (!guest_mode_) return false;
+    exit_ = virt::Exit{};
+    exit_.reason = reason;
+    const u8 kept = std::exchange(state_->interrupt_shadow, shadow);
+    const bool taken = offer_exit() != virt::Action::Default;
+    if (!taken) state_->interrupt_shadow = kept;
+    return taken;
+}
+
+/// Asks the extension for what only it knows of.
+Exec Vp::guest_event(virt::Boundary where, u8 shadow) {
+    if (!guest_mode_) return Exec::Next;
+    const u8 kept = std::exchange(state_->interrupt_shadow, shadow);
+    const Exec result = extension_->take_event(*this, where, shadow);
+    if (result == Exec::Next) state_->interrupt_shadow = kept;
+    return result;
+}
+
+Exec Vp::take_init() {
+    VpState& s = *state_;
+    if (guest_mode_ && controls().init) {
+        s.init_pending = 0;
+        if (exits_now(virt::ExitReason::Init, s.interrupt_shadow)) return Exec::Switch;
+    }
+    // A SIPI that arrived behind the INIT, before this processor looked, still starts it.
+    const u8 sipi_pending = s.sipi_pending, sipi_vector = s.sipi_vector;
+    init();
+    s.sipi_pending = sipi_pending;
+    s.sipi_vector = sipi_vector;
+    return Exec::Resync;
+}
+
+Exec Vp::take_sipi() {
+    if (state_->sipi_pending == 0) return Exec::Next;
+    if (guest_mode_ && controls().sipi) {
+        state_->sipi_pending = 0;
+        if (exits_now(virt::ExitReason::Sipi, 0)) return Exec::Switch;
+    }
+    return start_from_sipi();
+}
+
+Exec Vp::take_trap() {
+    VpState& s = *state_;
+    s.debug_pending = 0;
+    const u64 dr6_bits = std::exchange(s.pending_dr6, 0);
+    const Exec result = deliver_debug(dr6_bits);
+    if (result == Exec::Leave) {
+        s.debug_pending = 1;
+        s.pending_dr6 = dr6_bits;
+    }
+    return result;
+}
+
+Exec Vp::take_nmi() {
+    VpState& s = *state_;
+    --s.nmi_pending;
+    if (controls().nmi && exits_now(virt::ExitReason::Nmi, 0)) return Exec::Switch;
+    Fault nmi;
+    nmi.vector = kNmi;
+    nmi.type = EventType::Nmi;
+    s.nmi_blocked = 1;
+    if (!deliver(nmi, s.rip) && leaving_) {
+        ++s.nmi_pending;
+        s.nmi_blocked = 0;
+        return Exec::Leave;
+    }
+    settle_accesses(true);
+    return Exec::Resync;
+}
+
+int Vp::acknowledge_interrupt() {
+    const int vector = apic_->acknowledge();
+    return vector >= 0 ? vector : env_.platform.acknowledge_external(*this);
+}
+
+Exec Vp::take_interrupt() {
+    VpState& s = *state_;
+    if (s.acknowledged == 0) {
+        if (controls().external_interrupt && exits_now(virt::ExitReason::ExternalInterrupt, 0)) return Exec::Switch;
+        const int vector = acknowledge_interrupt();
+        if (vector < 0) return Exec::Next;
+        s.acknowledged = 1;
+        s.acknowledged_vector = static_cast<u8>(vector);
+        env_.log.trace(Area::Cpu, "{} takes interrupt {:#x}", name_, vector);
+    }
+    Fault interrupt;
+    interrupt.vector = s.acknowledged_vector;
+    interrupt.type = EventType::External;
+    s.acknowledged = 0;
+    if (!deliver(interrupt, s.rip) && leaving_) {
+        s.acknowledged = 1;
+        return Exec::Leave;
+    }
+    settle_accesses(true);
+    return Exec::Resync;
+}
+
 Exec Vp::take_event() {
     VpState& s = *state_;
     leaving_ = false;
-    if (s.init_pending != 0) {
-        // A SIPI that arrived behind the INIT, before this processor looked, still starts it.
-        const u8 sipi_pending = s.sipi_pending, sipi_vector = s.sipi_vector;
-        init();
-        s.sipi_pending = sipi_pending;
-        s.sipi_vector = sipi_vector;
-        return Exec::Resync;
-    }
-    if (s.activity == Activity::WaitForSipi) return s.sipi_pending != 0 ? start_from_sipi() : Exec::Next;
-    if (s.activity == Activity::Shutdown) return Exec::Next;
+    begin(nullptr);
+    if (s.init_pending != 0 && init_is_due()) return take_init();
+    if (s.activity == Activity::WaitForSipi) return take_sipi();
     if (injected_) return deliver_injected();
+    if (s.activity == Activity::Shutdown && !guest_mode_) return Exec::Next;
 
     const u8 shadow = s.interrupt_shadow;
-    s.interrupt_shadow = 0;
-    if (shadow == shadow::MovSs) return Exec::Next;  // everything below INIT waits
+    if (const Exec due = guest_event(virt::Boundary::Traps, shadow); due != Exec::Next) return due;
+    end_shadow();
+    // Everything below INIT waits, but for what an extension has of its own.
+    if (shadow == shadow::MovSs) return guest_event(virt::Boundary::Nmis, shadow);
 
-    if (s.debug_pending != 0) {
-        s.debug_pending = 0;
-        const u64 dr6_bits = s.pending_dr6;
-        s.pending_dr6 = 0;
-        const Exec result = deliver_debug(dr6_bits);
-        if (result == Exec::Leave) {
-            s.debug_pending = 1;
-            s.pending_dr6 = dr6_bits;
-        }
-        return result;
-    }
+    if (s.debug_pending != 0) return take_trap();
+    if (const Exec due = guest_event(virt::Boundary::Nmis, shadow); due != Exec::Next) return due;
+    if (controls().nmi_window && s.nmi_blocked == 0 && exits_now(virt::ExitReason::NmiWindow, shadow)) return Exec::Switch;
     // SDM 3A "Masking Maskable Hardware Interrupts" leaves it open whether STI holds back an NMI too; processors do.
-    if (shadow == 0 && s.nmi_pending != 0 && s.nmi_blocked == 0) {
-        Fault nmi;
-        nmi.vector = kNmi;
-        nmi.type = EventType::Nmi;
-        --s.nmi_pending;
-        s.nmi_blocked = 1;
-        if (!deliver(nmi, s.rip) && leaving_) {
-            ++s.nmi_pending;
-            s.nmi_blocked = 0;
-            return Exec::Leave;
-        }
-        settle_accesses(true);
-        return Exec::Resync;
-    }
-    if (shadow == 0 && external_interrupt_due()) {
-        if (s.acknowledged == 0) {
-            int vector = apic_->acknowledge();
-            if (vector < 0) vector = env_.platform.acknowledge_external(*this);
-            if (vector < 0) return Exec::Next;
-            s.acknowledged = 1;
-            s.acknowledged_vector = static_cast<u8>(vector);
-            env_.log.trace(Area::Cpu, "{} takes interrupt {:#x}", name_, vector);
-        }
-        Fault interrupt;
-        interrupt.vector = s.acknowledged_vector;
-        interrupt.type = EventType::External;
-        s.acknowledged = 0;
-        if (!deliver(interrupt, s.rip) && leaving_) {
-            s.acknowledged = 1;
-            return Exec::Leave;
-        }
-        settle_accesses(true);
-        return Exec::Resync;
+    if (shadow == 0 && s.nmi_pending != 0 && nmi_is_due()) return take_nmi();
+    if (s.activity == Activity::Shutdown) return Exec::Next;
+    if (shadow == 0) {
+        if (const Exec due = guest_event(virt::Boundary::Interrupts, shadow); due != Exec::Next) return due;
+        if (controls().interrupt_window && (s.rflags & flag::IF) != 0 && exits_now(virt::ExitReason::InterruptWindow, 0))
+            return Exec::Switch;
+        if (external_interrupt_due()) return take_interrupt();
+        if (const Exec due = guest_event(virt::Boundary::Virtual, shadow); due != Exec::Next) return due;
     }
     u64 dr6_bits = 0;
     if (s.activity == Activity::Active && breakpoint_at_rip(dr6_bits)) return deliver_debug(dr6_bits);

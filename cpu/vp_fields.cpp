@@ -53,6 +53,7 @@ void injection_fields(StateVisitor& v, std::optional<Vp::Injection>& injected) {
     v("error_code", event.fault.error_code);
     v("cr2", event.fault.cr2);
     v("type", event.fault.type);
+    v("by_entry", event.fault.by_entry);
     v("insn_length", event.insn_length);
     if (v.loading()) injected = any ? std::optional(event) : std::nullopt;
 }
@@ -152,9 +153,14 @@ void Vp::fields(StateVisitor& v) {
         const VisitScope scope(v, "apic");
         apic_->fields(v);
     }
+    if (extension_ != nullptr) {
+        const VisitScope scope(v, "extension");
+        extension_->fields(v);
+    }
     if (v.loading()) {
         tlb_->flush_all();
         update_apic_page();
+        if (extension_ != nullptr) extension_->loaded(*this);
         update_context();
     }
 }

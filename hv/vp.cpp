@@ -137,6 +137,14 @@ Action Vp::on_exit(cpu::Vp&, Exit& exit) {
         case ExitReason::TaskSwitch:
         case ExitReason::Vmx:
         case ExitReason::Svm:
+        case ExitReason::ExternalInterrupt:
+        case ExitReason::Nmi:
+        case ExitReason::Init:
+        case ExitReason::Sipi:
+        case ExitReason::Invd:
+        case ExitReason::Random:
+        case ExitReason::ApicAccess:
+        case ExitReason::Xsaves:
             break;
     }
     return Action::Default;  // this level does not ask for the others

@@ -56,6 +56,7 @@ bool Translator::emit_read_time() {
 
 bool Translator::emit_read_cr() {
     if (key_.has(ModeKey::kUser)) return false;
+    if (!key_.has(ModeKey::kPlainCr) && (*cur_)[1].reg != 2) return false;
     int disp = 0;
     switch ((*cur_)[1].reg) {
         case 0:

@@ -18,6 +18,9 @@ using cpu::VpState;
 
 namespace {
 
+/// What an engine takes beside its blocks: memos, counters, what grows with the guest.
+constexpr u64 kOwnBytes = u64{64} << 20;
+
 /// A smaller arena has room only for shorter blocks.
 constexpr u32 kSmallArena = 128u << 10;
 constexpr unsigned kSmallArenaLimit = 16;
@@ -47,6 +50,13 @@ Result<std::unique_ptr<JitEngine>> JitEngine::create(mmu::PhysicalMemory& memory
     checked.profile_runs = std::clamp<u32>(checked.profile_runs, 1, kNeverAgain);
     Result<CodeArena> arena = CodeArena::create(checked.code_bytes);
     if (!arena) return Unexpected{arena.error()};
+    constexpr u64 kNeeded = BlockMap::reserved_bytes() + kOwnBytes;
+    if (HostMemory(kNeeded).data() == nullptr) {
+        return fail(Error::Code::Host,
+                    "translated code: the host gives this process too little address space: " +
+                        std::to_string(kNeeded >> 20) +
+                        " MiB are needed beside the guest's memory (`ulimit -v` tells the limit). Run with --engine step");
+    }
     return std::unique_ptr<JitEngine>(new JitEngine(memory, checked, std::move(*arena)));
 }
 

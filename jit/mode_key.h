@@ -19,7 +19,8 @@ struct ModeKey {
     static constexpr u32 kX87 = 1 << 8;  ///< x87 and MMX can execute, with all x87 exceptions masked and no trace of any
     static constexpr u32 kPlainTime = 1 << 9;  ///< RDTSC and PAUSE neither fault nor exit
     static constexpr u32 kStops = 1 << 10;     ///< of a linear page with breakpoints: none of them begins an instruction here
-    static constexpr unsigned kModelShift = 11;
+    static constexpr u32 kPlainCr = 1 << 11;   ///< MOV from CR0, CR3 and CR4 reads the register itself
+    static constexpr unsigned kModelShift = 12;
 
     [[nodiscard]] bool has(u32 bits) const { return (value & bits) == bits; }
     [[nodiscard]] cpu::CodeMode code_mode() const { return static_cast<cpu::CodeMode>(value & kModeMask); }

@@ -231,7 +231,7 @@ u64 JitEngine::redispatch(Context& c) {
             return 0;
         // A shadow ends at this boundary; if that is all there is to do, it is done here.
         const u8 shadow = s.interrupt_shadow;
-        s.interrupt_shadow = 0;
+        if (shadow != 0) vp.end_shadow();
         if (vp.event_pending()) {
             s.interrupt_shadow = shadow;
             return 0;
@@ -295,7 +295,12 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
     const ModeKey key = mode_of(*site.block);
     const Insn* insn = site.insn != nullptr ? site.insn : cpu::fetch_cached(*c.interp);
     c.leave = Leave::Resync;
+    c.vp->note_resume_flag(false);  // with RF set, single steps are made
     if (insn == nullptr) {
+        if (c.vp->switched()) {
+            --c.state->budget;
+            return After::Left;
+        }
         if (c.vp->leaving() || !c.interp->deliver_fault(0)) c.leave = Leave::Unwind;
         return After::Left;
     }
@@ -315,6 +320,7 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
             (void)completed(c, site, *insn, key, epoch);
             return After::Left;
         case Exec::Resync:
+        case Exec::Switch:
             --s.budget;
             return After::Left;
         case Exec::Repeat:

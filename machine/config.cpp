@@ -581,6 +581,17 @@ std::string show_config(const Config& config) {
     return text;
 }
 
+void keep_stored_devices(Config& config) {
+    for (ChildSection& child : config.children) {
+        ChildDevicesSection& devices = child.devices;
+        if (!devices.at.table.file.empty()) continue;
+        for (bool* each : {&devices.heartbeat, &devices.shutdown, &devices.time_sync, &devices.kvp, &devices.vss,
+                           &devices.keyboard, &devices.mouse, &devices.video, &devices.dynamic_memory}) {
+            *each = false;
+        }
+    }
+}
+
 std::string config_schema() {
     Config defaults;
     Schema::Json schema = Schema::of(defaults);

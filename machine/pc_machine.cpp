@@ -182,6 +182,10 @@ void PcMachine::leave_as_firmware() {
     apic.mmio_write(kSpurious, kSoftwareEnable | kSpuriousVector);
     apic.mmio_write(kLint0, kExtInt);
     apic.mmio_write(kLint1, kNmi);
+    // VMX may be used, and IA32_FEATURE_CONTROL is locked.
+    constexpr u64 kLock = 1, kVmxOutsideSmx = 4;
+    if (model_.has(cpu::CpuFlag::VMX))
+        for (const auto& vp : vps_) vp->state().feature_control = kLock | kVmxOutsideSmx;
     pci_->leave_as_firmware();
 }
 

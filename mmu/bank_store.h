@@ -91,7 +91,7 @@ class BankStore {
     // Owned by Tlb.
     BankKey key;
     u32 context = 0;
-    u16 pcid = 0;
+    u16 pcid = 0, guest_tag = 0;
     bool pke = false;
     u32 pkru = 0;
     u64 last_used = 0;

@@ -23,6 +23,7 @@ BankKey context_key(const PagingMode& mode, const SlatMode& slat) {
     u64 bits = static_cast<u64>(mode.kind) | static_cast<u64>(slat.kind) << 2;
     bits |= u64{mode.nxe} << 4 | u64{mode.pse} << 5 | u64{mode.gib_pages} << 6 | u64{slat.accessed_dirty} << 7;
     bits |= u64{mode.physical_bits} << 8 | u64{slat.physical_bits} << 16 | u64{pcid_of(mode)} << 24;
+    bits |= u64{slat.apic_access} << 36 | u64{slat.tag} << 48;
     return {bits, slat.kind == SlatMode::Kind::None ? 0 : slat.root};
 }
 
@@ -41,7 +42,7 @@ BankKey bank_key(const PagingMode& mode, const SlatMode& slat, Privilege privile
 struct Context {
     BankKey key;
     WalkContext walk;
-    u16 pcid = 0;
+    u16 pcid = 0, tag = 0;
     u64 last_used = 0;
 };
 
@@ -72,14 +73,13 @@ struct Tlb::Impl {
     u32 stress = kTlbEntries;
     u32 edge_count = 1, memo_count = 0;
     const u64 empty_memo = random_empty_memo();
-    Gpa apic_page = kNoPage;
 
     Impl(PhysicalMemory& m, int fd, u64 offset) : memory(m), state_fd(fd), state_offset(offset) {
         for (u32 i = 0; i < contexts.size(); ++i) contexts[i].walk.index = i;
     }
 
     [[nodiscard]] const WalkContext& walk_context() const { return contexts[current->context].walk; }
-    u32 context_for(const BankKey& key, u16 pcid);
+    u32 context_for(const BankKey& key, u16 pcid, u16 tag);
     BankStore* bank_for(const PagingMode& mode, const SlatMode& slat, Privilege privilege, TlbStats& stats);
     BankStore* new_bank(TlbStats& stats);
     void synchronize(BankStore& bank, u32 pkru);
@@ -87,10 +87,10 @@ struct Tlb::Impl {
     /// Gives the chosen contexts new generations.
     template <class Choose>
     void flush(bool with_global, u32 pkru, Choose choose);
-    void drop_page(u64 gva, u16 pcid, bool globals_elsewhere);
+    void drop_page(u64 gva, u16 pcid, u16 tag, bool globals_elsewhere);
 };
 
-u32 Tlb::Impl::context_for(const BankKey& key, u16 pcid) {
+u32 Tlb::Impl::context_for(const BankKey& key, u16 pcid, u16 tag) {
     Context* oldest = nullptr;
     for (Context& context : contexts) {
         if (context.last_used != 0 && context.key == key) {
@@ -106,6 +106,7 @@ u32 Tlb::Impl::context_for(const BankKey& key, u16 pcid) {
     VG_ASSERT(oldest != nullptr);
     oldest->key = key;
     oldest->pcid = pcid;
+    oldest->tag = tag;
     oldest->last_used = ++stamp;
     oldest->walk.nonglobal = oldest->walk.global = ++generation;
     return oldest->walk.index;
@@ -136,9 +137,10 @@ BankStore* Tlb::Impl::bank_for(const PagingMode& mode, const SlatMode& slat, Pri
     BankStore* bank = new_bank(stats);
     bank->key = key;
     bank->pcid = pcid_of(mode);
+    bank->guest_tag = slat.tag;
     bank->pke = mode.pke;
     bank->pkru = mode.pkru;
-    bank->context = context_for(context_key(mode, slat), bank->pcid);
+    bank->context = context_for(context_key(mode, slat), bank->pcid, bank->guest_tag);
     bank->nonglobal_generation = contexts[bank->context].walk.nonglobal;
     bank->global_generation = contexts[bank->context].walk.global;
     bank->jump_generation = jump_generation;
@@ -180,8 +182,9 @@ void Tlb::Impl::flush(bool with_global, u32 pkru, Choose choose) {
     if (current != nullptr) synchronize(*current, pkru);
 }
 
-void Tlb::Impl::drop_page(u64 gva, u16 pcid, bool globals_elsewhere) {
+void Tlb::Impl::drop_page(u64 gva, u16 pcid, u16 tag, bool globals_elsewhere) {
     for (const auto& bank : banks) {
+        if (bank->guest_tag != tag) continue;
         const bool own = bank->pcid == pcid;
         if (own || globals_elsewhere) bank->drop_page(gva, !own);
     }
@@ -229,10 +232,18 @@ void Tlb::set_privilege(Privilege privilege) {
     activate();
 }
 
-void Tlb::set_apic_page(Gpa page) {
-    if (impl_->apic_page == page) return;
-    impl_->apic_page = page;
+void Tlb::set_apic_page(Gpa page, ApicSpace space) {
+    if (apic_page_ == page && apic_space_ == space) return;
+    apic_page_ = page;
+    apic_space_ = space;
     flush_all();
+}
+
+void Tlb::set_apic_access_page(Spa page) {
+    if (apic_access_page_ == page) return;
+    apic_access_page_ = page;
+    flush_tags();
+    flush_tag(0, true);
 }
 
 Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
@@ -280,7 +291,7 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
         if (t.status != Translation::Status::Ok) return mapping;
         im.walk_cache.insert(im.walk_context(), gva, leaf);
     }
-    if (t.gpa.page_base() == im.apic_page) return mapping;
+    if (is_apic_page(t) || t.spa.page_base() == apic_access_page()) [[unlikely]] return mapping;
 
     const Spa page = t.spa.page_base();
     u8* host = nullptr;
@@ -330,31 +341,49 @@ void Tlb::flush_nonglobal(u16 pcid) {
     ++changes_;
     ++stats_.flushes_context;
     const bool any = !mode_.pcide;
-    impl_->flush(false, mode_.pkru, [&](const Context& context) { return any || context.pcid == pcid; });
+    impl_->flush(false, mode_.pkru,
+                 [&](const Context& context) { return context.tag == slat_.tag && (any || context.pcid == pcid); });
 }
 
 void Tlb::flush_pcid(u16 pcid) {
     ++changes_;
     ++stats_.flushes_context;
-    impl_->flush(false, mode_.pkru, [&](const Context& context) { return context.pcid == pcid; });
+    impl_->flush(false, mode_.pkru,
+                 [&](const Context& context) { return context.tag == slat_.tag && context.pcid == pcid; });
 }
 
-void Tlb::flush_all_nonglobal() {
+void Tlb::flush_all_nonglobal() { flush_tag(slat_.tag, false); }
+
+void Tlb::flush_tag(u16 tag, bool with_global) {
     ++changes_;
-    ++stats_.flushes_context;
-    impl_->flush(false, mode_.pkru, [](const Context&) { return true; });
+    ++stats_.flushes_all;
+    impl_->flush(with_global, mode_.pkru, [tag](const Context& context) { return context.tag == tag; });
+}
+
+void Tlb::flush_tags() {
+    ++changes_;
+    ++stats_.flushes_all;
+    impl_->flush(true, mode_.pkru, [](const Context& context) { return context.tag != 0; });
+}
+
+void Tlb::flush_page_tag(u64 gva, u16 tag) {
+    ++changes_;
+    ++stats_.flushes_page;
+    for (const auto& bank : impl_->banks)
+        if (bank->guest_tag == tag) bank->drop_page(gva, false);
+    impl_->walk_cache.drop_page(gva);
 }
 
 void Tlb::flush_page(u64 gva) {
     ++changes_;
     ++stats_.flushes_page;
-    impl_->drop_page(gva, pcid_of(mode_), true);
+    impl_->drop_page(gva, pcid_of(mode_), slat_.tag, true);
 }
 
 void Tlb::flush_page_pcid(u64 gva, u16 pcid) {
     ++changes_;
     ++stats_.flushes_page;
-    impl_->drop_page(gva, pcid, false);
+    impl_->drop_page(gva, pcid, slat_.tag, false);
 }
 
 void Tlb::flush_slat(u64 root) {

@@ -40,9 +40,21 @@ class Tlb final : public TlbObserver {
     void set_context(const PagingMode& mode, const SlatMode& slat, Privilege privilege);
     /// The same when only the privilege changed (SYSCALL, IRET, STAC): a pointer load in the common case.
     void set_privilege(Privilege privilege);
-    /// The GPA of a page that is never accessed directly although RAM may lie there: the xAPIC page (kNoPage: none).
-    void set_apic_page(Gpa page);
+    /// In whose addresses the xAPIC page is: a guest-physical one, or behind the second level.
+    enum class ApicSpace : u8 { Guest, System };
+    /// A page that is never accessed directly although RAM may lie there: the xAPIC page (kNoPage: none).
+    void set_apic_page(Gpa page, ApicSpace space = ApicSpace::Guest);
     static constexpr Gpa kNoPage{~u64{0}};
+    [[nodiscard]] bool is_apic_page(Gpa page, ApicSpace space) const {
+        return space == apic_space_ && page.page_base() == apic_page_;
+    }
+    [[nodiscard]] bool is_apic_page(const Translation& t) const {
+        return (apic_space_ == ApicSpace::Guest ? t.gpa.page_base().value : t.spa.page_base().value) == apic_page_.value;
+    }
+    /// The same for the page that stands for the APIC of guests whose SlatMode says so. Accesses to it are told apart by
+    /// whoever makes them.
+    void set_apic_access_page(Spa page);
+    [[nodiscard]] Spa apic_access_page() const { return slat_.apic_access ? apic_access_page_ : Spa(~u64{0}); }
 
     /// Base register value of the current bank: start of its BankTables.
     [[nodiscard]] BankTables* bank() const { return current_; }
@@ -76,8 +88,16 @@ class Tlb final : public TlbObserver {
     /// Instruction fetch translation of the current context: cached in its own structure.
     [[nodiscard]] Mapping resolve_fetch(u64 gva) { return resolve(gva, Access::Fetch, privilege_); }
 
-    /// Everything, global entries too, all contexts (CR0.PG, CR4.PGE/PAE/SMEP..., EFER.NXE, PCIDE changes).
+    // A flush by the guest's own instructions concerns its own tag (SlatMode::tag) only, whatever its second-level root.
+    /// Everything, global entries too, all contexts of all tags.
     void flush_all();
+    /// The same for one tag: the current one (CR0.PG, CR4.PGE/PAE/SMEP..., EFER.NXE, PCIDE changes), or another.
+    void flush_tag() { flush_tag(slat_.tag, true); }
+    void flush_tag(u16 tag, bool with_global);
+    /// All tags but 0.
+    void flush_tags();
+    /// One address, in all address spaces of a tag.
+    void flush_page_tag(u64 gva, u16 tag);
     /// MOV CR3 with bit 63 clear: all non-global entries of this PCID (of every context when PCIDE=0).
     void flush_nonglobal(u16 pcid);
     /// INVLPG: the page in the current PCID, and global entries in all.
@@ -126,6 +146,9 @@ class Tlb final : public TlbObserver {
     Privilege privilege_ = Privilege::Supervisor;
     TlbStats stats_;
     u64 changes_ = 0;
+    Gpa apic_page_ = kNoPage;
+    ApicSpace apic_space_ = ApicSpace::Guest;
+    Spa apic_access_page_{~u64{0}};
     std::unique_ptr<Impl> impl_;
 };
 

@@ -279,12 +279,15 @@ Translation peek_walk(PhysicalMemory& memory, const PagingMode& mode, const Slat
     return walk_leaf(memory, mode, slat, gva, access, user, true, false, nullptr, leaf);
 }
 
-bool load_pdptes(PhysicalMemory& memory, const SlatMode& slat, u64 cr3, u8 physical_bits, u64 out[4]) {
+bool load_pdptes(PhysicalMemory& memory, const SlatMode& slat, u64 cr3, u8 physical_bits, u64 out[4],
+                 std::optional<SlatFault>* refused) {
     const u64 table = cr3 & 0xffffffe0;
-    const SlatResult where = slat_walk(memory, slat, table, slat_walk_access(slat), true, nullptr);
+    const Access access = slat_walk_access(slat);
+    const SlatResult where = slat_walk(memory, slat, table, access, true, nullptr);
+    if (!where.ok && refused != nullptr)
+        *refused = SlatFault{Gpa(table), access, where.misconfigured, true, where.permissions};
     if (!where.ok || memory.readable(Spa(where.spa)) == nullptr) return false;
-    // SDM 3A "PAE Paging": bits 2:1, 8:5 and 63:MAXPHYADDR are reserved in a present PDPTE.
-    const u64 reserved = 0x1e6 | ~low_mask(physical_bits);
+    const u64 reserved = reserved_pdpte_bits(physical_bits);
     u64 loaded[4];
     for (unsigned i = 0; i < 4; ++i) {
         loaded[i] = load_entry<u64>(memory, where.spa + 8 * i);

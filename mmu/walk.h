@@ -1,6 +1,9 @@
 // Guest page walks: GVA to GPA under any paging mode, with the second level composed in.
 #pragma once
 
+#include <optional>
+
+#include "base/bits.h"
 #include "base/result.h"
 #include "base/types.h"
 #include "mmu/physical_memory.h"
@@ -33,6 +36,9 @@ struct SlatMode {
     u64 root = 0;             ///< EPTP or nCR3
     bool accessed_dirty = false;
     u8 physical_bits = 46;
+    /// Whose translations they are, besides the root: a VPID or ASID. Those of another tag stay and are not used.
+    u16 tag = 0;
+    bool apic_access = false;  ///< Tlb::apic_access_page counts
     bool operator==(const SlatMode&) const = default;
 };
 
@@ -84,6 +90,10 @@ struct Translation {
 
 /// Reads the four PDPTEs at CR3 for PAE paging. False if one has a reserved bit set (the load must give #GP(0))
 /// or the table cannot be read.
-[[nodiscard]] bool load_pdptes(PhysicalMemory& memory, const SlatMode& slat, u64 cr3, u8 physical_bits, u64 out[4]);
+/// @param refused  if the second level refused, how; may be null
+[[nodiscard]] bool load_pdptes(PhysicalMemory& memory, const SlatMode& slat, u64 cr3, u8 physical_bits, u64 out[4],
+                               std::optional<SlatFault>* refused = nullptr);
+/// The reserved bits of a present PDPTE. SDM 3A "PAE Paging": bits 2:1, 8:5 and 63:MAXPHYADDR.
+[[nodiscard]] constexpr u64 reserved_pdpte_bits(u8 physical_bits) { return 0x1e6 | ~low_mask(physical_bits); }
 
 }  // namespace vg::mmu

@@ -189,7 +189,13 @@ Exec INTO(Interp& in, const Insn& i) {
 
 Exec IRET(Interp& in, const Insn& i) {
     // SDM 3A "Handling Multiple NMIs": NMIs are unblocked even if the instruction faults.
-    const u8 blocked = std::exchange(in.s.nmi_blocked, u8{0});
+    // With NMI exits and without virtual NMIs it does not (SDM 3C "Changes to Instruction Behavior in VMX Non-Root Operation").
+    const virt::Controls& controls = in.vp.controls();
+    const u8 blocked = in.s.nmi_blocked;
+    if (blocked != 0 && (!controls.nmi || controls.virtual_nmis)) {
+        in.s.nmi_blocked = 0;
+        in.vp.note_nmi_unblocked();
+    }
     const Exec result = !protected_proper(in)               ? iret_real(in, i)
                         : (in.s.rflags & flag::NT) != 0 ? iret_task(in, i)
                                                             : iret_protected(in, i);

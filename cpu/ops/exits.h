@@ -11,13 +11,14 @@ inline virt::Exit& begin_exit(Interp& in, const Insn& i, virt::ExitReason reason
     exit = virt::Exit{};
     exit.reason = reason;
     exit.insn_length = i.length;
+    exit.insn = &i;
     return exit;
 }
 
 /// Offers the record. Default and Complete leave the rest to the body; for the other answers `out` is what the body
 /// returns.
-inline virt::Action offer(Interp& in, const Insn& i, Exec& out) {
-    const virt::Action action = in.vp.offer_exit();
+inline virt::Action offer(Interp& in, const Insn& i, Exec& out, Vp::Offer to = Vp::Offer::All) {
+    const virt::Action action = in.vp.offer_exit(to);
     switch (action) {
         case virt::Action::Skip:
             in.advance(i);
@@ -26,6 +27,7 @@ inline virt::Action offer(Interp& in, const Insn& i, Exec& out) {
             break;
         case virt::Action::Inject: out = Exec::Fault; break;
         case virt::Action::Leave: out = Exec::Leave; break;
+        case virt::Action::Switch: out = Exec::Switch; break;
         default: break;
     }
     return action;

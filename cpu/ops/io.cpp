@@ -37,7 +37,6 @@ Exec check_port(Interp& in, u16 port, unsigned size) {
 
 /// One port access, offered to the levels. False: the body returns `out`.
 bool access_port(Interp& in, const Insn& i, u16 port, unsigned size, bool write, bool string, u32& value, Exec& out) {
-    if ((in.s.dr[7] & 0xff) != 0) [[unlikely]] in.vp.note_port(port, size);
     if (!in.vp.levels().empty()) {
         virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Io);
         exit.port = port;
@@ -46,14 +45,16 @@ bool access_port(Interp& in, const Insn& i, u16 port, unsigned size, bool write,
         exit.string = string;
         exit.rep = string && i.rep != Rep::None;
         exit.value = value;
-        const virt::Action action = offer(in, i, out);
+        const virt::Action action = offer(in, i, out, string ? Vp::Offer::Answering : Vp::Offer::All);
         if (action == virt::Action::Complete) {
+            if ((in.s.dr[7] & 0xff) != 0) [[unlikely]] in.vp.note_port(port, size);
             value = static_cast<u32>(exit.value & low_mask(8 * size));
             in.vp.tell(TapKind::Port, port, size, write ? 1 : 0, value);
             return true;
         }
         if (action != virt::Action::Default) return false;
     }
+    if ((in.s.dr[7] & 0xff) != 0) [[unlikely]] in.vp.note_port(port, size);
     if (write) in.vp.platform().port_write(in.vp, port, size, value);
     else value = static_cast<u32>(in.vp.platform().port_read(in.vp, port, size) & low_mask(8 * size));
     in.vp.tell(TapKind::Port, port, size, write ? 1 : 0, value);
@@ -68,6 +69,20 @@ u64 address_mask(const Insn& i) { return low_mask(8u * i.addr_size); }
 
 void set_count(Interp& in, const Insn& i, unsigned reg, u64 value) { in.set_gpr(reg, i.addr_size, value); }
 
+/// An exit to a level that switches worlds comes before memory is looked at, and describes the iteration to come.
+bool string_exits(Interp& in, const Insn& i, u16 port, unsigned size, bool input, Seg seg, u64 offset, Exec& out) {
+    virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Io);
+    exit.port = port;
+    exit.size = static_cast<u8>(size);
+    exit.write = !input;
+    exit.string = true;
+    exit.rep = i.rep != Rep::None;
+    const bool based = !in_64_bit(in) || seg == Seg::FS || seg == Seg::GS;
+    const u64 linear = offset + (based ? in.s.segment(seg).base : 0);
+    exit.gva = Gva(in_64_bit(in) ? linear : static_cast<u32>(linear));
+    return offer(in, i, out, Vp::Offer::Switching) != virt::Action::Default;
+}
+
 /// One iteration of INS or OUTS. Next: done, registers stepped.
 Exec string_iteration(Interp& in, const Insn& i, u16 port, unsigned size, bool input) {
     const unsigned reg = input ? RDI : RSI;
@@ -76,6 +91,7 @@ Exec string_iteration(Interp& in, const Insn& i, u16 port, unsigned size, bool i
     u64 address = 0;
     u32 value = 0;
     Exec out{};
+    if (in.vp.controls().switches_worlds && string_exits(in, i, port, size, input, seg, offset, out)) return out;
     if (!in.linear(seg, offset, size, input, address)) return in.vp.failed();
     if (input) {
         // The destination is checked first: a port must not be read when its value has nowhere to go.

@@ -48,6 +48,8 @@ Exec store_table(Interp& in, const Insn& i, const TableReg& table) {
 }
 
 Exec load_table(Interp& in, const Insn& i, TableReg& table) {
+    Exec out{};
+    if (taken(in, i, virt::ExitReason::DescriptorTable, out)) return out;
     u8 raw[10] = {};
     const bool wide = in_64_bit(in);
     const u32 size = wide ? 10 : 6;
@@ -61,8 +63,6 @@ Exec load_table(Interp& in, const Insn& i, TableReg& table) {
     std::memcpy(&base, raw + 2, size - 2);
     if (!wide && i.op_size == 2) base &= 0xffffff;
     if (wide && !canonical(base)) return general_protection(in);
-    Exec out{};
-    if (taken(in, i, virt::ExitReason::DescriptorTable, out)) return out;
     table.base = base;
     table.limit = limit;
     return resync(in, i);
@@ -193,12 +193,12 @@ Exec STR(Interp& in, const Insn& i) { return store_selector(in, i, Seg::TR); }
 Exec LLDT(Interp& in, const Insn& i) {
     if (!protected_proper(in)) return undefined(in);
     if (in.vp.cpl() != 0) return general_protection(in);
+    Exec out{};
+    if (taken(in, i, virt::ExitReason::DescriptorTable, out)) return out;
     u16 selector = 0;
     if (!read_selector(in, i, i[0], selector)) return in.vp.failed();
     Descriptor d;
     if (!is_null(selector) && !read_system_descriptor(in, selector, 1u << systype::Ldt, d)) return in.vp.failed();
-    Exec out{};
-    if (taken(in, i, virt::ExitReason::DescriptorTable, out)) return out;
     in.s.segment(Seg::LDTR) = is_null(selector) ? null_segment(selector) : make_segment(selector, d);
     return Exec::Next;
 }
@@ -206,14 +206,14 @@ Exec LLDT(Interp& in, const Insn& i) {
 Exec LTR(Interp& in, const Insn& i) {
     if (!protected_proper(in)) return undefined(in);
     if (in.vp.cpl() != 0) return general_protection(in);
+    Exec out{};
+    if (taken(in, i, virt::ExitReason::DescriptorTable, out)) return out;
     u16 selector = 0;
     if (!read_selector(in, i, i[0], selector)) return in.vp.failed();
     if (is_null(selector)) return general_protection(in);
     const u32 types = 1u << systype::Tss32 | (in.vp.long_mode() ? 0 : 1u << systype::Tss16);
     Descriptor d;
     if (!read_system_descriptor(in, selector, types, d)) return in.vp.failed();
-    Exec out{};
-    if (taken(in, i, virt::ExitReason::DescriptorTable, out)) return out;
     if (!set_tss_busy(in.vp, d, true)) return in.vp.failed();
     SegmentReg& tr = in.s.segment(Seg::TR);
     tr = make_segment(selector, d);

@@ -31,19 +31,27 @@ Exec write_cr(Interp& in, unsigned number, u64 value) {
 
 u64 read_cr(const Interp& in, unsigned number) {
     switch (number) {
-        case 0: return in.s.cr0;
+        case 0: return in.vp.controls().cr0_view.read(in.s.cr0);
         case 2: return in.s.cr2;
         case 3: return in.s.cr3;
-        case 4: return in.s.cr4;
+        case 4: return in.vp.controls().cr4_view.read(in.s.cr4);
         default: return in.vp.apic().tpr() >> 4;
     }
 }
 
 /// A write of CR0, CR3, CR4 or CR8 offered to the levels, then done.
-Exec change_cr(Interp& in, const Insn& i, unsigned number, u64 value) {
+/// @param source  LMSW: its operand
+Exec change_cr(Interp& in, const Insn& i, unsigned number, u64 value, virt::CrAccess how = virt::CrAccess::MovTo,
+               u64 source = 0) {
     if (!in.vp.levels().empty() && number != 2) {
         virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Cr);
         exit.write = true;
+        exit.cr_access = how;
+        exit.data[0] = source;
+        if (how == virt::CrAccess::Lmsw && i.memory_operand() != nullptr) {
+            u64 address = 0;
+            if (in.memory_address(i, 2, false, address)) exit.gva = Gva(address);
+        }
         exit.reg = static_cast<u8>(number);
         exit.value = value;
         Exec out{};
@@ -51,6 +59,8 @@ Exec change_cr(Interp& in, const Insn& i, unsigned number, u64 value) {
         if (action == virt::Action::Complete) return resync(in, i);
         if (action != virt::Action::Default) return out;
     }
+    if (number == 0) value = in.vp.controls().cr0_view.write(in.s.cr0, value);
+    if (number == 4) value = in.vp.controls().cr4_view.write(in.s.cr4, value);
     const u64 old = read_cr(in, number);
     const Exec result = write_cr(in, number, value);
     if (result != Exec::Next) return result;
@@ -123,9 +133,10 @@ Exec MOV_CR(Interp& in, const Insn& i) {
     const unsigned size = in_64_bit(in) ? 8 : 4;
     if (writes) return change_cr(in, i, number, in.gpr(i[1].reg, size));
     u64 value = read_cr(in, number);
-    if (number == 8 && !in.vp.levels().empty()) {
+    if ((number == 8 || (number == 3 && in.vp.controls().cr_all)) && !in.vp.levels().empty()) {
         virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Cr);
-        exit.reg = 8;
+        exit.reg = static_cast<u8>(number);
+        exit.cr_access = virt::CrAccess::MovFrom;
         exit.value = value;
         Exec out{};
         const virt::Action action = offer(in, i, out);
@@ -140,6 +151,15 @@ Exec MOV_CR(Interp& in, const Insn& i) {
 Exec MOV_DR(Interp& in, const Insn& i) {
     const bool writes = i[0].kind == OperandKind::Dr;
     unsigned number = writes ? i[0].reg : i[1].reg;
+    if (in.vp.controls().dr) {
+        // SDM 3C "Relative Priority of Faults and VM Exits": before #GP of a lower privilege and #UD of CR4.DE.
+        virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Dr);
+        exit.write = writes;
+        exit.reg = static_cast<u8>(number);
+        Exec out{};
+        if (offer(in, i, out) != virt::Action::Default) return out;
+    }
+    if (in.vp.cpl() != 0) return general_protection(in);
     if (number == 4 || number == 5) {
         if ((in.s.cr4 & cr4::DE) != 0) return undefined(in);
         number += 2;
@@ -159,18 +179,18 @@ Exec MOV_DR(Interp& in, const Insn& i) {
     return result == Exec::Next ? resync(in, i) : result;
 }
 
-Exec CLTS(Interp& in, const Insn& i) { return change_cr(in, i, 0, in.s.cr0 & ~cr0::TS); }
+Exec CLTS(Interp& in, const Insn& i) { return change_cr(in, i, 0, in.s.cr0 & ~cr0::TS, virt::CrAccess::Clts); }
 
 Exec LMSW(Interp& in, const Insn& i) {
     u64 value = 0;
     if (!in.read(i, i[0], value)) return in.vp.failed();
     const u64 kept = in.s.cr0 & ~(cr0::MP | cr0::EM | cr0::TS);  // PE can be set, not cleared
-    return change_cr(in, i, 0, kept | (value & (cr0::PE | cr0::MP | cr0::EM | cr0::TS)));
+    return change_cr(in, i, 0, kept | (value & (cr0::PE | cr0::MP | cr0::EM | cr0::TS)), virt::CrAccess::Lmsw, value);
 }
 
 Exec SMSW(Interp& in, const Insn& i) {
     if ((in.s.cr4 & cr4::UMIP) != 0 && in.vp.cpl() != 0) return general_protection(in);
-    return in.write(i, i[0], in.s.cr0) ? Exec::Next : in.vp.failed();
+    return in.write(i, i[0], read_cr(in, 0)) ? Exec::Next : in.vp.failed();
 }
 
 Exec INVLPG(Interp& in, const Insn& i) {
@@ -191,6 +211,10 @@ Exec INVLPG(Interp& in, const Insn& i) {
 }
 
 Exec INVPCID(Interp& in, const Insn& i) {
+    if (in.vp.controls().no_invpcid) return undefined(in);
+    if (in.vp.cpl() != 0) return general_protection(in);
+    Exec out{};
+    if (taken(in, i, virt::ExitReason::Invpcid, out)) return out;
     u64 descriptor[2] = {};
     const u64 type = in.gpr(i[0]);
     if (!in.load_operand(i, descriptor, sizeof descriptor)) return in.vp.failed();
@@ -198,18 +222,19 @@ Exec INVPCID(Interp& in, const Insn& i) {
     if (type > 3 || descriptor[0] >> 12 != 0) return general_protection(in);
     if (type < 2 && pcid != 0 && (in.s.cr4 & cr4::PCIDE) == 0) return general_protection(in);
     if (type == 0 && !canonical(descriptor[1])) return general_protection(in);
-    Exec out{};
-    if (taken(in, i, virt::ExitReason::Invpcid, out)) return out;
     switch (type) {
         case 0: in.vp.tlb().flush_page_pcid(descriptor[1], static_cast<u16>(pcid)); break;
         case 1: in.vp.tlb().flush_pcid(static_cast<u16>(pcid)); break;
-        case 2: in.vp.tlb().flush_all(); break;
+        case 2: in.vp.tlb().flush_tag(); break;
         default: in.vp.tlb().flush_all_nonglobal(); break;
     }
     return resync(in, i);
 }
 
-Exec INVD(Interp& in, const Insn& i) { return WBINVD(in, i); }
+Exec INVD(Interp& in, const Insn& i) {
+    Exec out{};
+    return taken(in, i, virt::ExitReason::Invd, out) ? out : WBINVD(in, i);
+}
 Exec WBINVD(Interp& in, const Insn& i) {
     Exec out{};
     return taken(in, i, virt::ExitReason::Wbinvd, out) ? out : Exec::Next;
@@ -229,20 +254,22 @@ Exec PAUSE(Interp& in, const Insn& i) {
 
 Exec MONITOR(Interp& in, const Insn& i) {
     if (in.vp.cpl() != 0) return undefined(in);
+    Exec out{};
+    if (taken(in, i, virt::ExitReason::Monitor, out)) return out;
     u64 address = 0;
     u8 byte = 0;
     const u64 offset = in.gpr(RAX, i.addr_size);
     if ((in.s.gpr[RCX] & 0xffffffff) != 0) return general_protection(in);
     if (!in.linear(i.seg, offset, 1, false, address) || !in.vp.memory().read(address, byte)) return in.vp.failed();
-    Exec out{};
-    return taken(in, i, virt::ExitReason::Monitor, out) ? out : Exec::Next;
+    return Exec::Next;
 }
 
 Exec MWAIT(Interp& in, const Insn& i) {
     if (in.vp.cpl() != 0) return undefined(in);
     Exec out{};
+    if (taken(in, i, virt::ExitReason::Mwait, out)) return out;
     if ((in.s.gpr[RCX] & 0xfffffffe) != 0) return general_protection(in);
-    return taken(in, i, virt::ExitReason::Mwait, out) ? out : Exec::Next;  // waking at once is allowed
+    return Exec::Next;  // waking at once is allowed
 }
 
 Exec CPUID(Interp& in, const Insn& i) {
@@ -266,18 +293,31 @@ Exec CPUID(Interp& in, const Insn& i) {
 }
 
 Exec RDTSC(Interp& in, const Insn& i) { return read_time_stamp(in, i, false); }
-Exec RDTSCP(Interp& in, const Insn& i) { return read_time_stamp(in, i, true); }
+Exec RDTSCP(Interp& in, const Insn& i) {
+    return in.vp.controls().no_rdtscp ? undefined(in) : read_time_stamp(in, i, true);
+}
 
 Exec RDPID(Interp& in, const Insn& i) {
+    if (in.vp.controls().no_rdtscp) return undefined(in);
     in.set_gpr(i[0].reg, in_64_bit(in) ? 8 : 4, in.s.tsc_aux);
     return Exec::Next;
 }
 
 /// There is no performance monitoring unit: every counter number is invalid.
-Exec RDPMC(Interp& in, const Insn&) { return general_protection(in); }
+Exec RDPMC(Interp& in, const Insn& i) {
+    const bool allowed = (in.s.cr4 & cr4::PCE) != 0 || in.vp.cpl() == 0;
+    Exec out{};
+    return allowed && taken(in, i, virt::ExitReason::Rdpmc, out) ? out : general_protection(in);
+}
 
-Exec RDRAND(Interp& in, const Insn& i) { return random(in, i); }
-Exec RDSEED(Interp& in, const Insn& i) { return random(in, i); }
+Exec RDRAND(Interp& in, const Insn& i) {
+    Exec out{};
+    return in.vp.controls().rdrand && taken(in, i, virt::ExitReason::Random, out) ? out : random(in, i);
+}
+Exec RDSEED(Interp& in, const Insn& i) {
+    Exec out{};
+    return in.vp.controls().rdseed && taken(in, i, virt::ExitReason::Random, out) ? out : random(in, i);
+}
 
 Exec SWAPGS(Interp& in, const Insn&) {
     std::swap(in.s.segment(Seg::GS).base, in.s.kernel_gs_base);
@@ -317,9 +357,10 @@ Exec XGETBV(Interp& in, const Insn&) {
 
 Exec XSETBV(Interp& in, const Insn& i) {
     if ((in.s.cr4 & cr4::OSXSAVE) == 0) return undefined(in);
-    if (in.vp.cpl() != 0 || static_cast<u32>(in.s.gpr[RCX]) != 0) return general_protection(in);
+    if (in.vp.cpl() != 0) return general_protection(in);
     Exec out{};
     if (taken(in, i, virt::ExitReason::Xsetbv, out)) return out;
+    if (static_cast<u32>(in.s.gpr[RCX]) != 0) return general_protection(in);
     const Exec result = write_xcr0(in.vp, get_pair(in));
     return result == Exec::Next ? resync(in, i) : result;
 }

@@ -1,6 +1,7 @@
-// Hypercalls, and the VMX and SVM instructions of a processor that does not have them switched on.
+// Hypercalls, and instructions that are undefined here. VMX's are in cpu/vmx/instructions.cpp.
 #include "cpu/isa/bodies.h"
 #include "cpu/ops/exits.h"
+#include "cpu/vmx/unit.h"
 
 namespace vg::cpu::ops {
 
@@ -14,23 +15,14 @@ Exec hypercall(Interp& in, const Insn& i) {
 
 }  // namespace
 
-Exec VMCALL(Interp& in, const Insn& i) { return hypercall(in, i); }
+Exec VMCALL(Interp& in, const Insn& i) {
+    vmx::Unit* unit = vmx::unit_of(in.vp);
+    return unit != nullptr ? unit->vmcall(in, i) : hypercall(in, i);
+}
 Exec VMMCALL(Interp& in, const Insn& i) { return hypercall(in, i); }
 
 #define VG_UNDEFINED(name) \
     Exec name(Interp& in, const Insn&) { return undefined(in); }
-VG_UNDEFINED(VMXON)
-VG_UNDEFINED(VMXOFF)
-VG_UNDEFINED(VMCLEAR)
-VG_UNDEFINED(VMPTRLD)
-VG_UNDEFINED(VMPTRST)
-VG_UNDEFINED(VMREAD)
-VG_UNDEFINED(VMWRITE)
-VG_UNDEFINED(VMLAUNCH)
-VG_UNDEFINED(VMRESUME)
-VG_UNDEFINED(VMFUNC)
-VG_UNDEFINED(INVEPT)
-VG_UNDEFINED(INVVPID)
 VG_UNDEFINED(VMRUN)
 VG_UNDEFINED(VMLOAD)
 VG_UNDEFINED(VMSAVE)

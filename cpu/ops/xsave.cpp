@@ -181,8 +181,15 @@ u64 components_in_use(const VpState& s, bool count_mxcsr) {
 Exec XSAVE(Interp& in, const Insn& i) { return save_standard(in, i, false); }
 Exec XSAVEOPT(Interp& in, const Insn& i) { return save_standard(in, i, true); }
 Exec XSAVEC(Interp& in, const Insn& i) { return save_compacted(in, i, in.s.xcr0); }
-Exec XSAVES(Interp& in, const Insn& i) { return save_compacted(in, i, in.s.xcr0 | in.s.xss); }
+// IA32_XSS holds no bit here, so that XSS-exiting bitmaps of guests never exit.
+Exec XSAVES(Interp& in, const Insn& i) {
+    if (in.vp.controls().no_xsaves) return in.vp.raise(kInvalidOpcode);
+    return save_compacted(in, i, in.s.xcr0 | in.s.xss);
+}
 Exec XRSTOR(Interp& in, const Insn& i) { return restore(in, i, in.s.xcr0, false); }
-Exec XRSTORS(Interp& in, const Insn& i) { return restore(in, i, in.s.xcr0 | in.s.xss, true); }
+Exec XRSTORS(Interp& in, const Insn& i) {
+    if (in.vp.controls().no_xsaves) return in.vp.raise(kInvalidOpcode);
+    return restore(in, i, in.s.xcr0 | in.s.xss, true);
+}
 
 }  // namespace vg::cpu::ops

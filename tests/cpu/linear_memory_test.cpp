@@ -74,7 +74,8 @@ struct Fixture {
     explicit Fixture(u64 gpa_base = 0) : base(gpa_base) {
         REQUIRE(memory.add_ram("ram", Spa(0), 32 * kMiB));
         REQUIRE(memory.add_mmio("device", Spa(0x10000000), 0x1000, device));
-        vp = std::make_unique<Vp>(VpEnvironment{memory, events, log, model, bus, platform}, "vp", 0, 0);
+        const u64 partition = gpa_base != 0 ? 1 : 0;  // with a second level it is a partition's, whose APIC is in its space
+        vp = std::make_unique<Vp>(VpEnvironment{memory, events, log, model, bus, platform, partition}, "vp", 0, 0);
         put(0x1000, 0x2000 | kTable);
         put(0x2000, 0x3000 | kTable);
         put(0x3000, 0x4000 | kTable);

@@ -79,7 +79,7 @@ TEST_CASE("cpuid: models have their level's features and no other", "[cpu][cpuid
     CHECK(v3.has(CpuFlag::AVX2));
     CHECK(v3.has(CpuFlag::TOPOEXT));
     CHECK_FALSE(v3.has(CpuFlag::ARCH_CAPABILITIES));
-    for (const CpuFlag flag : {CpuFlag::VMX, CpuFlag::SVM, CpuFlag::MONITOR, CpuFlag::RDRAND, CpuFlag::RDSEED}) {
+    for (const CpuFlag flag : {CpuFlag::SVM, CpuFlag::MONITOR, CpuFlag::RDRAND, CpuFlag::RDSEED}) {
         CHECK_FALSE(v2.has(flag));
         CHECK_FALSE(v3.has(flag));
     }
@@ -99,7 +99,8 @@ TEST_CASE("cpuid: unknown models and features are explained", "[cpu][cpuid]") {
     REQUIRE_FALSE(feature);
     CHECK(feature.error().text.find("'avx'") != std::string::npos);
     CHECK_FALSE(CpuModel::create("verdigris-v2,avx"));
-    const auto missing = CpuModel::create("verdigris-v2,+vmx");
+    CHECK_FALSE(CpuModel::create("verdigris-v2-amd,+vmx"));
+    const auto missing = CpuModel::create("verdigris-v2-amd,+svm");
     REQUIRE_FALSE(missing);
     CHECK(missing.error().text.find("not implemented") != std::string::npos);
     CHECK(CpuModel::create("verdigris-v2,-vmx"));

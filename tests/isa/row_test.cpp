@@ -80,10 +80,13 @@ bool is_privileged_for_us_only(Op op) {
 }
 
 /// The body checks CPL: #UD in real and virtual-8086 mode (SDM "LLDT", "LTR"), without CR4.OSXSAVE ("XSETBV") or without
-/// EFER.SCE ("SYSRET") ranks before #GP(0); outside CPL 0 most others are #UD ("MONITOR", "MWAIT", "CLAC", "STAC").
+/// EFER.SCE ("SYSRET") ranks before #GP(0); outside CPL 0 most others are #UD ("MONITOR", "MWAIT", "CLAC", "STAC"). In
+/// guests, VMX instructions exit, and MOV DR may ("Relative Priority of Faults and VM Exits"); INVPCID may not exist.
 bool checks_privilege_itself(Op op) {
-    constexpr Op kOps[] = {Op::LLDT,    Op::LTR,   Op::XSETBV, Op::SYSRET, Op::SYSEXIT,
-                           Op::MONITOR, Op::MWAIT, Op::CLAC,   Op::STAC};
+    constexpr Op kOps[] = {Op::LLDT,    Op::LTR,     Op::XSETBV,  Op::SYSRET, Op::SYSEXIT, Op::MONITOR,  Op::MWAIT,
+                           Op::CLAC,    Op::STAC,    Op::MOV_DR,  Op::INVPCID, Op::VMXON,  Op::VMXOFF,   Op::VMCLEAR,
+                           Op::VMPTRLD, Op::VMPTRST, Op::VMREAD,  Op::VMWRITE, Op::INVEPT, Op::VMLAUNCH, Op::VMRESUME,
+                           Op::INVVPID, Op::VMFUNC};
     return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
 }
 

@@ -32,7 +32,8 @@ bool excluded(Op op) {
         case Op::XSAVE64: case Op::XSAVEOPT: case Op::XSAVEOPT64: case Op::XSAVEC: case Op::XSAVEC64:
         case Op::XRSTOR: case Op::XRSTOR64: case Op::FNSTENV: case Op::FNSAVE: case Op::CLI: case Op::STI:
         case Op::LMSW: case Op::RSM: case Op::MONITOR: case Op::MWAIT: case Op::SERIALIZE:
-        case Op::CLAC: case Op::STAC: case Op::LLDT: case Op::LTR: case Op::XSETBV: return true;
+        case Op::CLAC: case Op::STAC: case Op::LLDT: case Op::LTR: case Op::XSETBV: case Op::MOV_DR: case Op::INVPCID:
+            return true;
         default: return false;
     }
 }

@@ -28,7 +28,7 @@ constexpr const char* kOverview = R"(verdigris: a whole x86-64 computer in one p
   verdigris run m.toml -s child.memory='"1 GiB"'         change any key of the configuration
   verdigris config check m.toml                          look for mistakes, build nothing
 
-commands: run  gui  test  replay  trace  snapshot  config  doctor  inspect  vmbus  hypercalls  disk  version
+commands: run  gui  test  replay  trace  snapshot  config  doctor  inspect  guest  vmbus  hypercalls  disk  version
   run MACHINE.toml        run headless; Ctrl-A X leaves
   gui [M.toml|SOCKET]     the desktop debugger
   test DIR...             run every description with a [test] table; JUnit, TAP, shards
@@ -38,6 +38,7 @@ commands: run  gui  test  replay  trace  snapshot  config  doctor  inspect  vmbu
   doctor                  what this host can do
   snapshot show|check|export FILE   look at a saved machine (run --snapshot-at, run --restore)
   inspect SOCKET|SNAPSHOT [PATH]    print a part of a machine's state (see run --control)
+  guest SOCKET shutdown|type|kvp|memory...   talk to a partition's services
   vmbus SOURCE list|follow|export   channels and packets, live or recorded; hypercalls SOURCE
   disk show|export FILE   look at an image; its content as a raw file
   help cpus               the named CPU models
@@ -114,7 +115,26 @@ constexpr const char* kInspectHelp =
     "verdigris inspect unix:/tmp/vg.sock iommu               domains and their devices, last faults, last transfers\n"
     "verdigris inspect unix:/tmp/vg.sock jit                 the translator's counters, the hottest blocks\n"
     "  jit/top/5, jit/ffffffff81000000   blocks with guest and host code (run with --count-blocks FILE)\n"
+    "verdigris inspect unix:/tmp/vg.sock linux --png s.png   what the display of partition \"linux\" shows\n"
     "  --json    as JSON          --watch   again every second, until interrupted\n"
+    "The socket comes from: verdigris run m.toml --control unix:/tmp/vg.sock\n";
+constexpr const char* kGuestHelp =
+    "verdigris guest unix:/tmp/vg.sock shutdown              the guest powers off cleanly (reboot, hibernate; --force)\n"
+    "verdigris guest unix:/tmp/vg.sock heartbeat             is its kernel alive? exit code 0 if so\n"
+    "verdigris guest unix:/tmp/vg.sock type 'root\\n'         on its keyboard; keys ctrl+alt+delete f2; mouse X Y [BUTTONS]\n"
+    "verdigris guest unix:/tmp/vg.sock memory '384 MiB'      what it shall have: balloon, memory hot-add\n"
+    "verdigris guest unix:/tmp/vg.sock kvp list --pool auto  what its daemon says about it\n"
+    "verdigris guest unix:/tmp/vg.sock freeze                its file systems, until: thaw\n"
+    "\n"
+    "  status                             all of it, as JSON\n"
+    "  time                               sets the guest's clock\n"
+    "  kvp list|get KEY|set KEY VALUE|delete KEY   --pool external (default), guest, auto, auto_external,\n"
+    "                                     auto_internal   --type string (default), u32, u64\n"
+    "  kvp ip MAC                         addresses of an adapter\n"
+    "  kvp set-ip ADAPTER dhcp|ADDRESSES SUBNETS [GATEWAYS [NAME-SERVERS]]   lists with ';'\n"
+    "  --partition NAME|N                 which one (default: the first child)\n"
+    "  --wait SECONDS                     for the guest's answer (default 60)\n"
+    "KVP and freezing need Debian's hyperv-daemons in the guest. Exit code 1: the guest refused or did not answer.\n"
     "The socket comes from: verdigris run m.toml --control unix:/tmp/vg.sock\n";
 constexpr const char* kVmbusHelp =
     "verdigris vmbus run.vgr list                       channels: interface, state, packets, latency\n"
@@ -313,8 +333,11 @@ int config_command(const std::vector<std::string>& words) {
 int inspect_command(const std::vector<std::string>& words) {
     bool json = false, watch = false;
     std::vector<std::string> positional;
-    for (const std::string& word : words) {
-        if (word == "--json") json = true;
+    std::string picture;
+    for (std::size_t i = 0; i < words.size(); ++i) {
+        const std::string& word = words[i];
+        if (word == "--png" && i + 1 < words.size()) picture = words[++i];
+        else if (word == "--json") json = true;
         else if (word == "--watch") watch = true;
         else if (word.rfind("-", 0) == 0) return usage(fmt::format("inspect: unknown option {}; see: verdigris inspect --help", word));
         else positional.push_back(word);
@@ -322,9 +345,33 @@ int inspect_command(const std::vector<std::string>& words) {
     if (positional.empty() || positional.size() > 2) {
         return usage("inspect: name a machine's socket and, if you like, a part of its state; see: verdigris inspect --help");
     }
+    if (!picture.empty()) return inspect_png(positional[0], positional.size() == 2 ? positional[1] : "", picture);
     const bool socket = positional[0].rfind("unix:", 0) == 0 || ::access(positional[0].c_str(), F_OK) != 0;
     if (!socket) return inspect_snapshot(positional[0], positional.size() == 2 ? positional[1] : "", json);
     return inspect(positional[0], positional.size() == 2 ? positional[1] : "", json, watch);
+}
+
+int guest_command(std::vector<std::string> words) {
+    CLI::App app;
+    GuestOptions options;
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    app.add_option("words", options.words)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.add_option("--partition", options.partition);
+    app.add_option("--pool", options.pool)->check(CLI::IsMember({"external", "guest", "auto", "auto_external", "auto_internal"}));
+    app.add_option("--type", options.type)->check(CLI::IsMember({"string", "u32", "u64"}));
+    app.add_option("--wait", options.wait_s)->check(CLI::Range(0, 86400));
+    app.add_flag("--force", options.force);
+    app.set_help_flag();
+    try {
+        std::reverse(words.begin(), words.end());  // as this parser wants them
+        app.parse(words);
+    } catch (const CLI::ParseError& error) {
+        return usage(fmt::format("guest: {}; see: verdigris guest --help", error.what()));
+    }
+    if (options.words.size() < 2) return usage("guest: name a machine's socket and what to do; see: verdigris guest --help");
+    options.socket = options.words.front();
+    options.words.erase(options.words.begin());
+    return guest(options);
 }
 
 /// A number behind an option, decimal or hexadecimal with 0x.
@@ -480,6 +527,7 @@ constexpr Command kCommands[] = {
     {"config", kConfigHelp, config_command},
     {"doctor", kDoctorHelp, doctor_command},
     {"inspect", kInspectHelp, inspect_command},
+    {"guest", kGuestHelp, [](const std::vector<std::string>& words) { return guest_command(words); }},
     {"vmbus", kVmbusHelp, vmbus_command},
     {"hypercalls", kHypercallsHelp, hypercalls_command},
     {"symbols", kSymbolsHelp, symbols_command},

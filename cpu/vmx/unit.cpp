@@ -1,0 +1,163 @@
+#include "cpu/vmx/unit.h"
+
+#include <algorithm>
+
+#include "base/bits.h"
+#include "base/state.h"
+#include "cpu/spec/vmx.h"
+
+namespace vg::cpu::vmx {
+
+Unit::Unit(Vp& vp) : vp_(vp), s_(vp.state()), caps_(vp.model()) {
+    timer_ = vp.events().add(vp.name() + "/vmx-preemption-timer", [this](VTime) {
+        timer_expired_ = timer_runs_;
+        vp_.platform().event_arrived(vp_);
+    });
+}
+
+Unit::~Unit() { vp_.events().remove(timer_); }
+
+void Unit::reset() {
+    if (vp_.guest_mode()) leave_level();
+    vp_.events().cancel(timer_);
+    on_ = timer_runs_ = timer_expired_ = monitor_trap_pending_ = tpr_exit_pending_ = false;
+    vmxon_pointer_ = current_ = kNoVmcs;
+    vmcs_ = {};
+    timer_end_ = last_pause_ = first_pause_ = 0;
+    violation_.reset();
+    vp_.require({});
+}
+
+u64 Unit::host_tsc() const { return vp_.tsc() - vp_.guest_tsc_offset(); }
+
+/// The second level under VMX operation: none on a bare processor, the partition's for a child of hv.
+mmu::SlatMode Unit::host_slat() const {
+    const std::size_t below = vp_.levels().size() - (vp_.guest_mode() ? 1 : 0);
+    return below == 0 ? mmu::SlatMode{} : vp_.levels()[below - 1].controls.slat;
+}
+
+// ---- memory ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Calls `part(spa, offset, bytes)` for each page of the range. What the second level withholds is skipped.
+template <class Part>
+void by_pages(Vp& vp, const mmu::SlatMode& slat, u64 address, u32 size, mmu::Access access, Part part) {
+    for (u32 done = 0; done < size;) {
+        const u64 at = address + done;
+        const u32 count = std::min(size - done, static_cast<u32>(kPageSize - (at & kPageMask)));
+        Spa spa(at);
+        bool there = true;
+        if (slat.kind != mmu::SlatMode::Kind::None) {
+            const mmu::Translation t = mmu::translate_gpa(vp.physical(), slat, Gpa(at), access);
+            there = t.status == mmu::Translation::Status::Ok;
+            spa = t.spa;
+        }
+        if (there) part(spa, done, count);
+        done += count;
+    }
+}
+
+}  // namespace
+
+void Unit::read_physical(u64 address, void* out, u32 size) {
+    u8* const to = static_cast<u8*>(out);
+    std::fill(to, to + size, u8{0xff});
+    by_pages(vp_, host_slat(), address, size, mmu::Access::Read,
+             [&](Spa spa, u32 offset, u32 count) { vp_.physical().read(spa, to + offset, count); });
+}
+
+void Unit::write_physical(u64 address, const void* data, u32 size) {
+    const u8* const from = static_cast<const u8*>(data);
+    by_pages(vp_, host_slat(), address, size, mmu::Access::Write,
+             [&](Spa spa, u32 offset, u32 count) { vp_.physical().write(spa, from + offset, count); });
+}
+
+// ---- boundaries --------------------------------------------------------------------------------------------------
+
+bool Unit::event_pending(const Vp&) const { return monitor_trap_pending_ || tpr_exit_pending_ || timer_expired_ || proc(proc::kMonitorTrap); }
+
+bool Unit::tpr_below_threshold() {
+    constexpr u64 kVtpr = 0x80;
+    return bits(read_physical<u32>(vmcs_[Field::virtual_apic_address] + kVtpr), 7, 4) < (vmcs_[Field::tpr_threshold] & 15);
+}
+
+/// Monitor trap and TPR-below-threshold exits come before debug traps, the preemption timer behind them.
+Exec Unit::take_event(Vp&, virt::Boundary where, u8) {
+    u32 reason = 0;
+    switch (where) {
+        case virt::Boundary::Traps:
+            if (std::exchange(monitor_trap_pending_, false)) {
+                reason = reason::kMonitorTrap;
+            } else if (proc(proc::kMonitorTrap)) {
+                monitor_trap_pending_ = true;  // behind the next instruction
+                return Exec::Next;
+            } else if (std::exchange(tpr_exit_pending_, false) && tpr_below_threshold()) {
+                reason = reason::kTprBelowThreshold;
+            }
+            break;
+        case virt::Boundary::Nmis:
+            if (std::exchange(timer_expired_, false)) reason = reason::kPreemptionTimer;
+            break;
+        case virt::Boundary::Interrupts:
+        case virt::Boundary::Virtual: break;
+    }
+    if (reason == 0) return Exec::Next;
+    exit_guest({.reason = reason});
+    return Exec::Switch;
+}
+
+// ---- state -------------------------------------------------------------------------------------------------------
+
+void Unit::fields(StateVisitor& v) {
+    bool guest = vp_.guest_mode();
+    u64 tsc_offset = vp_.guest_tsc_offset();
+    v("on", on_);
+    v("guest", guest);
+    v("vmxon_pointer", vmxon_pointer_);
+    v("current", current_);
+    v("launched", vmcs_.launched);
+    v("shadow", vmcs_.shadow);
+    v("timer_end", timer_end_);
+    v("timer_runs", timer_runs_);
+    v("timer_expired", timer_expired_);
+    v("monitor_trap_pending", monitor_trap_pending_);
+    v("tpr_exit_pending", tpr_exit_pending_);
+    v("last_pause", last_pause_);
+    v("first_pause", first_pause_);
+    v("tsc_offset", tsc_offset);
+    {
+        const VisitScope scope(v, "vmcs");
+        for (unsigned i = 0; i < kFieldCount; ++i) {
+            const auto field = static_cast<Field>(i);
+            v(field_row(field).name, vmcs_.values()[i]);
+            vmcs_.set(field, vmcs_[field]);  // what a forged file holds fits its field afterwards
+        }
+    }
+    if (!v.loading()) return;
+    if (vp_.guest_mode()) vp_.levels().pop_back();
+    vp_.set_guest_mode(guest && on_ && current_ != kNoVmcs);
+    const u64 loaded_offset = s_.tsc_offset;  // with the guest's share in it
+    vp_.set_guest_tsc_offset(tsc_offset);
+    s_.tsc_offset = loaded_offset;
+}
+
+void Unit::loaded(Vp& vp) {
+    const bool guest = vp.guest_mode();
+    vp.set_guest_mode(false);
+    vp.require(on_ ? Vp::RequiredBits{caps_.cr0_must, caps_.cr4_must} : Vp::RequiredBits{});
+    if (guest) enter_level();
+}
+
+Unit* unit_of(Vp& vp) { return vp.model().has(CpuFlag::VMX) ? static_cast<Unit*>(vp.extension()) : nullptr; }
+
+}  // namespace vg::cpu::vmx
+
+namespace vg::cpu::virt {
+
+std::unique_ptr<Extension> make_extension(Vp& vp) {
+    if (vp.model().has(CpuFlag::VMX)) return std::make_unique<vmx::Unit>(vp);
+    return nullptr;
+}
+
+}  // namespace vg::cpu::virt
