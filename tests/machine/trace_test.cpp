@@ -142,8 +142,8 @@ void write_synthetic(const std::string& path, u64 seed, u64 count, std::vector<s
     for (u64 k = 0; k < count; ++k) {
         if (codes.empty() || (random() % 8 == 0 && codes.size() < 40)) {
             auto code = std::make_unique<cpu::TracedCode>();
-            const u64 insns = 1 + random() % 6;
-            for (u64 i = 0; i < insns; ++i) {
+            const unsigned insns = static_cast<unsigned>(1 + random() % 6);
+            for (unsigned i = 0; i < insns; ++i) {
                 code->lengths.push_back(static_cast<u8>(1 + random() % 7));
                 for (unsigned b = 0; b < code->lengths.back(); ++b) code->bytes.push_back(static_cast<u8>(random()));
                 if (random() % 2 == 0)
