@@ -83,6 +83,8 @@ class Scheduler {
     [[nodiscard]] VTime now() const { return clock_.now(); }
     /// Instructions executed by all VPs (virtual time that they did not sleep).
     [[nodiscard]] u64 instructions() const { return instructions_; }
+    /// The same when the VP that executes right now is, or was in this slice, at virtual time `now`.
+    [[nodiscard]] u64 instructions_at(VTime now) const { return instructions_ + (now - round_.at); }
     void fields(StateVisitor& v);
 
   private:

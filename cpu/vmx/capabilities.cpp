@@ -27,7 +27,7 @@ u64 as_msr(const Allowed& a, bool truthful) { return u64{a.may} << 32 | (truthfu
 
 u32 proc2_offered(const CpuModel& model) {
     using namespace proc2;
-    u32 bits = kEpt | kDescriptorTables | kVpid | kWbinvd | kUnrestricted | kPauseLoop | kApicAccesses | kShadowVmcs | kPml |
+    u32 bits = kEpt | kDescriptorTables | kVpid | kWbinvd | kUnrestricted | kPauseLoop | kApicAccesses | kShadowVmcs |
                kVmFunctions;
     if (model.has(CpuFlag::RDTSCP)) bits |= kRdtscp;
     if (model.has(CpuFlag::INVPCID)) bits |= kInvpcid;

@@ -57,7 +57,8 @@ void Unit::exit_guest(const ExitRecord& what) {
     save_guest(record);
     if (!store_msrs()) return abort(1);
     vp_.events().cancel(timer_);
-    timer_runs_ = timer_expired_ = monitor_trap_pending_ = tpr_exit_pending_ = false;
+    timer_runs_ = timer_expired_ = monitor_trap_pending_ = tpr_exit_pending_ = virtual_pending_ = false;
+    apic_written_ = kNoRegister;
     const bool keeps_nmi_blocking = !pin(pin::kVirtualNmis);
     const bool by_nmi = record.reason == reason::kExceptionOrNmi && record.interruption != 0 &&
                         interruption::type(record.interruption) == interruption::kNmi;

@@ -47,7 +47,7 @@ struct RunOptions {
     std::string pcapng;
     std::string kernel, initrd, cmdline, serial = "stdio", guest_time, wall_time, control, gdb, stats, junit, engine = "jit", jitdump, count_blocks, record, restore;
     std::string scheduler;
-    std::vector<std::string> unavailable;  ///< options of later versions that were given
+    std::string trace, trace_detail, trace_events = "all";
     bool cmdline_given = false, quiet = false, perf_map = false;
     bool paused = false;  ///< stands before its first instruction until a client of --control lets it go on
     unsigned long long instructions = 0;
