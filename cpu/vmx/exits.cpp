@@ -152,8 +152,9 @@ Action Unit::on_memory(const virt::Exit& exit) {
     record.has_linear = exit.gva_valid;
     if (!fault.misconfigured) {
         u64 access = fault.access == mmu::Access::Read ? 1 : fault.access == mmu::Access::Write ? 2 : 4;
-        // "processor accesses to guest paging-structure entries are treated as writes": both bits are set.
-        if (fault.during_walk && (vmcs_[ept_pointer] & eptp::kAccessedDirty) != 0) access = 3;
+        // Where tables are written, for their accessed and dirty flags, or are treated as written because EPT has such flags,
+        // both bits are set.
+        if (fault.during_walk && fault.access == mmu::Access::Write) access = 3;
         record.qualification = access | u64{fault.permissions} << 3 | u64{exit.gva_valid} << 7 |
                                u64{exit.gva_valid && !fault.during_walk} << 8 | u64{iret_unblocked()} << 12;
     }
