@@ -6,6 +6,7 @@
 namespace vg::cpu {
 
 class Breakpoints;
+class ExecutionObserver;
 class Vp;
 
 class Engine {
@@ -26,12 +27,24 @@ class Engine {
         breakpoints_changed();
     }
 
+    /// Who is told what executes; null: nobody. Not from within run() or step(). It outlives the engine's next use, and the
+    /// VPs' next use of memory.
+    void set_observer(ExecutionObserver* observer) {
+        observer_ = observer;
+        observer_changed();
+    }
+
   protected:
     [[nodiscard]] Breakpoints* breakpoints() const { return breakpoints_; }
     virtual void breakpoints_changed() {}
+    [[nodiscard]] ExecutionObserver* observer() const { return observer_; }
+    virtual void observer_changed() {}
+    /// For whoever runs a VP: tells the observer, if there is one, and has accesses noted for it.
+    void observe(Vp& vp) const;
 
   private:
     Breakpoints* breakpoints_ = nullptr;
+    ExecutionObserver* observer_ = nullptr;
 };
 
 }  // namespace vg::cpu

@@ -23,6 +23,11 @@ enum class Exec : u8 {
     Leave    ///< vp.exit() is set and its owner asked to unwind: the engine returns to its caller
 };
 
+/// The instruction is done, and is charged.
+[[nodiscard]] constexpr bool completes(Exec result) {
+    return result == Exec::Next || result == Exec::Branch || result == Exec::Resync;
+}
+
 /// Why Engine::run came back.
 enum class Stop : u8 {
     Budget,    ///< the slice is used up

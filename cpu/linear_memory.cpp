@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "cpu/execution_observer.h"
 #include "cpu/insn.h"
 #include "cpu/segments.h"
 #include "cpu/spec/bits.h"
@@ -81,9 +82,12 @@ bool LinearMemory::misaligned(u64 address, u32 size, As as) const {
     return (address & (alignment_of(size) - 1)) != 0;
 }
 
-/// An access that was done, for the data breakpoints. Implicit accesses are not compared.
-inline void LinearMemory::watch(u64 address, u32 size, bool write, As as) {
-    if ((vp_.state().dr[7] & 0xff) != 0 && as == As::Current) [[unlikely]] vp_.note_access(address, size, write);
+/// An access that was done, for the data breakpoints and the log. Implicit accesses are neither compared nor noted.
+/// @param data  what was read or written; null: not known yet
+inline void LinearMemory::watch(u64 address, u32 size, bool write, As as, const void* data) {
+    if (as != As::Current) return;
+    if ((vp_.state().dr[7] & 0xff) != 0) [[unlikely]] vp_.note_access(address, size, write);
+    if (log_ != nullptr) [[unlikely]] log_->add(address, size, write, data);
 }
 
 /// Canonical address and alignment; makes the address a 32-bit one outside 4-level paging.
@@ -274,7 +278,7 @@ bool LinearMemory::read(u64 address, void* out, u32 size, As as, bool stack) {
     if (!crosses_page(address, size) && privilege(as) == tlb.privilege() && !misaligned(address, size, as)) [[likely]] {
         if (const u8* host = tlb.find_read(address)) {
             copy(out, host, size);
-            watch(address, size, false, as);
+            watch(address, size, false, as, out);
             return true;
         }
     }
@@ -288,7 +292,7 @@ bool LinearMemory::read(u64 address, void* out, u32 size, As as, bool stack) {
         offset += pieces.piece[i].size;
     }
     copy(out, data, size);
-    watch(address, size, false, as);
+    watch(address, size, false, as, out);
     return true;
 }
 
@@ -297,7 +301,7 @@ bool LinearMemory::write(u64 address, const void* data, u32 size, As as, bool st
     if (!crosses_page(address, size) && privilege(as) == tlb.privilege() && !misaligned(address, size, as)) [[likely]] {
         if (u8* host = tlb.find_write(address)) {
             copy(host, data, size);
-            watch(address, size, true, as);
+            watch(address, size, true, as, data);
             return true;
         }
     }
@@ -312,7 +316,7 @@ bool LinearMemory::write(u64 address, const void* data, u32 size, As as, bool st
             if (!write_piece(piece, from + (i == 0 ? 0 : pieces.piece[0].size), privilege(as))) return false;
         }
     }
-    watch(address, size, true, as);
+    watch(address, size, true, as, data);
     return true;
 }
 
@@ -327,14 +331,14 @@ u8* LinearMemory::direct(u64 address, u32 size, bool for_write, As as, bool stac
     direct_failed_ = false;
     if (!crosses_page(address, size) && privilege(as) == tlb.privilege() && !misaligned(address, size, as)) [[likely]] {
         if (u8* host = for_write ? tlb.find_write(address) : tlb.find_read(address)) {
-            watch(address, size, for_write, as);
+            watch(address, size, for_write, as, for_write ? nullptr : host);
             return host;
         }
     }
     Pieces pieces;
     direct_failed_ = !locate(address, size, for_write ? Access::Write : Access::Read, as, stack, pieces);
     if (direct_failed_ || pieces.count != 1 || pieces.piece[0].kind != Piece::Kind::Host) return nullptr;
-    watch(address, size, for_write, as);
+    watch(address, size, for_write, as, for_write ? nullptr : pieces.piece[0].host);
     return pieces.piece[0].host;
 }
 

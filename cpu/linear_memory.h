@@ -8,6 +8,7 @@
 
 namespace vg::cpu {
 
+class AccessLog;
 class Vp;
 
 /// Whose permissions apply. Implicit accesses (descriptor tables, TSS, interrupt stack of CPL 0) are supervisor
@@ -48,13 +49,16 @@ class LinearMemory {
     /// Reads without side effects (debuggers, inspect): false if not mapped to RAM or ROM.
     [[nodiscard]] bool peek(u64 address, void* out, u32 size);
 
+    /// Where accesses with the current privilege are noted once they are done; null: nowhere. It outlives its use.
+    void set_log(AccessLog* log) { log_ = log; }
+
   private:
     struct Piece;
     struct Pieces;
     [[nodiscard]] u16 pcid() const;
     [[nodiscard]] mmu::Privilege privilege(As as) const;
     [[nodiscard]] bool misaligned(u64 address, u32 size, As as) const;
-    void watch(u64 address, u32 size, bool write, As as);
+    void watch(u64 address, u32 size, bool write, As as, const void* data);
     [[nodiscard]] bool check(u64& address, u32 size, As as, bool stack);
     [[nodiscard]] bool locate(u64 address, u32 size, mmu::Access access, As as, bool stack, Pieces& out);
     [[nodiscard]] bool locate_page(u64 address, u32 size, mmu::Access access, mmu::Privilege privilege, Piece& out);
@@ -70,6 +74,7 @@ class LinearMemory {
 
     Vp& vp_;
     bool direct_failed_ = false;
+    AccessLog* log_ = nullptr;
 };
 
 }  // namespace vg::cpu

@@ -3,6 +3,7 @@
 
 #include "cpu/breakpoints.h"
 #include "cpu/decode_cache.h"
+#include "cpu/execution_observer.h"
 #include "cpu/interp.h"
 #include "cpu/spec/bits.h"
 
@@ -89,14 +90,16 @@ bool transferred(Exec result, const Insn& insn) {
 }
 
 /// One instruction, or the delivery of its fault. False: the owner of a level wants to be returned to.
-bool execute_one(Vp& vp, Interp& in, VpState& s) {
+bool execute_one(Vp& vp, Interp& in, VpState& s, ExecutionObserver* observer) {
     const u64 flags_before = s.rflags;
     vp.note_resume_flag((flags_before & flag::RF) != 0);
     // An instruction that completes ends RF; IRET and task switches may load a new one.
     s.rflags &= ~flag::RF;
     const Insn* insn = fetch_cached(in);
     const u8 length = insn != nullptr ? insn->length : u8{0};
+    if (observer != nullptr && insn != nullptr) [[unlikely]] observer->begin(vp, *insn);
     const Exec result = insn != nullptr ? execute(in, *insn) : vp.failed();
+    if (observer != nullptr && insn != nullptr) [[unlikely]] observer->end(vp, *insn, completes(result));
     switch (result) {
         case Exec::Next:
             s.rip = in.next_rip(*insn);
@@ -130,7 +133,7 @@ bool execute_one(Vp& vp, Interp& in, VpState& s) {
 }
 
 /// Runs until `last` instructions are left in the budget or something else stops it.
-Stop run_until(Vp& vp, bool single, Breakpoints* breakpoints) {
+Stop run_until(Vp& vp, bool single, Breakpoints* breakpoints, ExecutionObserver* observer) {
     Interp& in = vp.interp();
     VpState& s = vp.state();
     while (true) {
@@ -156,7 +159,7 @@ Stop run_until(Vp& vp, bool single, Breakpoints* breakpoints) {
             s.interrupt_shadow = shadow;  // the boundary is still to come
             return Stop::Breakpoint;
         }
-        if (!execute_one(vp, in, s)) {
+        if (!execute_one(vp, in, s, observer)) {
             vp.clear_failure();
             return Stop::Leave;
         }
@@ -166,8 +169,19 @@ Stop run_until(Vp& vp, bool single, Breakpoints* breakpoints) {
 
 }  // namespace
 
-Stop StepEngine::run(Vp& vp) { return run_until(vp, false, breakpoints()); }
+void Engine::observe(Vp& vp) const {
+    vp.memory().set_log(observer_ != nullptr ? &observer_->log() : nullptr);
+    if (observer_ != nullptr) observer_->enter(vp);
+}
 
-Stop StepEngine::step(Vp& vp) { return run_until(vp, true, breakpoints()); }
+Stop StepEngine::run(Vp& vp) {
+    observe(vp);
+    return run_until(vp, false, breakpoints(), observer());
+}
+
+Stop StepEngine::step(Vp& vp) {
+    observe(vp);
+    return run_until(vp, true, breakpoints(), observer());
+}
 
 }  // namespace vg::cpu

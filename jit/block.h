@@ -139,6 +139,12 @@ class BlockMap {
     [[nodiscard]] u64 recipe_count() const { return recipes_.size(); }
 
     const cpu::Insn* keep(const cpu::Insn& insn) { return &insns_.push_back(insn); }
+    /// Address space that one of these takes. What of it is used becomes memory.
+    [[nodiscard]] static constexpr u64 reserved_bytes() {
+        return (u64{1} << kBucketBits) * sizeof(Block*) + (2 * kMaxBlocks + kSpare) * sizeof(Block) +
+               (kMaxSites + kSpareSites) * sizeof(Site) + (kMaxInsns + kSpare) * sizeof(cpu::Insn) +
+               (kMaxRecipes + kSpare) * sizeof(FlagRecipe);
+    }
     [[nodiscard]] u64 block_count() const { return blocks_.size(); }
     [[nodiscard]] u64 insn_count() const { return insns_.size(); }
 

@@ -97,6 +97,7 @@ u32 Translator::take_memo(bool write, Site& site) {
 Translator::EntryRef Translator::emit_check(const Address& first, unsigned span, bool write, u32 number) {
     const u32 start = a_.offset();
     load_address(first);
+    emit_trace_access(first.base, first.seg, span, write);
     flags_.hardware = false;
     Site& site = blocks_.site(number);
     const EntryRef entry{write, take_memo(write, site)};
@@ -231,6 +232,7 @@ HostMem Translator::check(const Address& a, unsigned size, bool write, unsigned 
 HostMem Translator::check_here(unsigned size, bool write) {
     flags_.hardware = false;
     const u32 number = new_site();
+    emit_trace_access(cpu::kNoReg, Seg::None, size, write);
     cold_thunk(emit_tag_check(size, write), write ? thunks_.miss_write : thunks_.miss_read, number);
     const EntryRef entry{write};
     a_.xor_(kT0, tag_of(entry));

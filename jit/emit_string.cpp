@@ -83,6 +83,7 @@ bool Translator::emit_repeated(unsigned log_size) {
     }
     // A recipe must not name registers that are half changed when the repetition is given up.
     settle_flags();
+    emit_trace_repeated(1u << log_size);
     a_.mov_imm(kT0, new_site());
     a_.call(thunk);
     flags_in_slot();

@@ -18,6 +18,9 @@ using cpu::VpState;
 
 namespace {
 
+/// What an engine takes beside its blocks: memos, counters, what grows with the guest.
+constexpr u64 kOwnBytes = u64{64} << 20;
+
 /// A smaller arena has room only for shorter blocks.
 constexpr u32 kSmallArena = 128u << 10;
 constexpr unsigned kSmallArenaLimit = 16;
@@ -47,6 +50,13 @@ Result<std::unique_ptr<JitEngine>> JitEngine::create(mmu::PhysicalMemory& memory
     checked.profile_runs = std::clamp<u32>(checked.profile_runs, 1, kNeverAgain);
     Result<CodeArena> arena = CodeArena::create(checked.code_bytes);
     if (!arena) return Unexpected{arena.error()};
+    constexpr u64 kNeeded = BlockMap::reserved_bytes() + kOwnBytes;
+    if (HostMemory(kNeeded).data() == nullptr) {
+        return fail(Error::Code::Host,
+                    "translated code: the host gives this process too little address space: " +
+                        std::to_string(kNeeded >> 20) +
+                        " MiB are needed beside the guest's memory (`ulimit -v` tells the limit). Run with --engine step");
+    }
     return std::unique_ptr<JitEngine>(new JitEngine(memory, checked, std::move(*arena)));
 }
 
@@ -94,6 +104,8 @@ void JitEngine::forget(Vp& vp) {
 Stop JitEngine::step(Vp& vp) { return stepper_.step(vp); }
 
 Stop JitEngine::run(Vp& vp) {
+    if (observer() != nullptr && trace_ == nullptr) return stepper_.run(vp);
+    observe(vp);
     if (options_.sample_every == 0) return run_part(vp);
     vp.begin_parts(next_distance());
     Stop stop = run_part(vp);
@@ -179,9 +191,11 @@ bool JitEngine::dispatch(Vp& vp, Context& c) {
     note_interrupts(vp);
     s.jit[1] = page_rip;
     c.bank = vp.tlb().bank();
+    if (trace_) trace_->start(s);
     thunks_.enter(c, arena_.executable(block->entry), vp.tlb().bank());
     unload_x87(s);
     if (c.leave == Leave::Link) finish_exit(c);
+    if (trace_) trace_->drain(vp);
     return true;
 }
 
@@ -227,7 +241,7 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
     const auto start = std::chrono::steady_clock::now();
     arena_.prepare();
     const u32 used = arena_.hot.used + arena_.cold.used;
-    const bool groups = !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
+    const bool groups = trace_ == nullptr && !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
     const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
     const u32 end = key.has(ModeKey::kStops) ? breakpoints()->next_offset(spa.offset() + 1) : static_cast<u32>(kPageSize);
     const Translator::Limits limits{options_.block_limit, options_.profile_runs, budget, end};

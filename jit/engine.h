@@ -11,6 +11,7 @@
 #include "cpu/engine.h"
 #include "cpu/interp.h"
 #include "jit/block.h"
+#include "jit/block_trace.h"
 #include "jit/code_cache.h"
 #include "jit/context.h"
 #include "jit/mode_key.h"
@@ -52,6 +53,9 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     /// breakpoints have translations of their own (ModeKey::kStops).
     void breakpoints_changed() override;
 
+    /// All code is made anew: with records for the observer, or without.
+    void observer_changed() override;
+
     void forget(cpu::Vp& vp) override;
     [[nodiscard]] const Stats& stats() const { return stats_; }
     /// What the cache holds now. Whoever exceeds kLimits by more than one block has found a mistake.
@@ -74,6 +78,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     u64 slow_execute(Context& c, u32 site);
     u64 promote(Context& c, u32 site);
     u64 memo_misses(Context& c, u32 site);
+    u64 trace_full(Context& c, u32 site);
     u64 helper_execute(Context& c, u32 site);
 
   private:
@@ -174,6 +179,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     MemoSlots memos_;
     Counters counters_;
     Translator translator_;
+    std::unique_ptr<BlockTrace> trace_;  ///< null: nobody is told
     cpu::StepEngine stepper_;
     std::vector<std::unique_ptr<Known>> known_;
     std::vector<const cpu::CpuModel*> models_;

@@ -146,6 +146,14 @@ void JitEngine::breakpoints_changed() {
     clear_jump_caches();
 }
 
+void JitEngine::observer_changed() {
+    stepper_.set_observer(observer());
+    flush();
+    trace_.reset();
+    if (observer() != nullptr && !observer()->wants_each()) trace_ = std::make_unique<BlockTrace>(*observer());
+    translator_.set_trace(trace_.get());
+}
+
 void JitEngine::flush() {
     for (const auto& [page, block] : blocks_.pages()) {
         const Spa spa(page << 12);
@@ -161,6 +169,7 @@ void JitEngine::flush() {
     pending_link_ = 0;
     ++epoch_;
     ++stats_.flushes;
+    if (trace_) trace_->clear();
     for (TranslationWatcher* watcher : options_.watchers) watcher->flushed();
     clear_jump_caches();
 }

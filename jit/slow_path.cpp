@@ -23,6 +23,7 @@ extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target) {
 }
 extern "C" u64 vg_jit_settle(Context* context, u32 site) { return context->engine->settle(*context, site); }
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site) { return context->engine->slow_execute(*context, site); }
+extern "C" u64 vg_jit_trace_full(Context* context, u32 site) { return context->engine->trace_full(*context, site); }
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site) {
     return context->engine->helper_execute(*context, site);
 }
@@ -266,6 +267,17 @@ u64 JitEngine::helper_execute(Context& c, u32 number) {
     return kContinueHere;
 }
 
+/// At the entry of a block, which has been charged.
+u64 JitEngine::trace_full(Context& c, u32 number) {
+    const Site& site = blocks_.site(number);
+    VpState& s = *c.state;
+    unload_x87(s);  // the block begins by loading it
+    s.budget += site.block->count;
+    trace_->drain(*c.vp);
+    s.budget -= site.block->count;
+    return reinterpret_cast<u64>(arena_.executable(site.access));
+}
+
 /// Makes the state page architectural as of the start of the site's instruction.
 void JitEngine::expose(Context& c, const Site& site) {
     VpState& s = *c.state;
@@ -278,6 +290,7 @@ void JitEngine::expose(Context& c, const Site& site) {
 JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
     expose(c, site);
     unload_x87(*c.state);
+    if (trace_) trace_->suspend(*c.vp);
     const u64 epoch = epoch_ + c.vp->tlb().changes();
     const ModeKey key = mode_of(*site.block);
     const Insn* insn = site.insn != nullptr ? site.insn : cpu::fetch_cached(*c.interp);
@@ -294,7 +307,10 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
     const u8 length = insn->length;
     const bool is_64 = insn->mode == CodeMode::Bits64;
     VpState& s = *c.state;
-    switch (cpu::execute(*c.interp, *insn)) {
+    if (trace_) observer()->begin(*c.vp, *insn);
+    const Exec result = cpu::execute(*c.interp, *insn);
+    if (trace_) observer()->end(*c.vp, *insn, cpu::completes(result));
+    switch (result) {
         case Exec::Next:
             s.rip = is_64 ? s.rip + length : static_cast<u32>(s.rip + length);
             --s.budget;
@@ -328,6 +344,7 @@ JitEngine::After JitEngine::completed(Context& c, const Site& site, const Insn&,
     c.leave = Leave::Lookup;
     const s64 rest = site.block->count - site.index - 1;
     if (site.next == 0 || s.budget < rest) return After::Left;
+    if (trace_) trace_->resume(s, site.index + 1u);
     s.budget -= rest;
     set_flags(s, s.rflags);
     note_interrupts(*c.vp);

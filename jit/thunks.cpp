@@ -50,6 +50,8 @@ class Generator : public Xbyak::CodeGenerator {
         emit_slow(reinterpret_cast<u64>(&vg_jit_promote));
         t.memo_misses = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_memo_misses));
+        t.trace_full = start();
+        emit_slow(reinterpret_cast<u64>(&vg_jit_trace_full));
         t.helper = start();
         emit_helper();
         return t;

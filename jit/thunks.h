@@ -23,6 +23,7 @@ struct Thunks {
     u32 execute = 0;       ///< pushed: site. Executes that instruction in the interpreter, goes on behind it
     u32 promote = 0;       ///< pushed: site. The block has run often: goes on in its next translation
     u32 memo_misses = 0;   ///< pushed: site. A memo has missed often: goes on at its check
+    u32 trace_full = 0;    ///< pushed: site. There is no room for another record (block_trace.h); goes on at its check
     u32 helper = 0;        ///< called, T0 = site: the same inline; returns if execution goes on there
     u32 load_vectors = 0;  ///< called, rest as it is: guest vector registers and MXCSR into the host's
     u32 load_x87 = 0;      ///< the same for x87 and MMX
@@ -48,6 +49,7 @@ extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target);
 extern "C" u64 vg_jit_settle(Context* context, u32 site);
 extern "C" u64 vg_jit_promote(Context* context, u32 site);
 extern "C" u64 vg_jit_memo_misses(Context* context, u32 site);
+extern "C" u64 vg_jit_trace_full(Context* context, u32 site);
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site);
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site);
 

@@ -107,6 +107,7 @@ unsigned Translator::decode(Spa spa, const u8* page, unsigned max_count, bool& s
         // Jumps backward close loops and are mostly taken; forward, the code behind them is likely to be next.
         const bool forward = how.emit == Emit::Jcc && static_cast<s64>(insn.imm) >= 0;
         if (extend && forward && ++side_exits <= kMaxSideExits) continue;
+        if (trace_ != nullptr && how.emit == Emit::String && insn.rep != cpu::Rep::None) break;  // its count is what is left
         if (ends_block(insn, row)) break;
     }
     return count;
@@ -213,7 +214,7 @@ void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8
         flags_ = {};
         if (!plan_.needs_flags) flags_.source = FlagState::Source::Pending;
         a_.lose_t1();
-        emit_prologue(static_cast<u16>(first), uses_vectors);
+        emit_prologue(static_cast<u16>(first), count, uses_vectors);
         if (crossing_) emit_guard();
         if (!watchers_.empty()) emit_counters(guest);
         if (count == 0) {
@@ -240,7 +241,7 @@ u32 Translator::new_site() {
     return blocks_.add_site(site);
 }
 
-void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
+void Translator::emit_prologue(u16 page_offset, unsigned count, bool uses_vectors) {
     a_.alu_imm(5, kBudget, block_->count, true);
     index_ = 0;
     const u32 site = new_site();
@@ -249,6 +250,7 @@ void Translator::emit_prologue(u16 page_offset, bool uses_vectors) {
     blocks_.site(site).separate = key_.has(ModeKey::kSeparate);
     cold_thunk(a_.jcc_later(kS), thunks_.leave, site);
     emit_entry_counter();
+    if (trace_ != nullptr && key_.has(ModeKey::kFlat)) emit_trace_entry(count);
     if (uses_vectors) emit_unit_check(kVectorsLoaded, thunks_.load_vectors);
     if (block_->uses_x87) emit_unit_check(kX87Loaded, thunks_.load_x87);
 }

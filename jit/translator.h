@@ -21,6 +21,8 @@
 
 namespace vg::jit {
 
+class BlockTrace;
+
 /// Translates one block at a time into the arena.
 ///
 /// Blocks go on behind conditional jumps forward, which leave them on the side.
@@ -61,6 +63,9 @@ class Translator {
     /// @param groups  whether accesses may share checks
     Block* translate(Spa spa, const u8* page, ModeKey key, const cpu::CpuModel& model, const Limits& limits,
                      const Rest& rest, bool groups, const Tuning& tuning);
+
+    /// Code that is made from now on tells what it executes; null: it does not.
+    void set_trace(BlockTrace* trace) { trace_ = trace; }
 
   private:
     /// A guest address: what a memory operand or the stack names.
@@ -106,7 +111,11 @@ class Translator {
     [[nodiscard]] Class class_of(const cpu::Insn& insn, const cpu::Row& row) const;
     [[nodiscard]] bool decode_crossing(Spa spa, const u8* page, const Rest& rest);
     void emit_guard();
-    void emit_prologue(u16 page_offset, bool uses_vectors);
+    void emit_prologue(u16 page_offset, unsigned count, bool uses_vectors);
+    void emit_trace_entry(unsigned count);  // emit_trace.cpp
+    void emit_trace_store(u8 value);
+    void emit_trace_access(u8 base, cpu::Seg seg, unsigned size, bool write);
+    void emit_trace_repeated(unsigned size);
     void emit_unit_check(int loaded, u32 load);
     void emit_instruction(unsigned index);
     [[nodiscard]] bool emit_native();
@@ -289,6 +298,9 @@ class Translator {
     Limits limits_;
     bool crossing_ = false;  ///< the block is one instruction that ends in the next page
     bool ended_ = false;     ///< the block's last instruction left by itself
+    BlockTrace* trace_ = nullptr;
+    u32 traced_ = 0;                         ///< the block's number there
+    u32 trace_slot_ = 0, trace_slots_ = 0;  ///< places for addresses in its records: the next, and all
 };
 
 }  // namespace vg::jit

@@ -2,11 +2,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/state.h"
+#include "devices/net/host_forward.h"
 #include "devices/storage/block_device.h"
+#include "hv/parent/network_adapter.h"
 #include "hv/vp.h"
 #include "machine/acpi_tables.h"
 #include "machine/disk_image.h"
+#include "machine/efi_tables.h"
 #include "machine/layout.h"
 #include "machine/loader.h"
 
@@ -15,14 +20,14 @@ namespace vg::machine {
 ChildMachine::~ChildMachine() = default;
 
 Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config, const ChildSection& section,
-                                                           hv::Hypervisor& hypervisor, Spa ram, u64 start_unix_seconds,
-                                                           Events handlers) {
+                                                           hv::Hypervisor& hypervisor, Spa ram, Spa video,
+                                                           u64 start_unix_seconds, Events handlers) {
     auto model = cpu::CpuModel::create(section.cpu.empty() ? config.machine.cpu : section.cpu);
     if (!model)
         return Unexpected{
             model.error().in(section.cpu.empty() ? config.machine.at.text("cpu") : section.at.text("cpu"))};
     std::unique_ptr<ChildMachine> child(new ChildMachine(section, std::move(*model), hypervisor));
-    if (auto ok = child->build(ram, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
+    if (auto ok = child->build(ram, video, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
     if (config.restoring) {
         child->kernel_kind_ = "restored";
         return child;
@@ -31,7 +36,7 @@ Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config,
     return child;
 }
 
-Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handlers) {
+Result<void> ChildMachine::build(Spa ram, Spa video, u64 start_unix_seconds, Events handlers) {
     hv::parent::ParentEvents parent_events;
     parent_events.power_off = [this, off = handlers.shutdown] {
         const cpu::VpState& s = partition_->vps().front()->processor().state();
@@ -65,6 +70,10 @@ Result<void> ChildMachine::build(Spa ram, u64 start_unix_seconds, Events handler
         if (auto ok = partition_->map_memory(Gpa(kFourGiB), ram + layout.low, layout.high, {}); !ok) return ok;
     }
     for (u32 i = 0; i < section_.processors; ++i) partition_->create_vp(model_, i);
+    services_ = std::make_unique<ChildServices>(
+        ChildServices::Board{section_.name, hypervisor_.events(), *partition_, *parent_, hypervisor_.memory(), ram,
+                             section_.memory.bytes, section_.memory_limit(), video, start_unix_seconds},
+        section_.devices);
     return check_disks();
 }
 
@@ -97,11 +106,31 @@ Result<void> ChildMachine::attach_disks() {
     return {};
 }
 
+Result<void> ChildMachine::attach_nics(Network& network, u64 start_unix_seconds) {
+    const u32 queues = std::min(section_.processors, hv::vsp::Network::kMaxQueues);
+    for (u32 i = 0; i < section_.nics.size(); ++i) {
+        const NicSection& nic = section_.nics[i];
+        devices::MacAddress address{0x52, 0x54, 0x00, 0x76, 0x67, static_cast<u8>(network.size())};
+        if (const auto given = devices::parse_mac_address(nic.mac); given) address = *given;
+        hv::vmbus::Offer offer;
+        offer.name = fmt::format("{}.net{}", section_.name, i);
+        offer.type = hv::kNetworkClass;
+        offer.instance = network_instance(i);
+        offer.flags = hv::vmbus::kOfferEnumerate;
+        auto adapter = std::make_unique<hv::parent::NetworkAdapter>(
+            offer.name, address, hypervisor_.events(), hypervisor_.log(), static_cast<u16>(queues - 1));
+        if (auto ok = network.connect(*adapter, nic, start_unix_seconds); !ok) return ok;
+        adapters_.push_back(adapter.get());
+        parent_->add_device(std::move(offer), std::move(adapter));
+    }
+    return {};
+}
+
 Result<void> ChildMachine::load() {
     const RamLayout layout(section_.memory.bytes);
     AcpiOptions acpi;
     for (u32 i = 0; i < section_.processors; ++i) acpi.apic_ids.push_back(i);
-    acpi.memory_top = layout.top();
+    acpi.memory_top = RamLayout(section_.memory_limit()).top();
     acpi.vmbus = true;
     if (!section_.acpi_dsdt.empty()) {
         auto dsdt = read_file(section_.acpi_dsdt, board::kAcpiSize);
@@ -114,9 +143,14 @@ Result<void> ChildMachine::load() {
     for (const AcpiTable& table : *tables) {
         if (!write(table.address, table.content)) VG_UNREACHABLE();  // low memory is always RAM
     }
-    const LoadRequest request{section_.kernel,     section_.initrd,         section_.cmdline,
-                              layout.map(),        tables->front().address, {},
-                              section_.kernel_name};
+    LoadRequest request{section_.kernel,     section_.initrd,         section_.cmdline,
+                        layout.map(),        tables->front().address, {},
+                        section_.kernel_name};
+    // Linux's drivers of synthetic video take a partition without firmware for one of generation 1.
+    constexpr u64 kEfiTables = board::kAcpiBase + board::kAcpiSize - kEfiTablesSize;
+    const auto free = [](const AcpiTable& table) { return table.address.value + table.content.size() <= kEfiTables; };
+    if (section_.devices.video && std::all_of(tables->begin(), tables->end(), free))
+        request.efi = write_efi_tables(*this, kEfiTables, request.rsdp, request.memory_map);
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
     kernel_kind_ = entry->kind;
@@ -135,8 +169,13 @@ Result<void> ChildMachine::flush_disks() {
 
 void ChildMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
-    VisitScope scope(v, "parent");
-    parent_->fields(v);
+    {
+        VisitScope scope(v, "parent");
+        parent_->fields(v);
+    }
+    if (section_.devices.none()) return;  // as it was saved before there were any
+    VisitScope scope(v, "services");
+    services_->fields(v);
 }
 
 }  // namespace vg::machine

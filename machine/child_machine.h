@@ -9,9 +9,15 @@
 #include "cpu/model.h"
 #include "hv/hypervisor.h"
 #include "hv/parent/built_in_parent.h"
+#include "machine/child_services.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
 #include "machine/guest_memory.h"
+#include "machine/network.h"
+
+namespace vg::hv::parent {
+class NetworkAdapter;
+}
 
 namespace vg::machine {
 
@@ -23,10 +29,11 @@ class ChildMachine final : public GuestMemory {
         std::function<void(std::string why)> powered_off, reset, crashed, shutdown;
     };
     /// Everything but its disks, which are only checked. Writes nothing.
-    /// @param ram  where its RAM lies in system-physical space: already added to `memory`
+    /// @param ram    where its RAM lies in system-physical space: already added to `memory`
+    /// @param video  the same of its frame buffer, if it has one
     static Result<std::unique_ptr<ChildMachine>> create(const Config& config, const ChildSection& section,
-                                                        hv::Hypervisor& hypervisor, Spa ram, u64 start_unix_seconds,
-                                                        Events handlers);
+                                                        hv::Hypervisor& hypervisor, Spa ram, Spa video,
+                                                        u64 start_unix_seconds, Events handlers);
     ~ChildMachine() override;
 
     [[nodiscard]] const std::string& name() const { return section_.name; }
@@ -34,13 +41,20 @@ class ChildMachine final : public GuestMemory {
     [[nodiscard]] hv::Partition& partition() { return *partition_; }
     [[nodiscard]] hv::parent::BuiltInParent& parent() { return *parent_; }
     [[nodiscard]] Chipset& chipset() { return *chipset_; }
+    [[nodiscard]] ChildServices& services() { return *services_; }
     [[nodiscard]] const cpu::CpuModel& model() const { return model_; }
     /// Opens the disks, creating overlays that are missing. Once, before the partition runs.
     [[nodiscard]] Result<void> attach_disks();
+    /// Offers the network adapters and connects their cables. Once, behind attach_disks.
+    [[nodiscard]] Result<void> attach_nics(Network& network, u64 start_unix_seconds);
+    /// Offers what its devices section names, behind disks and networks. Once.
+    void attach_services() { services_->offer(); }
     /// Flushes every disk, also behind one that fails. The first error.
     [[nodiscard]] Result<void> flush_disks();
     /// In the order of the configuration.
     [[nodiscard]] const std::vector<devices::BlockDevice*>& disks() const { return disks_; }
+    /// In the order of the configuration.
+    [[nodiscard]] const std::vector<hv::parent::NetworkAdapter*>& adapters() const { return adapters_; }
     void fields(StateVisitor& v);
 
     bool write(Gpa gpa, std::span<const u8> data) override { return partition_->write_memory(gpa, data.data(), data.size()); }
@@ -49,7 +63,7 @@ class ChildMachine final : public GuestMemory {
   private:
     ChildMachine(const ChildSection& section, cpu::CpuModel model, hv::Hypervisor& hypervisor)
         : section_(section), model_(std::move(model)), hypervisor_(hypervisor), io_(hypervisor.log()) {}
-    Result<void> build(Spa ram, u64 start_unix_seconds, Events handlers);
+    Result<void> build(Spa ram, Spa video, u64 start_unix_seconds, Events handlers);
     /// Refuses what attach_disks would refuse.
     [[nodiscard]] Result<void> check_disks() const;
     Result<void> load();
@@ -58,10 +72,12 @@ class ChildMachine final : public GuestMemory {
     cpu::CpuModel model_;
     hv::Hypervisor& hypervisor_;
     devices::IoBus io_;
+    std::unique_ptr<ChildServices> services_;  // their cores outlive the devices, which are the parent's
     std::unique_ptr<hv::parent::BuiltInParent> parent_;
     hv::Partition* partition_ = nullptr;
     std::unique_ptr<Chipset> chipset_;
     std::vector<devices::BlockDevice*> disks_;
+    std::vector<hv::parent::NetworkAdapter*> adapters_;
     std::string kernel_kind_;
 };
 

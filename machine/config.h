@@ -124,7 +124,7 @@ struct DiskSection {
 };
 
 struct NicSection {
-    std::string bus = "vmbus", backend = "none", mac, pcap;
+    std::string bus = "vmbus", backend = "none", mac, pcap, frames, switch_name;
     std::vector<std::string> hostfwd;
     bool host_access = false;
     Place at;
@@ -132,21 +132,53 @@ struct NicSection {
     template <class V>
     void keys(V& v) {
         v.choice("bus", bus, {"vmbus", "virtio", "e1000e"}, "how the guest sees it");
-        v.choice("backend", backend, {"none", "slirp", "tap", "pcap"}, "what it is connected to");
+        v.choice("backend", backend, {"none", "slirp", "tap", "pcap", "switch"}, "what it is connected to");
         v("mac", mac, "hardware address, e.g. \"52:54:00:12:34:56\"; left out: 52:54:00:76:67:00 and up");
         v.path("pcap", pcap, "file that takes every frame, for Wireshark and tcpdump; overwritten");
+        v.path("frames", frames,
+               "pcap: capture whose frames arrive at their times, those of the guest's wall clock (machine.clock)");
+        v("switch", switch_name, "switch: its name; adapters with the same one are connected to each other");
         v("hostfwd", hostfwd, "slirp: ports of the host that lead into the guest, e.g. \"tcp:127.0.0.1:2222-:22\"");
         v("host_access", host_access, "slirp: 10.0.2.2 reaches the host's own services on 127.0.0.1");
+    }
+};
+
+/// What a partition has besides disks and network adapters.
+struct ChildDevicesSection {
+    bool heartbeat = true, shutdown = true, time_sync = true, kvp = true, vss = true;
+    bool keyboard = true, mouse = true, video = true, dynamic_memory = true;
+    std::string resolution = "1024x768";
+    Place at;
+    [[nodiscard]] bool none() const {
+        return !(heartbeat || shutdown || time_sync || kvp || vss || keyboard || mouse || video || dynamic_memory);
+    }
+
+    template <class V>
+    void keys(V& v) {
+        v("heartbeat", heartbeat, "integration service: whether the guest is alive");
+        v("shutdown", shutdown, "integration service: the host can ask the guest to power off or restart");
+        v("time_sync", time_sync, "integration service: the host sets the guest's clock");
+        v("kvp", kvp, "integration service: key-value pairs, addresses of network adapters");
+        v("vss", vss, "integration service: the host can freeze the guest's file systems");
+        v("keyboard", keyboard, "synthetic keyboard");
+        v("mouse", mouse, "synthetic mouse");
+        v("video", video, "synthetic video with 8 MiB of frame buffer");
+        v.choice("resolution", resolution,
+                 {"640x480", "800x600", "1024x768", "1152x864", "1280x720", "1280x1024", "1366x768", "1440x900",
+                  "1600x900", "1600x1200", "1680x1050", "1920x1080"},
+                 "what the video device asks the guest to begin with");
+        v("dynamic_memory", dynamic_memory, "balloon and memory hot-add");
     }
 };
 
 struct ChildSection {
     std::string name = "child";
     u32 generation = 2, processors = 1;
-    ByteSize memory{u64{512} << 20};
+    ByteSize memory{u64{512} << 20}, memory_max;
     std::string cpu, kernel, kernel_name, initrd, cmdline, acpi_dsdt, symbols;
     std::vector<DiskSection> disks;
     std::vector<NicSection> nics;
+    ChildDevicesSection devices;
     Place at;
 
     template <class V>
@@ -155,6 +187,7 @@ struct ChildSection {
         v("generation", generation, "2: synthetic devices only; 1: legacy chipset too", 1, 2);
         v("processors", processors, "virtual processors", 1, 16);
         v("memory", memory, "RAM of the partition");
+        v("memory_max", memory_max, "to which memory can be added while it runs; left out or 0: none");
         v("cpu", cpu, "CPU model; left out: the machine's");
         v.path("kernel", kernel, "bzImage or PVH ELF");
         v("kernel_name", kernel_name,
@@ -165,7 +198,10 @@ struct ChildSection {
         v.path("symbols", symbols, kSymbolsDoc);
         v.tables("disk", disks, "disks");
         v.tables("nic", nics, "network adapters");
+        v.table("devices", devices, "integration services, keyboard, mouse, video, dynamic memory");
     }
+    /// Address space of its RAM, with what may be added.
+    [[nodiscard]] u64 memory_limit() const { return memory_max.bytes > memory.bytes ? memory_max.bytes : memory.bytes; }
 };
 
 struct DevicesSection {
@@ -258,6 +294,10 @@ using Override = std::pair<std::string, std::string>;
 [[nodiscard]] std::string show_config(const Config& config);
 /// JSON Schema of the configuration file.
 [[nodiscard]] std::string config_schema();
+
+/// For a configuration that was stored with a machine: one that says nothing about a child's devices is of a version that
+/// had none, and so has the machine.
+void keep_stored_devices(Config& config);
 
 /// The known name nearest to a mistyped one, or "" if none is near.
 [[nodiscard]] std::string nearest_name(std::string_view name, const std::vector<std::string>& known);

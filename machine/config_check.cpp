@@ -113,6 +113,93 @@ Result<void> check_writers(const Config& config) {
     return {};
 }
 
+Result<void> check_backend(const NicSection& nic) {
+    if (nic.backend == "tap") {
+        return bad(nic.at.text("backend"),
+                   "backend \"tap\" is not available yet; use \"none\", \"slirp\", \"pcap\" or \"switch\"");
+    }
+    const struct {
+        const char* key;
+        bool given;
+        const char* backend;
+    } keys[] = {{"hostfwd", !nic.hostfwd.empty(), "slirp"},
+                {"host_access", nic.host_access, "slirp"},
+                {"frames", !nic.frames.empty(), "pcap"},
+                {"switch", !nic.switch_name.empty(), "switch"}};
+    for (const auto& each : keys) {
+        if (!each.given || nic.backend == each.backend) continue;
+        return bad(nic.at.text(each.key), fmt::format("{} needs backend = \"{}\"; add it, or leave {} out", each.key,
+                                                      each.backend, each.key));
+    }
+    if (nic.backend == "switch" && nic.switch_name.empty())
+        return bad(nic.at.text("backend"), "backend = \"switch\" needs a name; add for example switch = \"lan\"");
+    if (nic.backend == "pcap" && nic.frames.empty()) {
+        return bad(nic.at.text("backend"),
+                   "backend = \"pcap\" needs the frames that arrive; add frames = \"FILE\" or, only to capture, "
+                   "use pcap = \"FILE\" with another back end");
+    }
+    return check_file(nic.at.text("frames"), "capture", nic.frames,
+                      "Make one with pcap = \"FILE\" on an adapter, or with tcpdump -w FILE.");
+}
+
+Result<void> check_nic(const NicSection& nic, bool child) {
+    const std::string_view bus = child ? "vmbus" : "e1000e";
+    if (nic.bus != bus) {
+        return bad(nic.at.text("bus"),
+                   fmt::format("bus \"{}\" is not available for network adapters of {}; use bus = \"{}\"", nic.bus,
+                               child ? "a generation 2 partition" : "the machine itself", bus));
+    }
+    if (auto ok = check_backend(nic); !ok) return ok;
+    for (const std::string& text : nic.hostfwd) {
+        if (auto forward = devices::parse_host_forward(text); !forward)
+            return bad(nic.at.text("hostfwd"), forward.error().text);
+    }
+    if (nic.mac.empty()) return {};
+    if (auto mac = devices::parse_mac_address(nic.mac); !mac) return bad(nic.at.text("mac"), mac.error().text);
+    return {};
+}
+
+/// All adapters of a machine: no two write one file, none answers for another on the same switch.
+class NicRules {
+  public:
+    Result<void> check(const std::vector<NicSection>& nics, bool child) {
+        constexpr u32 kNics = 4;
+        if (nics.size() > kNics) {
+            return bad(nics[kNics].at.text(),
+                       fmt::format("there is room for {} network adapters; remove the others", kNics));
+        }
+        for (const NicSection& nic : nics) {
+            if (auto ok = check_nic(nic, child); !ok) return ok;
+            if (auto ok = check_file_of(nic); !ok) return ok;
+            if (auto ok = check_address_of(nic); !ok) return ok;
+        }
+        return {};
+    }
+
+  private:
+    Result<void> check_file_of(const NicSection& nic) {
+        if (nic.pcap.empty()) return {};
+        const auto [first, fresh] = files_.emplace(nic.pcap, nic.at.text("pcap"));
+        if (fresh) return {};
+        return bad(nic.at.text("pcap"), fmt::format("\"{}\" already takes the frames of another adapter ({}); name "
+                                                    "another file",
+                                                    nic.pcap, first->second));
+    }
+    Result<void> check_address_of(const NicSection& nic) {
+        if (nic.mac.empty() || nic.backend != "switch") return {};
+        const auto address = devices::parse_mac_address(nic.mac);
+        const auto [first, fresh] = addresses_.emplace(std::pair(nic.switch_name, *address), nic.at.text("mac"));
+        if (fresh) return {};
+        return bad(nic.at.text("mac"),
+                   fmt::format("\"{}\" is already the address of another adapter on switch \"{}\" ({}); give each its "
+                               "own, or leave mac out",
+                               nic.mac, nic.switch_name, first->second));
+    }
+
+    std::map<std::string, std::string> files_;                                            // where it was named first
+    std::map<std::pair<std::string, devices::MacAddress>, std::string> addresses_;  // the same
+};
+
 Result<void> check_child(const ChildSection& child) {
     if (child.generation != 2) {
         return bad(child.at.text("generation"), "generation 1 partitions are not available yet; use generation = 2");
@@ -126,11 +213,15 @@ Result<void> check_child(const ChildSection& child) {
             child.at.text("memory"),
             fmt::format("memory = \"{}\" must be from 64 MiB to 1 TiB in steps of 2 MiB", to_string(child.memory)));
     }
+    if (child.memory_max.bytes != 0 &&
+        (child.memory_max.bytes < child.memory.bytes || child.memory_max.bytes % (2 * kMiB) != 0 ||
+         child.memory_max.bytes > (u64{1} << 40))) {
+        return bad(child.at.text("memory_max"),
+                   fmt::format("memory_max = \"{}\" must be from memory (\"{}\") to 1 TiB in steps of 2 MiB",
+                               to_string(child.memory_max), to_string(child.memory)));
+    }
     if (!child.cpu.empty()) {
         if (auto ok = check_model(child.at, child.cpu, false); !ok) return ok;
-    }
-    if (!child.nics.empty()) {
-        return bad(child.nics.front().at.text(), "network adapters of partitions are not available yet; remove [[child.nic]]");
     }
     for (const DiskSection& disk : child.disks) {
         if (auto ok = check_disk(disk, true); !ok) return ok;
@@ -156,60 +247,14 @@ Result<void> check_children(const Config& config) {
                                    first->second));
         }
     }
+    NicRules nics;
     for (const ChildSection& child : config.children) {
         if (auto ok = check_child(child); !ok) return ok;
+        if (auto ok = nics.check(child.nics, true); !ok) return ok;
         if (config.restoring) continue;
         if (auto ok = check_child_files(child); !ok) return ok;
     }
     return check_writers(config);
-}
-
-Result<void> check_nic(const NicSection& nic) {
-    if (nic.bus != "e1000e") {
-        return bad(nic.at.text("bus"),
-                   fmt::format("bus \"{}\" is not available for network adapters of the machine itself; use "
-                               "bus = \"e1000e\"",
-                               nic.bus));
-    }
-    if (nic.backend == "pcap") {
-        return bad(nic.at.text("backend"),
-                   "a capture goes with any back end: use pcap = \"FILE\", and backend = \"none\" or \"slirp\"");
-    }
-    if (nic.backend != "none" && nic.backend != "slirp") {
-        return bad(nic.at.text("backend"), fmt::format("backend \"{}\" is not available yet; use \"none\" or \"slirp\"",
-                                                       nic.backend));
-    }
-    if (nic.backend != "slirp" && (!nic.hostfwd.empty() || nic.host_access)) {
-        const char* key = nic.host_access ? "host_access" : "hostfwd";
-        return bad(nic.at.text(key), fmt::format("{} needs backend = \"slirp\"; add it, or leave {} out", key, key));
-    }
-    for (const std::string& text : nic.hostfwd) {
-        if (auto forward = devices::parse_host_forward(text); !forward)
-            return bad(nic.at.text("hostfwd"), forward.error().text);
-    }
-    if (nic.mac.empty()) return {};
-    if (auto mac = devices::parse_mac_address(nic.mac); !mac) return bad(nic.at.text("mac"), mac.error().text);
-    return {};
-}
-
-Result<void> check_nics(const Config& config) {
-    constexpr u32 kNics = 4;
-    std::map<std::string, std::string> files;  // capture, where it was named first
-    if (config.nics.size() > kNics) {
-        return bad(config.nics[kNics].at.text(),
-                   fmt::format("there is room for {} network adapters; remove the others", kNics));
-    }
-    for (const NicSection& nic : config.nics) {
-        if (auto ok = check_nic(nic); !ok) return ok;
-        if (nic.pcap.empty()) continue;
-        const auto [first, fresh] = files.emplace(nic.pcap, nic.at.text("pcap"));
-        if (!fresh) {
-            return bad(nic.at.text("pcap"), fmt::format("\"{}\" already takes the frames of another adapter ({}); name "
-                                                        "another file",
-                                                        nic.pcap, first->second));
-        }
-    }
-    return {};
 }
 
 Result<void> check_pc(const Config& config) {
@@ -234,7 +279,7 @@ Result<void> check_pc(const Config& config) {
         }
     }
     if (auto ok = check_writers(config); !ok) return ok;
-    if (auto ok = check_nics(config); !ok) return ok;
+    if (auto ok = NicRules().check(config.nics, false); !ok) return ok;
     if (config.restoring) return {};
     if (auto ok = check_file(boot.at.text("kernel"), "kernel", boot.kernel, kKernelRemedy); !ok) return ok;
     if (auto ok = check_file(boot.at.text("symbols"), "symbols", boot.symbols, kSymbolsRemedy); !ok) return ok;

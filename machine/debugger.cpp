@@ -337,6 +337,7 @@ bool Debugger::enable(u32 number, bool enabled) {
 
 void Debugger::clear() {
     impl_->rules.clear();
+    impl_->hit.reset();  // of rules that are no more
     impl_->update();
 }
 
@@ -350,14 +351,14 @@ DebugStop Debugger::run(VTime limit, u64 instructions) {
     return im.end(over ? Pause::Asked : im.machine.run_until(limit, instructions));
 }
 
-DebugStop Debugger::step(cpu::Vp& vp, VTime limit) {
+DebugStop Debugger::step(cpu::Vp& vp, VTime limit, u64 instructions) {
     Impl& im = *impl_;
     im.begin();
     const auto place = [&] { return std::tuple(vp.run_time_ns(), vp.linear_rip(), vp.activity()); };
     const auto before = place();
     im.pass(vp);
     const bool over = im.hit || im.machine.outcome().kind != Outcome::Kind::None;
-    DebugStop stop = im.end(over ? Pause::Asked : im.machine.step(vp, limit));
+    DebugStop stop = im.end(over ? Pause::Asked : im.machine.step(vp, limit, instructions));
     if (stop.reason == Reason::Rule || im.alive(&vp) == nullptr) return stop;
     im.last_vp = &vp;
     im.pass(vp);
@@ -372,6 +373,7 @@ DebugStop Debugger::step(cpu::Vp& vp, VTime limit) {
 }
 
 void Debugger::pass_here() {
+    impl_->hit.reset();
     for (cpu::Vp* const vp : impl_->machine.scheduler().processors()) impl_->pass(*vp);
 }
 

@@ -81,9 +81,11 @@ class Debugger {
     DebugStop run(VTime limit, u64 instructions = Scheduler::kNoCount);
     /// One instruction (or delivered event) of this VP; the others run as far as the machine's order asks for. Rules of
     /// other VPs can stop it earlier. @param limit  virtual time to give up at, for a VP that waits
-    DebugStop step(cpu::Vp& vp, VTime limit);
+    /// @param instructions  in all, to give up at
+    DebugStop step(cpu::Vp& vp, VTime limit, u64 instructions = Scheduler::kNoCount);
 
-    /// As if the last stop had been here: Address rules do not match for the instructions that the VPs are at.
+    /// As if the last stop had been here: Address rules do not match for the instructions that the VPs are at, and what
+    /// matched while the machine was run by somebody else is forgotten.
     void pass_here();
 
     /// The VP that the last stop was in, or that runs next; null: none.

@@ -37,5 +37,11 @@ constexpr hv::Guid storage_instance(u32 number) {
     guid[15] = static_cast<u8>(number);
     return guid;
 }
+/// The same of its n-th network adapter.
+constexpr hv::Guid network_instance(u32 number) {
+    hv::Guid guid = {0x76, 0x65, 0x72, 0x64, 0x69, 0x67, 0x72, 0x49, 0x80, 0x6e, 0x65, 0x74, 0x00, 0x00, 0x00, 0x00};
+    guid[15] = static_cast<u8>(number);
+    return guid;
+}
 
 }  // namespace vg::machine

@@ -79,7 +79,10 @@ Result<void> Machine::build() {
     }
     scheduler_ = std::make_unique<Scheduler>(events_, clock_, *engine_);
     scheduler_->set_longest_slice(stress->budget);
+    child_network_ = std::make_unique<Network>(events_, log_);
     if (auto ok = config_.boot ? build_pc() : build_children(); !ok) return ok;
+    // What a guest has sent reaches the host at once, and the answer comes back soon.
+    network().on_sent([this] { scheduler_->stop_after_round(); });
     for (cpu::Vp* const vp : scheduler_->processors()) vp->tlb().set_stress_entries(stress->tlb_entries);
     return {};
 }
@@ -124,12 +127,18 @@ Result<void> Machine::build_children() {
     const u64 private_size = align_up(config_.hypervisor->memory.bytes, kPageSize);
     u64 needed = 0;
     for (const ChildSection& section : config_.children) {
-        needed += hv::Hypervisor::private_bytes(section.memory.bytes, section.processors);
+        // With the tables that show a frame buffer anywhere in its windows.
+        needed += hv::Hypervisor::private_bytes(section.memory_limit() + ChildServices::kVideoBytes, section.processors) +
+                  (section.devices.video ? 16 * kPageSize : 0);
     }
     if (auto ok = build_hypervisor(kHypervisorMemory, needed); !ok) return ok;
     Spa next(std::max(kFirstChildMemory, align_up(kHypervisorMemory.value + private_size, kGiB)));
     for (const ChildSection& section : config_.children) {
-        if (auto ok = memory_.add_ram(section.name, next, section.memory.bytes); !ok) return ok;
+        if (auto ok = memory_.add_ram(section.name, next, section.memory_limit()); !ok) return ok;
+        const Spa video(align_up(next.value + section.memory_limit(), kHostHugePage));
+        if (section.devices.video) {
+            if (auto ok = memory_.add_ram(section.name + ".video", video, ChildServices::kVideoBytes); !ok) return ok;
+        }
         const std::string name = section.name;
         ChildMachine::Events handlers;
         handlers.console = [this, name](u8 byte) {
@@ -142,15 +151,21 @@ Result<void> Machine::build_children() {
         handlers.reset = ended(Outcome::Kind::Reset);
         handlers.crashed = ended(Outcome::Kind::Crashed);
         handlers.shutdown = ended(Outcome::Kind::Shutdown);
-        auto child = ChildMachine::create(config_, section, *hypervisor_, next, *start, std::move(handlers));
+        auto child = ChildMachine::create(config_, section, *hypervisor_, next, video, *start, std::move(handlers));
         if (!child) return Unexpected{child.error()};
         children_.push_back(std::move(*child));
         children_on_.insert(name);
-        next = Spa(align_up(next.value + section.memory.bytes, kGiB));
+        const u64 end = section.devices.video ? video.value + ChildServices::kVideoBytes
+                                              : next.value + section.memory_limit();
+        next = Spa(align_up(end, kGiB));
     }
-    // Overlays are created last, when nothing else can fail.
+    // Overlays are created last, when nothing else can fail; captures too.
     for (const auto& child : children_) {
         if (auto ok = child->attach_disks(); !ok) return ok;
+    }
+    for (const auto& child : children_) {
+        if (auto ok = child->attach_nics(*child_network_, *start); !ok) return ok;
+        child->attach_services();
     }
     return {};
 }
@@ -176,8 +191,6 @@ Result<void> Machine::build_pc() {
     auto pc = PcMachine::create(config_, memory_, events_, log_, hypervisor_.get(), std::move(handlers));
     if (!pc) return Unexpected{pc.error()};
     pc_ = std::move(*pc);
-    // What the guest has sent reaches the host at once, and its answer comes back soon.
-    pc_->pci().network().on_sent([this] { scheduler_->stop_after_round(); });
     for (const auto& vp : pc_->vps()) scheduler_->add(*vp);
     return {};
 }
@@ -201,8 +214,8 @@ Pause Machine::run_until(VTime limit, u64 instructions) {
     return run_fed(limit, [&](VTime until) { return scheduler_->run_until(until, instructions); });
 }
 
-Pause Machine::step(const cpu::Vp& vp, VTime limit) {
-    return run_fed(limit, [&](VTime until) { return scheduler_->step(vp, until); });
+Pause Machine::step(const cpu::Vp& vp, VTime limit, u64 instructions) {
+    return run_fed(limit, [&](VTime until) { return scheduler_->step(vp, until, instructions); });
 }
 
 void Machine::enter(const Input& input) {
@@ -210,8 +223,11 @@ void Machine::enter(const Input& input) {
     if (input.kind == Input::Kind::Console) {
         devices::Uart16550* const port = console_port(input.target);
         taken = port != nullptr && port->receive(input.bytes) == input.bytes.size();
-    } else if (pc_ != nullptr && input.target < pc_->pci().network().size()) {
-        pc_->pci().network().receive(input.target, input.bytes);
+    } else if (input.kind == Input::Kind::Command) {
+        const auto command = decode_command(input.bytes);
+        taken = command && input.target < children_.size() && children_[input.target]->services().run(*command);
+    } else if (input.target < network().size()) {
+        network().receive(input.target, input.bytes);
         taken = true;
     }
     if (!taken) source_->refused(input);
@@ -241,26 +257,41 @@ std::size_t Machine::console_input(const std::string& partition, std::string_vie
     return taken;
 }
 
+Result<u64> Machine::guest_command(const std::string& partition, const GuestCommand& command) {
+    const auto child = std::ranges::find_if(children_, [&](const auto& each) { return each->name() == partition; });
+    if (child == children_.end())
+        return fail(Error::Code::Usage, "only children of the built-in parent have services that the host can talk to");
+    if (children_on_.count(partition) == 0) return fail(Error::Code::Usage, "this partition is off");
+    if (source_ != nullptr) return fail(Error::Code::Usage, "a recorded run cannot be changed");
+    if (!may_command()) return fail(Error::Code::Usage, "in the middle of a round; ask again");
+    const auto number = (*child)->services().run(command);
+    if (number && on_input_) {
+        on_input_({now(), Input::Kind::Command, static_cast<u32>(child - children_.begin()), encode_command(command)});
+    }
+    return number;
+}
+
 void Machine::on_input(std::function<void(const Input&)> observer) {
     on_input_ = std::move(observer);
-    if (pc_ == nullptr) return;
-    pc_->pci().network().on_received([this](std::size_t card, std::span<const u8> frame) {
+    network().on_received([this](std::size_t card, std::span<const u8> frame) {
         on_input_({now(), Input::Kind::Frame, static_cast<u32>(card), {frame.begin(), frame.end()}});
     });
 }
 
-bool Machine::reaches_host() const { return pc_ != nullptr && pc_->pci().network().reaches_host(); }
+Network& Machine::network() const { return pc_ != nullptr ? pc_->pci().network() : *child_network_; }
+
+bool Machine::reaches_host() const { return network().reaches_host(); }
 
 bool Machine::exchange_frames(int wait_ms) {
-    return pc_ != nullptr && source_ == nullptr && !scheduler_->in_round() && pc_->pci().network().exchange(wait_ms);
+    return source_ == nullptr && !scheduler_->in_round() && network().exchange(wait_ms);
 }
 
 Result<void> Machine::flush_disks() {
     Result<void> first;
     if (pc_ != nullptr) {
         first = pc_->pci().flush_disks();
-        if (auto ok = pc_->pci().network().flush(); !ok && first) first = ok;
     }
+    if (auto ok = network().flush(); !ok && first) first = ok;
     for (const auto& child : children_) {
         if (auto ok = child->flush_disks(); !ok && first) first = ok;
     }
@@ -293,6 +324,7 @@ std::vector<Machine::Part> Machine::parts() {
                        }});
     }
     if (pc_ != nullptr) all.push_back({"pc", "", [this](StateVisitor& v) { pc_->fields(v); }});
+    if (network().has_state()) all.push_back({"network", "", [this](StateVisitor& v) { network().fields(v); }});
     return all;
 }
 

@@ -34,7 +34,9 @@ class TranslationWatcher;
 namespace vg::machine {
 
 class ChildMachine;
+class Network;
 class PcMachine;
+struct GuestCommand;
 
 /// Why a machine's run is over, as far as its guests are concerned.
 struct Outcome {
@@ -71,7 +73,7 @@ class Machine {
     /// due at `limit` enters with the next call.
     Pause run_until(VTime limit, u64 instructions = Scheduler::kNoCount);
     /// One instruction of `vp`; as Scheduler::step.
-    Pause step(const cpu::Vp& vp, VTime limit);
+    Pause step(const cpu::Vp& vp, VTime limit, u64 instructions = Scheduler::kNoCount);
     void stop() { scheduler_->stop(); }
     [[nodiscard]] const Outcome& outcome() const { return outcome_; }
     [[nodiscard]] VTime now() const { return clock_.now(); }
@@ -83,6 +85,13 @@ class Machine {
     /// (Scheduler::in_round). This is a door: what enters here is the only thing that makes two runs of one
     /// configuration differ.
     std::size_t console_input(const std::string& partition, std::string_view text);
+
+    /// Tells the services of a child something, at the present virtual time: another door. Error (Usage): there is no such
+    /// service, it refuses, or may_command() says no.
+    /// Returns the command's number (ChildServices::run).
+    Result<u64> guest_command(const std::string& partition, const GuestCommand& command);
+    /// False in the middle of a round: nothing enters.
+    [[nodiscard]] bool may_command() const { return !scheduler_->in_round() && source_ == nullptr; }
 
     /// Whether a network card reaches the host: then exchange_frames() wants to be called between slices.
     [[nodiscard]] bool reaches_host() const;
@@ -130,6 +139,8 @@ class Machine {
     Result<void> build_hypervisor(Spa memory, u64 needed);
     Result<void> build_children();
     Result<void> build_pc();
+    /// The cables of the bare PC's cards, or of all children's.
+    [[nodiscard]] Network& network() const;
     /// A piece of the state with a name of its own.
     struct Part {
         std::string group, name;  ///< name: "" if the group has only this one
@@ -154,6 +165,7 @@ class Machine {
     std::unique_ptr<Scheduler> scheduler_;
     std::unique_ptr<SchedulerHost> host_;
     std::unique_ptr<hv::Hypervisor> hypervisor_;
+    std::unique_ptr<Network> child_network_;
     std::vector<std::unique_ptr<ChildMachine>> children_;
     std::unique_ptr<PcMachine> pc_;
     Outcome outcome_;

@@ -25,6 +25,21 @@ void visit_disks(std::vector<DiskSection>& disks, const std::string& prefix, con
     }
 }
 
+void visit_nics(std::vector<NicSection>& nics, const std::string& prefix, const Visit& visit) {
+    for (std::size_t i = 0; i < nics.size(); ++i)
+        visit(fmt::format("{}nic.{}.frames", prefix, i), nics[i].frames, FileUse::Read);
+}
+
+/// What is inside the machine stays: switches, and files of frames.
+void isolate_nics(std::vector<NicSection>& nics) {
+    for (NicSection& nic : nics) {
+        if (nic.backend == "slirp") nic.backend = "none";
+        nic.hostfwd.clear();
+        nic.pcap.clear();
+        nic.host_access = false;
+    }
+}
+
 void isolate_disks(std::vector<DiskSection>& disks) {
     for (DiskSection& disk : disks) {
         if (disk.write != "none") disk.write = "memory";
@@ -55,6 +70,7 @@ void for_each_file(Config& config, const Visit& visit) {
         visit("boot.firmware", config.boot->firmware, FileUse::Read);
     }
     visit_disks(config.disks, "", visit);
+    visit_nics(config.nics, "", visit);
     for (std::size_t i = 0; i < config.children.size(); ++i) {
         ChildSection& child = config.children[i];
         const std::string key = fmt::format("child.{}.", i);
@@ -62,6 +78,7 @@ void for_each_file(Config& config, const Visit& visit) {
         visit(key + "initrd", child.initrd, FileUse::Read);
         visit(key + "acpi_dsdt", child.acpi_dsdt, FileUse::Read);
         visit_disks(child.disks, key, visit);
+        visit_nics(child.nics, key, visit);
     }
 }
 
@@ -99,16 +116,12 @@ Result<std::vector<RecordedFile>> list_files(Config& config) {
 
 void isolate(Config& config) {
     isolate_disks(config.disks);
-    for (NicSection& nic : config.nics) {
-        nic.backend = "none";
-        nic.hostfwd.clear();
-        nic.pcap.clear();
-        nic.host_access = false;
-    }
+    isolate_nics(config.nics);
     // No part of the run: names are found without.
     if (config.boot) forget_if_gone(config.boot->symbols);
     for (ChildSection& child : config.children) {
         isolate_disks(child.disks);
+        isolate_nics(child.nics);
         forget_if_gone(child.symbols);
     }
     config.machine.pace = "off";

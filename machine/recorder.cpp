@@ -52,7 +52,9 @@ struct Recorder::Impl {
         last_time = time;
     }
     void record(const Input& input) {
-        begin_entry(input.kind == Input::Kind::Console ? format::EntryKind::Console : format::EntryKind::Frame,
+        begin_entry(input.kind == Input::Kind::Console ? format::EntryKind::Console
+                    : input.kind == Input::Kind::Frame ? format::EntryKind::Frame
+                                                       : format::EntryKind::Command,
                     input.time);
         journal.number(input.target);
         journal.number(input.bytes.size());

@@ -138,6 +138,7 @@ Result<void> Recording::Impl::read_meta(const std::vector<u8>& raw) {
     auto parsed = parse_config(value_of<std::string>(meta, "config", ""), path, "/", {});
     if (!parsed) return damaged(parsed.error().text);
     config = std::move(*parsed);
+    keep_stored_devices(config);
     const std::string version = value_of<std::string>(meta, "version", "");
     if (version != VG_VERSION)
         notes.push_back(fmt::format("{}: was recorded by version {}, this is {}: it may run differently", path, version,
@@ -197,12 +198,15 @@ bool Recording::Impl::read_entry(ByteReader& reader) {
     journal_time += delta;
     switch (kind) {
         case format::EntryKind::Console:
-        case format::EntryKind::Frame: {
+        case format::EntryKind::Frame:
+        case format::EntryKind::Command: {
             const u64 target = reader.number(), size = reader.number();
             if (target > 0xffff || size > format::kMaxInputBytes) return false;
             const auto bytes = reader.bytes(size);
             inputs.push_back({journal_time,
-                              kind == format::EntryKind::Console ? Input::Kind::Console : Input::Kind::Frame,
+                              kind == format::EntryKind::Console ? Input::Kind::Console
+                              : kind == format::EntryKind::Frame ? Input::Kind::Frame
+                                                                 : Input::Kind::Command,
                               static_cast<u32>(target),
                               {bytes.begin(), bytes.end()}});
             return true;

@@ -86,9 +86,13 @@ std::string ByteReader::text(u64 limit) {
     return {part.begin(), part.end()};
 }
 
-ChunkWriter::ChunkWriter(std::string path, int file)
-    : path_(std::move(path)), file_(file), compressor_(ZSTD_createCCtx()) {
+ChunkWriter::ChunkWriter(std::string path, int file, const ChunkFormat& chunks)
+    : path_(std::move(path)), file_(file), format_(chunks), compressor_(ZSTD_createCCtx()) {
     VG_ASSERT(compressor_ != nullptr);
+    format::Header header{};
+    std::memcpy(header.magic, chunks.magic.data(), sizeof header.magic);
+    header.version = chunks.version;
+    put(&header, sizeof header);
 }
 
 ChunkWriter::~ChunkWriter() {
@@ -96,22 +100,22 @@ ChunkWriter::~ChunkWriter() {
     ::close(file_);
 }
 
-Result<std::unique_ptr<ChunkWriter>> ChunkWriter::create(const std::string& path) {
+Result<std::unique_ptr<ChunkWriter>> ChunkWriter::create(const std::string& path, const ChunkFormat& chunks) {
     const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (file < 0) {
         return fail(Error::Code::Usage, fmt::format("{}: cannot be written: {}; name a file in a folder that is there",
                                                     path, std::strerror(errno)));
     }
-    std::unique_ptr<ChunkWriter> writer(new ChunkWriter(path, file));
-    format::Header header{};
-    std::memcpy(header.magic, format::kMagic, sizeof header.magic);
-    header.version = format::kVersion;
-    writer->put(&header, sizeof header);
-    return writer;
+    return on(file, path, chunks);
+}
+
+std::unique_ptr<ChunkWriter> ChunkWriter::on(int file, const std::string& path, const ChunkFormat& chunks) {
+    return std::unique_ptr<ChunkWriter>(new ChunkWriter(path, file, chunks));
 }
 
 void ChunkWriter::put(const void* data, std::size_t size) {
     const auto* at = static_cast<const char*>(data);
+    size_ += size;
     while (size != 0 && error_ == 0) {
         const ssize_t done = ::write(file_, at, size);
         if (done < 0 && errno == EINTR) continue;
@@ -124,8 +128,8 @@ void ChunkWriter::put(const void* data, std::size_t size) {
     }
 }
 
-u64 ChunkWriter::write(format::ChunkType type, std::span<const u8> raw) {
-    VG_ASSERT(raw.size() <= format::kMaxChunkBytes);
+u64 ChunkWriter::write_chunk(u32 type, std::span<const u8> raw) {
+    VG_ASSERT(raw.size() <= format_.most_raw_bytes);
     // Header and content in one write: a killed process leaves whole chunks.
     stored_.resize(sizeof(format::ChunkHeader) + ZSTD_compressBound(raw.size()));
     u8* const content = stored_.data() + sizeof(format::ChunkHeader);
@@ -133,7 +137,7 @@ u64 ChunkWriter::write(format::ChunkType type, std::span<const u8> raw) {
         ZSTD_compressCCtx(static_cast<ZSTD_CCtx*>(compressor_), content, stored_.size() - sizeof(format::ChunkHeader),
                           raw.data(), raw.size(), kCompressionLevel);
     VG_ASSERT(ZSTD_isError(size) == 0);
-    format::ChunkHeader header{type, static_cast<u32>(size), static_cast<u32>(raw.size()), 0, 0};
+    format::ChunkHeader header{static_cast<format::ChunkType>(type), static_cast<u32>(size), static_cast<u32>(raw.size()), 0, 0};
     header.checksum = checksum_of(header, {content, size});
     std::memcpy(stored_.data(), &header, sizeof header);
     put(stored_.data(), sizeof header + size);
@@ -148,23 +152,23 @@ Result<void> ChunkWriter::status() const {
 
 ChunkReader::~ChunkReader() { std::fclose(file_); }
 
-Result<std::unique_ptr<ChunkReader>> ChunkReader::open(const std::string& path) {
+Result<std::unique_ptr<ChunkReader>> ChunkReader::open(const std::string& path, const ChunkFormat& chunks) {
     std::FILE* const file = std::fopen(path.c_str(), "rbe");
     if (file == nullptr) {
         return fail(Error::Code::Usage,
-                    fmt::format("{}: {}; make a recording with: verdigris run MACHINE.toml --record {}", path,
-                                std::strerror(errno), path));
+                    fmt::format("{}: {}; make {} with: {}", path, std::strerror(errno), chunks.what,
+                                fmt::format(fmt::runtime(chunks.made_by), path)));
     }
-    std::unique_ptr<ChunkReader> reader(new ChunkReader(path, file));
+    std::unique_ptr<ChunkReader> reader(new ChunkReader(path, file, chunks));
     format::Header header{};
     if (std::fread(&header, sizeof header, 1, file) != 1 ||
-        std::memcmp(header.magic, format::kMagic, sizeof header.magic) != 0) {
-        return fail(Error::Code::Damaged, path + ": is not a recording (another file type, or damaged at offset 0)");
+        std::memcmp(header.magic, chunks.magic.data(), sizeof header.magic) != 0) {
+        return fail(Error::Code::Damaged, fmt::format("{}: is not {} (another file type, or damaged at offset 0)", path, chunks.what));
     }
-    if (header.version != format::kVersion) {
+    if (header.version != chunks.version) {
         return fail(Error::Code::Damaged,
                     fmt::format("{}: has format version {}, this program reads {}; use the version that recorded it",
-                                path, header.version, format::kVersion));
+                                path, header.version, chunks.version));
     }
     reader->offset_ = sizeof header;
     return reader;
@@ -175,12 +179,31 @@ Unexpected<Error> ChunkReader::damaged(const std::string& what) const {
                 fmt::format("{}: damaged at offset {}: {}; take another copy of it", path_, offset_, what));
 }
 
-Result<ChunkReader::Next> ChunkReader::next(format::ChunkType& type, std::vector<u8>& raw) {
+void ChunkReader::seek(u64 offset) {
+    offset_ = offset;
+    if (std::fseek(file_, static_cast<long>(offset), SEEK_SET) != 0) (void)std::fseek(file_, 0, SEEK_END);
+}
+
+u64 ChunkReader::file_bytes() {
+    if (std::fseek(file_, 0, SEEK_END) != 0) return 0;
+    const long size = std::ftell(file_);
+    seek(offset_);
+    return size < 0 ? 0 : static_cast<u64>(size);
+}
+
+bool ChunkReader::read_tail(std::span<u8> bytes) {
+    const bool whole = std::fseek(file_, -static_cast<long>(bytes.size()), SEEK_END) == 0 &&
+                       std::fread(bytes.data(), 1, bytes.size(), file_) == bytes.size();
+    seek(offset_);
+    return whole;
+}
+
+Result<ChunkReader::Next> ChunkReader::next_chunk(u32& type, std::vector<u8>& raw) {
     format::ChunkHeader header{};
     const std::size_t got = std::fread(&header, 1, sizeof header, file_);
     if (got == 0) return Next::End;
     if (got != sizeof header) return Next::Cut;
-    if (header.raw_size > format::kMaxChunkBytes || header.stored_size > ZSTD_compressBound(format::kMaxChunkBytes)) {
+    if (header.raw_size > format_.most_raw_bytes || header.stored_size > ZSTD_compressBound(format_.most_raw_bytes)) {
         return damaged("a chunk of an impossible size");
     }
     std::vector<u8> stored(header.stored_size);
@@ -189,7 +212,7 @@ Result<ChunkReader::Next> ChunkReader::next(format::ChunkType& type, std::vector
     raw.resize(header.raw_size);
     const std::size_t size = ZSTD_decompress(raw.data(), raw.size(), stored.data(), stored.size());
     if (ZSTD_isError(size) != 0 || size != raw.size()) return damaged("a chunk does not decompress to its size");
-    type = header.type;
+    type = static_cast<u32>(header.type);
     offset_ += sizeof header + stored.size();
     return Next::Chunk;
 }

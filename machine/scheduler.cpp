@@ -103,7 +103,7 @@ bool Scheduler::run_round(u64 count, const cpu::Vp* stepped) {
 }
 
 Pause Scheduler::run_until(VTime limit, u64 count) { return run(limit, count, nullptr); }
-Pause Scheduler::step(const cpu::Vp& vp, VTime limit) { return run(limit, kNoCount, &vp); }
+Pause Scheduler::step(const cpu::Vp& vp, VTime limit, u64 count) { return run(limit, count, &vp); }
 
 Pause Scheduler::run(VTime limit, u64 count, const cpu::Vp* stepped) {
     stopping_ = stopping_after_round_ = false;

@@ -66,8 +66,9 @@ class Scheduler {
     /// Runs until virtual time `limit` (exactly with one VP, else to the end of the round in which it lies), until
     /// instructions() is `count` (exactly, in the middle of a round if need be), or an earlier pause.
     Pause run_until(VTime limit, u64 count = kNoCount);
-    /// Runs until `vp` has executed one instruction or delivered one event, `limit` is reached, or an earlier pause.
-    Pause step(const cpu::Vp& vp, VTime limit);
+    /// Runs until `vp` has executed one instruction or delivered one event, `limit` is reached or instructions() is
+    /// `count`, or an earlier pause.
+    Pause step(const cpu::Vp& vp, VTime limit, u64 count = kNoCount);
     /// Makes run_until return at the next instruction boundary. From the machine's thread only.
     void stop();
     /// How often stop() was called. Between two runs it has no other effect.
@@ -82,6 +83,8 @@ class Scheduler {
     [[nodiscard]] VTime now() const { return clock_.now(); }
     /// Instructions executed by all VPs (virtual time that they did not sleep).
     [[nodiscard]] u64 instructions() const { return instructions_; }
+    /// The same when the VP that executes right now is, or was in this slice, at virtual time `now`.
+    [[nodiscard]] u64 instructions_at(VTime now) const { return instructions_ + (now - round_.at); }
     void fields(StateVisitor& v);
 
   private:

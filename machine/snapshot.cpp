@@ -127,6 +127,7 @@ Result<Config> Snapshot::config(const std::vector<Override>& overrides) const {
         return config;
     }
     config->restoring = true;
+    keep_stored_devices(*config);
     // What was waited for may lie behind.
     const auto of_test = [](const Override& each) { return each.first.rfind("test.", 0) == 0; };
     if (std::none_of(overrides.begin(), overrides.end(), of_test)) config->test.reset();
@@ -136,8 +137,15 @@ Result<Config> Snapshot::config(const std::vector<Override>& overrides) const {
             !from_command_line(section.at, "overlay"))
             section.write = "memory";
     }
-    for (NicSection& nic : config->nics) {
-        if (!from_command_line(nic.at, "backend")) nic.backend = "none";
+    std::vector<NicSection*> nics;
+    for (NicSection& nic : config->nics) nics.push_back(&nic);
+    for (ChildSection& child : config->children) {
+        for (NicSection& nic : child.nics) nics.push_back(&nic);
+    }
+    for (NicSection* const each : nics) {
+        NicSection& nic = *each;
+        // Switches and files of frames are inside the machine: their state is in the snapshot.
+        if (nic.backend == "slirp" && !from_command_line(nic.at, "backend")) nic.backend = "none";
         if (nic.backend != "slirp") nic.hostfwd.clear();
         if (!from_command_line(nic.at, "host_access")) nic.host_access = false;
         if (!from_command_line(nic.at, "pcap")) nic.pcap.clear();

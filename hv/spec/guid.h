@@ -74,5 +74,8 @@ inline constexpr Guid kVideoClass = guid("da0a7802-e377-4aac-8e77-0558eb1073f8")
 inline constexpr Guid kHeartbeatClass = guid("57164f39-9115-4e78-ab55-382f3bd5422d");
 inline constexpr Guid kShutdownClass = guid("0e0b6031-5213-4934-818b-38d90ced39db");
 inline constexpr Guid kTimeSyncClass = guid("9527e630-d0ae-497b-adce-e80ab0175caf");
+inline constexpr Guid kKvpClass = guid("a9a0f4e7-5a45-4d96-b827-8a841e8c03e6");
+inline constexpr Guid kVssClass = guid("35fa2e29-ea23-4236-96ae-3a6ebacba440");
+inline constexpr Guid kDynamicMemoryClass = guid("525074dc-8985-46e2-8057-a307dc18a502");
 
 }  // namespace vg::hv

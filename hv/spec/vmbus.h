@@ -41,7 +41,17 @@ constexpr u32 event_connection(u16 relid) { return u32{kDefaultSint} << 12 | rel
 
 // ---- offer flags (D-18)
 
-inline constexpr u16 kOfferEnumerate = 1;  ///< enumerate the interface; other flags need what is not offered here
+inline constexpr u16 kOfferEnumerate = 1;  ///< enumerate the interface
+inline constexpr u16 kOfferNamedPipe = 0x10;  ///< user data begins with the pipe's mode; other flags need what is not offered here
+inline constexpr u32 kPipeMessageMode = 4;
+
+/// In front of a message of integration components, mouse, video and sockets (D-83, D-90, D-100, D-115).
+struct PipeHeader {
+    u32 type;  ///< kPipeData
+    u32 size;  ///< of what follows
+};
+static_assert(sizeof(PipeHeader) == 8);
+inline constexpr u32 kPipeData = 1;
 
 // ---- feature flags of 6.0 (V-21)
 

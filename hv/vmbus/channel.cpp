@@ -86,9 +86,10 @@ void Channel::commit() {
     if (is_open() && !broken_ && incoming_.commit()) server_.signal_guest(*this);
 }
 
-bool Channel::write_packet(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload) {
+bool Channel::write_packet(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload,
+                           std::span<const u8> extension) {
     if (!is_open() || broken_) return true;
-    const OutgoingRing::Status status = outgoing_.write(type, flags, transaction_id, payload);
+    const OutgoingRing::Status status = outgoing_.write(type, flags, transaction_id, payload, extension);
     if (status == OutgoingRing::Status::NoRoom) {
         ++stats_.full;
         return false;
@@ -99,9 +100,15 @@ bool Channel::write_packet(PacketType type, u16 flags, u64 transaction_id, std::
     }
     ++stats_.packets_out;
     stats_.bytes_out += payload.size();
-    if (server_.log().tap().wants(TapKind::VmbusPacket)) tell_packet(true, {type, flags, transaction_id, {}, payload});
+    if (server_.log().tap().wants(TapKind::VmbusPacket)) tell_packet(true, {type, flags, transaction_id, extension, payload});
     if (status == OutgoingRing::Status::Signal) server_.signal_guest(*this);
     return true;
+}
+
+bool Channel::is_watched() const { return server_.log().tap().wants(TapKind::VmbusPacket); }
+
+void Channel::tell_content(bool to_guest, u64 transaction_id, std::span<const u8> content) {
+    if (is_watched()) tell_packet(to_guest, {static_cast<PacketType>(kContentType), 0, transaction_id, {}, content});
 }
 
 void Channel::count_signal(bool to_guest) {

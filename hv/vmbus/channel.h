@@ -9,6 +9,10 @@
 
 namespace vg::hv::vmbus {
 
+/// Packet type that no ring has: bytes in a buffer, to which the packet with the same transaction refers, as they are told
+/// to tools (base/tap_kinds.def, vmbus_packet).
+inline constexpr u16 kContentType = 0x8000;
+
 struct ChannelStats {
     u64 packets_in = 0, bytes_in = 0;    ///< guest to host, payload bytes
     u64 packets_out = 0, bytes_out = 0;  ///< host to guest
@@ -47,10 +51,16 @@ class Channel {
     /// Publishes what was read, for a device that stops before the ring is empty.
     void commit();
     /// False: no room; the device is signalled when there is. A packet for a closed or broken ring is dropped (true).
-    [[nodiscard]] bool write_packet(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload);
+    /// @param extension  what lies between descriptor and payload; whole 8-byte units
+    [[nodiscard]] bool write_packet(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload,
+                                    std::span<const u8> extension = {});
     [[nodiscard]] bool write_completion(u64 transaction_id, std::span<const u8> payload) {
         return write_packet(PacketType::Completion, 0, transaction_id, payload);
     }
+    /// Whether anybody listens to packets.
+    [[nodiscard]] bool is_watched() const;
+    /// Tells tools what lies in a buffer for a packet of this channel: one that was read, or written.
+    void tell_content(bool to_guest, u64 transaction_id, std::span<const u8> content);
     /// Offers sub-channels 1..count of this (primary) channel; returns how many there are.
     u16 offer_sub_channels(u16 count) { return server_.offer_sub_channels(*this, count); }
 

@@ -160,11 +160,13 @@ bool OutgoingRing::set_pending(u32 size) {
     return memory_.write_control(kPendingSendSize, size);
 }
 
-OutgoingRing::Status OutgoingRing::write(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload) {
+OutgoingRing::Status OutgoingRing::write(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload,
+                                         std::span<const u8> extension) {
     if (broken_) return Status::Broken;
-    VG_ASSERT(payload.size() <= 0xffff * 8 - kDescriptorSize);
+    VG_ASSERT(extension.size() % 8 == 0 && payload.size() + extension.size() <= 0xffff * 8 - kDescriptorSize);
     const u32 padded = static_cast<u32>(align_up(payload.size(), 8));
-    const u32 total = kDescriptorSize + padded;
+    const u32 data_offset = kDescriptorSize + static_cast<u32>(extension.size());
+    const u32 total = data_offset + padded;
     const u32 needed = total + kRingTrailerSize;
     if (needed >= memory_.data_size()) return broken();  // the guest opened a ring that can never hold an answer
     u32 read_index;
@@ -181,8 +183,8 @@ OutgoingRing::Status OutgoingRing::write(PacketType type, u16 flags, u64 transac
     }
     if (!set_pending(0)) return broken();
 
-    const PacketDescriptor descriptor = {static_cast<u16>(type), kDescriptorSize / 8, static_cast<u16>(total / 8),
-                                         flags, transaction_id};
+    const PacketDescriptor descriptor = {static_cast<u16>(type), static_cast<u16>(data_offset / 8),
+                                         static_cast<u16>(total / 8), flags, transaction_id};
     constexpr u64 kZero = 0;
     const u32 start = write_;
     const u64 trailer = u64{start} << 32;
@@ -192,8 +194,8 @@ OutgoingRing::Status OutgoingRing::write(PacketType type, u16 flags, u64 transac
         at = memory_.advance(at, static_cast<u32>(size));
         return done;
     };
-    const bool stored = put(&descriptor, sizeof descriptor) && put(payload.data(), payload.size()) &&
-                        put(&kZero, padded - payload.size()) && put(&trailer, sizeof trailer);
+    const bool stored = put(&descriptor, sizeof descriptor) && put(extension.data(), extension.size()) &&
+                        put(payload.data(), payload.size()) && put(&kZero, padded - payload.size()) && put(&trailer, sizeof trailer);
     full_barrier();
     if (!stored || !memory_.write_control(kWriteIndex, at)) return broken();
     write_ = at;

@@ -104,7 +104,9 @@ class OutgoingRing {
     [[nodiscard]] bool open();
     /// Writes a packet. Signal: written, and the guest must be told (V-73). NoRoom: nothing written; the pending size
     /// is set, so that the guest signals once it has freed enough.
-    Status write(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload);
+    /// @param extension  what lies between descriptor and payload; whole 8-byte units
+    Status write(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload,
+                 std::span<const u8> extension = {});
     [[nodiscard]] const RingMemory& memory() const { return memory_; }
     void fields(StateVisitor& v);
 

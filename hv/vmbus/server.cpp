@@ -339,7 +339,8 @@ void Server::feed_gpadl(Gpadl& gpadl, std::span<const u8> words) {
 
 /// V-40: always answered. After the answer the guest reuses the pages, so a channel on them must be closed first.
 void Server::handle(const GpadlTeardown& request, std::span<const u8>) {
-    if (gpadls_.contains(request.gpadl)) {
+    if (const auto torn = gpadls_.find(request.gpadl); torn != gpadls_.end()) {
+        if (const Channel* owner = find(torn->second.relid())) owner->device().gpadl_torn_down(request.gpadl);
         for (const auto& [relid, channel] : channels_) {
             if (!channel->is_open() || channel->rings().gpadl != request.gpadl) continue;
             if (may_complain()) log_.warn(Area::Vmbus, "relid {}: the ring's GPADL was torn down while open", relid);

@@ -55,6 +55,8 @@ class ChannelDevice {
     virtual void signalled(Channel& channel) = 0;
     /// Closed, rescinded or unloaded: forget all requests in flight; the rings must not be touched any more.
     virtual void closed(Channel& channel) = 0;
+    /// The guest takes these pages back: they must not be touched any more. Not called for what goes with a channel.
+    virtual void gpadl_torn_down(u32 gpadl) { (void)gpadl; }
     /// Saved state was loaded and the channel is open as it was then; the device's own fields are loaded after this.
     virtual void restored(Channel&) {}
     virtual void fields(StateVisitor& v) = 0;

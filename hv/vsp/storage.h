@@ -6,6 +6,7 @@
 
 #include "base/types.h"
 #include "hv/spec/storvsc.h"
+#include "hv/vsp/guest_data.h"
 #include "hv/vsp/scsi_disk.h"
 
 namespace vg {
@@ -13,16 +14,6 @@ class StateVisitor;
 }
 
 namespace vg::hv::vsp {
-
-/// The data of one request in guest memory, whatever describes it on the wire.
-class GuestData {
-  public:
-    virtual ~GuestData() = default;
-    [[nodiscard]] virtual u64 size() const = 0;
-    /// False: outside the data, or not memory.
-    [[nodiscard]] virtual bool read(u64 offset, std::span<u8> out) = 0;
-    [[nodiscard]] virtual bool write(u64 offset, std::span<const u8> data) = 0;
-};
 
 /// What the core asks of the world around it.
 class StorageHost {

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <set>
 
-#include "ui/gui/draw_back_end.h"
 #include "ui/gui/widgets/rows.h"
 #include "ui/gui/window.h"
 
@@ -44,7 +43,7 @@ struct Screen {
         gui::apply(look, "dark");
     }
     ~Screen() { ImGui::DestroyContext(); }
-    void frame(gui::DrawBackEnd& back_end, const desk::Table& table, gui::TableState& state) {
+    void frame(const desk::Table& table, gui::TableState& state) {
         ImGui::GetIO().DisplaySize = {800, 600};
         ImGui::GetIO().DeltaTime = 0.01F;
         ImGui::NewFrame();
@@ -54,7 +53,7 @@ struct Screen {
         gui::draw_table(look, "t", table, state);
         ImGui::End();
         ImGui::Render();
-        back_end.draw(*ImGui::GetDrawData());
+        window->canvas().draw(*ImGui::GetDrawData(), 0xff000000);
     }
 };
 
@@ -62,15 +61,14 @@ struct Screen {
 
 TEST_CASE("gui: a list of ten million rows asks for those in sight, wherever it is scrolled to", "[gui]") {
     Screen screen;
-    gui::DrawBackEnd back_end(screen.window->renderer());
-    back_end.upload_fonts();
+    gui::upload_fonts(screen.window->canvas());
     Long table;
     gui::TableState state;
     for (const u64 top : {u64{0}, u64{4'999'999}, Long::kRows - 1, u64{9'123'456}}) {
         state.scroll.top = static_cast<double>(top);
         for (int i = 0; i < 3; ++i) {
             table.asked.clear();
-            screen.frame(back_end, table, state);
+            screen.frame(table, state);
         }
         REQUIRE_FALSE(table.asked.empty());
         CHECK(table.asked.size() < 60);
@@ -80,9 +78,9 @@ TEST_CASE("gui: a list of ten million rows asks for those in sight, wherever it 
     }
     // The wheel moves by rows, even where a float could not tell them apart.
     ImGui::GetIO().MousePos = {200, 300};
-    screen.frame(back_end, table, state);
+    screen.frame(table, state);
     const double before = state.scroll.top;
     ImGui::GetIO().MouseWheel = -1;
-    screen.frame(back_end, table, state);
+    screen.frame(table, state);
     CHECK(state.scroll.top == before + 3);
 }

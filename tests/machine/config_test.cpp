@@ -140,6 +140,31 @@ TEST_CASE("config: network adapters that cannot be built are refused where they 
     CHECK(check(five).find("there is room for 4") != std::string::npos);
 }
 
+TEST_CASE("config: network adapters of partitions, and what connects them, are refused where they are written", "[machine][config]") {
+    const auto check = [](const std::string& nics) {
+        auto config = parse("[hypervisor]\n[[child]]\nkernel = \"/bin/sh\"\n" + nics);
+        REQUIRE(config);
+        const auto ok = check_config(*config);
+        return ok ? std::string() : ok.error().text;
+    };
+    const std::string lan = "[[child.nic]]\nbackend = \"switch\"\nswitch = \"lan\"\n";
+    CHECK(check("[[child.nic]]\n").empty());
+    CHECK(check(lan + "mac = \"52:54:00:12:34:56\"\npcap = \"x\"\n" + lan).empty());
+    CHECK(check("[[child.nic]]\nbackend = \"slirp\"\nhost_access = true\n").empty());
+    CHECK(check("[[child.nic]]\nbackend = \"pcap\"\nframes = \"/bin/sh\"\n").empty());
+    CHECK(check("[[child.nic]]\nbus = \"e1000e\"\n").find("m.toml:5:7: bus \"e1000e\" is not available for network adapters of a generation 2 partition") == 0);
+    CHECK(check("[[child.nic]]\nbackend = \"switch\"\n").find("needs a name") != std::string::npos);
+    CHECK(check("[[child.nic]]\nswitch = \"lan\"\n").find("switch needs backend = \"switch\"") != std::string::npos);
+    CHECK(check("[[child.nic]]\nbackend = \"pcap\"\n").find("add frames = \"FILE\"") != std::string::npos);
+    CHECK(check("[[child.nic]]\nbackend = \"pcap\"\nframes = \"/none\"\n").find("capture \"none\" does not exist") != std::string::npos);
+    CHECK(check("[[child.nic]]\nframes = \"/bin/sh\"\n").find("frames needs backend = \"pcap\"") != std::string::npos);
+    const std::string one = "mac = \"52:54:00:12:34:56\"\n", second = "[[child]]\nname = \"b\"\nkernel = \"/bin/sh\"\n";
+    CHECK(check(lan + one + second + lan + one).find("is already the address of another adapter on switch \"lan\"") != std::string::npos);
+    CHECK(check(lan + one + second + "[[child.nic]]\nbackend = \"switch\"\nswitch = \"dmz\"\n" + one).empty());
+    CHECK(check(lan + "pcap = \"x\"\n" + second + lan + "pcap = \"x\"\n").find("already takes the frames") != std::string::npos);
+    CHECK(check(lan + lan + lan + lan + lan).find("there is room for 4") != std::string::npos);
+}
+
 TEST_CASE("config: what is not a description is said to be none", "[machine][config]") {
     test::TempDir dir;
     const auto text_of = [](const std::string& path) {
@@ -223,6 +248,11 @@ TEST_CASE("config: units, durations and clocks", "[machine][config]") {
     CHECK(!parse_byte_size("99999999999999 TiB"));
     CHECK(parse_duration("5 min")->ns == u64{300} * 1000 * 1000 * 1000);
     CHECK(!parse_duration("5 minutes"));
+    CHECK(parse_duration("1.5s")->ns == 1'500'000'000);
+    CHECK(parse_duration("0.000000001 s")->ns == 1);
+    CHECK(parse_byte_size("1.5 GiB")->bytes == u64{1536} << 20);
+    for (const char* const wrong : {"1.", "1. s", ".5 s", "1.5", "1.5.5 s", "0.5 ns", "1.0000000001 s", "1.-5 s"})
+        CHECK(!parse_duration(wrong));
     CHECK(*parse_clock("1970-01-01T00:00:00Z") == 0);
     CHECK(*parse_clock("2026-01-01T00:00:00Z") == 1767225600);
     CHECK(*parse_clock("2024-02-29T12:34:56Z") == 1709210096);

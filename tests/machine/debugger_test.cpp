@@ -298,6 +298,22 @@ TEST_CASE("debugger: event rules stop behind the instruction", "[machine][debugg
     CHECK(stops_of(world, {exit}, 1).size() == 100);
 }
 
+TEST_CASE("debugger: what matched while the machine was run by somebody else goes with its rule", "[machine][debugger]") {
+    World world;
+    for (const bool cleared : {true, false}) {
+        const auto machine = world.make(kJit, 0);
+        Debugger debugger(*machine);
+        REQUIRE(debugger.add(on(TapKind::Port)));
+        CHECK(machine->run_until(kEnd) == Pause::Asked);
+        if (cleared)
+            debugger.clear();
+        else
+            debugger.pass_here();
+        const DebugStop stop = debugger.step(*debugger.focus(), kEnd);
+        CHECK(stop.reason == Reason::Step);
+    }
+}
+
 TEST_CASE("debugger: what page walks set is a write at the instruction that walks", "[machine][debugger]") {
     // mov eax, 0x500000; mov cr3, eax; mov eax, cr4; or al, 0x10; mov cr4, eax; mov eax, cr0; or eax, 0x80000000; mov
     // cr0, eax; nop; nop; mov [0x300000], eax; mov eax, [0x400000]; mov [0x400000], eax; cli; hlt

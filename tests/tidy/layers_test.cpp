@@ -50,7 +50,7 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> kFences = {
     {"toml++/", {"machine/config"}},
     {"CLI/", {"ui/cli/"}},
     {"slirp/", {"devices/net/user_network"}},
-    {"pcap/", {"devices/net/pcap_file", "tests/devices/network_test"}},
+    {"pcap/", {"devices/net/pcap_file", "devices/net/pcap_frames", "tests/devices/network_test"}},
     {"Zydis/", {"tests/"}},
     {"capstone/", {"ui/", "tests/"}},
     {"elfutils/", {"ui/model/elf_symbols"}},

@@ -5,6 +5,9 @@
 local hv = Proto("hv", "Verdigris hypervisor capture")
 local vmbus = Proto("vmbus", "Hyper-V VMBus")
 local vstor = Proto("vstor", "Hyper-V synthetic storage")
+local nvsp = Proto("nvsp", "Hyper-V synthetic network")
+local rndis = Proto("hv_rndis", "Remote NDIS over VMBus")
+local vservice = Proto("vservice", "Hyper-V synthetic device")
 
 local KINDS = { [1] = "hypercall", [2] = "SynIC message", [3] = "SynIC event", [4] = "VMBus message", [5] = "VMBus packet",
     [6] = "VMBus signal" }
@@ -15,7 +18,7 @@ local MESSAGES = { "OFFERCHANNEL", "RESCIND_CHANNELOFFER", "REQUESTOFFERS", "ALL
     "RELID_RELEASED", "INITIATE_CONTACT", "VERSION_RESPONSE", "UNLOAD", "UNLOAD_RESPONSE", "OPEN_RESERVED_CHANNEL",
     "CLOSE_RESERVED_CHANNEL", "CLOSE_RESERVED_RESPONSE", "TL_CONNECT_REQUEST", "MODIFYCHANNEL", "TL_CONNECT_RESULT",
     "MODIFYCHANNEL_RESPONSE", "MODIFY_CONNECTION", "MODIFY_CONNECTION_RESPONSE", "PAUSE", "PAUSE_RESPONSE", "RESUME" }
-local PACKETS = { [6] = "in-band", [7] = "transfer-pages", [8] = "GPADL", [9] = "GPA-direct", [11] = "completion" }
+local PACKETS = { [6] = "in-band", [7] = "transfer-pages", [8] = "GPADL", [9] = "GPA-direct", [11] = "completion", [0x8000] = "content" }
 local OPERATIONS = { "COMPLETE_IO", "REMOVE_DEVICE", "EXECUTE_SRB", "RESET_LUN", "RESET_ADAPTER", "RESET_BUS",
     "BEGIN_INITIALIZATION", "END_INITIALIZATION", "QUERY_PROTOCOL_VERSION", "QUERY_PROPERTIES", "ENUMERATE_BUS", "FCHBA_DATA",
     "CREATE_SUB_CHANNELS", "EVENT_NOTIFICATION" }
@@ -32,6 +35,18 @@ local SCSI = { [0x00] = "TEST UNIT READY", [0x03] = "REQUEST SENSE", [0x08] = "R
     [0x88] = "READ(16)", [0x8a] = "WRITE(16)", [0x8f] = "VERIFY(16)", [0x91] = "SYNCHRONIZE CACHE(16)", [0x93] = "WRITE SAME(16)",
     [0x9e] = "SERVICE ACTION IN(16)", [0xa0] = "REPORT LUNS", [0xa1] = "ATA PASS-THROUGH(12)", [0xa3] = "MAINTENANCE IN",
     [0xa8] = "READ(12)", [0xaa] = "WRITE(12)" }
+-- By service: the messages of the small ones. Where the type is, whether a pipe header comes first.
+local IC_TYPES = { [0] = "NEGOTIATE", "HEARTBEAT", "KVP_EXCHANGE", "SHUTDOWN", "TIMESYNC", "VSS", [7] = "FILE_COPY" }
+local KEYBOARD_TYPES = { "PROTOCOL_REQUEST", "PROTOCOL_RESPONSE", "EVENT", "LED_INDICATORS" }
+local MOUSE_TYPES = { [0] = "PROTOCOL_REQUEST", "PROTOCOL_RESPONSE", "INITIAL_DEVICE_INFO", "INITIAL_DEVICE_INFO_ACK", "INPUT_REPORT" }
+local VIDEO_TYPES = { "VERSION_REQUEST", "VERSION_RESPONSE", "VRAM_LOCATION", "VRAM_LOCATION_ACK", "SITUATION_UPDATE",
+    "SITUATION_UPDATE_ACK", "POINTER_POSITION", "POINTER_SHAPE", "FEATURE_CHANGE", "DIRT", [13] = "RESOLUTION_REQUEST",
+    [14] = "RESOLUTION_RESPONSE" }
+local MEMORY_TYPES = { "VERSION_REQUEST", "VERSION_RESPONSE", "CAPABILITIES_REPORT", "CAPABILITIES_RESPONSE", "STATUS_REPORT",
+    "BALLOON_REQUEST", "BALLOON_RESPONSE", "UNBALLOON_REQUEST", "UNBALLOON_RESPONSE", "MEM_HOT_ADD_REQUEST",
+    "MEM_HOT_ADD_RESPONSE", "INFO_MESSAGE" }
+local KVP_OPERATIONS = { [0] = "GET", "SET", "DELETE", "ENUMERATE", "GET_IP_INFO", "SET_IP_INFO" }
+local VSS_OPERATIONS = { [0] = "CREATE", "DELETE", "HOT_BACKUP", "GET_DM_INFO", "COMPLETE", "FREEZE", "THAW", "AUTO_RECOVER" }
 local HYPERCALLS = { [0x0002] = "FlushVirtualAddressSpace", [0x0003] = "FlushVirtualAddressList",
     [0x0004] = "GetLogicalProcessorRunTime", [0x0008] = "NotifyLongSpinWait", [0x000b] = "SendSyntheticClusterIpi",
     [0x0013] = "FlushVirtualAddressSpaceEx", [0x0014] = "FlushVirtualAddressListEx", [0x0015] = "SendSyntheticClusterIpiEx",
@@ -121,8 +136,51 @@ local s = {
     cdb = ProtoField.bytes("vstor.cdb", "CDB"), opcode = ProtoField.uint8("vstor.scsi.opcode", "SCSI command", H, SCSI),
     lba = ProtoField.uint64("vstor.scsi.lba", "LBA", D), blocks = ProtoField.uint64("vstor.scsi.blocks", "Blocks", D),
     sense = ProtoField.bytes("vstor.sense", "Sense data") }
+local NVSP = { [1] = "INIT", [2] = "INIT_COMPLETE", [100] = "SEND_NDIS_VERSION", [101] = "SEND_RECV_BUF", [102] = "SEND_RECV_BUF_COMPLETE",
+    [103] = "REVOKE_RECV_BUF", [104] = "SEND_SEND_BUF", [105] = "SEND_SEND_BUF_COMPLETE", [106] = "REVOKE_SEND_BUF", [107] = "SEND_RNDIS_PKT",
+    [108] = "SEND_RNDIS_PKT_COMPLETE", [125] = "SEND_NDIS_CONFIG", [128] = "SEND_VF_ASSOCIATION", [129] = "SWITCH_DATA_PATH",
+    [131] = "OID_QUERY_EX", [132] = "OID_QUERY_EX_COMPLETE", [133] = "SUBCHANNEL", [134] = "INDIRECTION_TABLE" }
+local NVSP_STATUS = { [0] = "none", "success", "fail", "protocol too new", "protocol too old", "invalid RNDIS packet", "busy", "unsupported" }
+local n = {
+    type = ProtoField.uint32("nvsp.type", "Message", D, NVSP), min = ProtoField.uint32("nvsp.min_version", "Lowest version", H),
+    max = ProtoField.uint32("nvsp.max_version", "Highest version", H), version = ProtoField.uint32("nvsp.version", "Version", H),
+    status = ProtoField.uint32("nvsp.status", "Status", D, NVSP_STATUS), gpadl = ProtoField.uint32("nvsp.gpadl", "GPADL", H),
+    id = ProtoField.uint16("nvsp.buffer_id", "Buffer", H), size = ProtoField.uint32("nvsp.section_size", "Section size", D),
+    count = ProtoField.uint32("nvsp.count", "Count", D), mtu = ProtoField.uint32("nvsp.mtu", "Longest frame", D),
+    caps = ProtoField.uint64("nvsp.capabilities", "Capabilities", H), major = ProtoField.uint32("nvsp.ndis_major", "NDIS major", D),
+    minor = ProtoField.uint32("nvsp.ndis_minor", "NDIS minor", D),
+    channel = ProtoField.uint32("nvsp.rndis_channel", "RNDIS channel", D, { [0] = "data", "control" }),
+    section = ProtoField.uint32("nvsp.section", "Section", D), bytes = ProtoField.uint32("nvsp.section_bytes", "Bytes in the section", D),
+    active = ProtoField.uint32("nvsp.active", "Active", D), offset = ProtoField.uint32("nvsp.offset", "Offset", D),
+    entry = ProtoField.uint32("nvsp.entry", "Channel", D), op = ProtoField.uint32("nvsp.operation_or_status", "Operation or status", D) }
+local RNDIS = { [1] = "PACKET", [2] = "INITIALIZE", [3] = "HALT", [4] = "QUERY", [5] = "SET", [6] = "RESET", [7] = "INDICATE_STATUS", [8] = "KEEPALIVE",
+    [0x80000002] = "INITIALIZE_CMPLT", [0x80000004] = "QUERY_CMPLT", [0x80000005] = "SET_CMPLT", [0x80000006] = "RESET_CMPLT",
+    [0x80000008] = "KEEPALIVE_CMPLT" }
+local OIDS = { [0x00010101] = "SUPPORTED_LIST", [0x00010106] = "MAXIMUM_FRAME_SIZE", [0x00010107] = "LINK_SPEED", [0x0001010e] = "CURRENT_PACKET_FILTER",
+    [0x00010114] = "MEDIA_CONNECT_STATUS", [0x00010203] = "RECEIVE_SCALE_CAPABILITIES", [0x00010204] = "RECEIVE_SCALE_PARAMETERS",
+    [0x0001021b] = "RNDIS_CONFIG_PARAMETER", [0x00020216] = "FRIENDLY_NAME", [0x01010101] = "PERMANENT_ADDRESS", [0x01010102] = "CURRENT_ADDRESS",
+    [0x01010103] = "MULTICAST_LIST", [0xfc01020b] = "TCP_OFFLOAD_CURRENT_CONFIG", [0xfc01020c] = "TCP_OFFLOAD_PARAMETERS",
+    [0xfc01020d] = "TCP_OFFLOAD_HARDWARE_CAPABILITIES" }
+local d = {
+    type = ProtoField.uint32("hv_rndis.type", "Message", H, RNDIS), length = ProtoField.uint32("hv_rndis.length", "Length", D),
+    id = ProtoField.uint32("hv_rndis.request", "Request", D), oid = ProtoField.uint32("hv_rndis.oid", "Object", H, OIDS),
+    status = ProtoField.uint32("hv_rndis.status", "Status", H), info = ProtoField.uint32("hv_rndis.information_length", "Information", D),
+    offset = ProtoField.uint32("hv_rndis.data_offset", "Data offset", D), data = ProtoField.uint32("hv_rndis.data_length", "Data length", D),
+    infos = ProtoField.uint32("hv_rndis.packet_information_length", "Per-packet information", D) }
+local v = {
+    pipe_type = ProtoField.uint32("vservice.pipe.type", "Pipe message", D), pipe_size = ProtoField.uint32("vservice.pipe.size", "Pipe size", D),
+    message = ProtoField.string("vservice.message", "Message"), type = ProtoField.uint32("vservice.type", "Message type", D),
+    size = ProtoField.uint32("vservice.size", "Size", D), status = ProtoField.uint32("vservice.status", "Status", H),
+    transaction = ProtoField.uint8("vservice.transaction", "Transaction", D), flags = ProtoField.uint8("vservice.flags", "Flags", H),
+    operation = ProtoField.string("vservice.operation", "Operation"), sequence = ProtoField.uint64("vservice.heartbeat", "Sequence", D),
+    host_time = ProtoField.uint64("vservice.host_time", "Host time (100 ns)", D),
+    make_code = ProtoField.uint16("vservice.make_code", "Make code", H), up = ProtoField.bool("vservice.key_up", "Goes up"),
+    x = ProtoField.uint16("vservice.mouse.x", "X", D), y = ProtoField.uint16("vservice.mouse.y", "Y", D),
+    buttons = ProtoField.uint8("vservice.mouse.buttons", "Buttons", H), gpa = ProtoField.uint64("vservice.video.gpa", "Frame buffer", H),
+    width = ProtoField.uint32("vservice.video.width", "Width", D), height = ProtoField.uint32("vservice.video.height", "Height", D),
+    rectangles = ProtoField.uint8("vservice.video.rectangles", "Rectangles", D), pages = ProtoField.uint32("vservice.pages", "Pages", D) }
 local function values(t) local list = {} for _, v in pairs(t) do list[#list + 1] = v end return list end
-hv.fields, vmbus.fields, vstor.fields = values(f), values(m), values(s)
+hv.fields, vmbus.fields, vstor.fields, nvsp.fields, rndis.fields, vservice.fields = values(f), values(m), values(s), values(n), values(d), values(v)
 local malformed = ProtoExpert.new("hv.malformed", "Lengths lie, or a field is missing", expert.group.MALFORMED, expert.severity.ERROR)
 local cut = ProtoExpert.new("hv.cut", "The capture holds only a part", expert.group.UNDECODED, expert.severity.NOTE)
 hv.experts = { malformed, cut }
@@ -286,6 +344,125 @@ local function storage(tvb, whole, root)
     return text
 end
 
+-- What follows the type, by message: {field, at, size}.
+local NVSP_BODY = { [1] = { { n.min, 4, 4 }, { n.max, 8, 4 } }, [2] = { { n.version, 4, 4 }, { n.status, 12, 4 } },
+    [100] = { { n.major, 4, 4 }, { n.minor, 8, 4 } }, [101] = { { n.gpadl, 4, 4 }, { n.id, 8, 2 } },
+    [102] = { { n.status, 4, 4 }, { n.size, 16, 4 }, { n.count, 20, 4 } }, [103] = { { n.id, 4, 2 } }, [104] = { { n.gpadl, 4, 4 }, { n.id, 8, 2 } },
+    [105] = { { n.status, 4, 4 }, { n.size, 8, 4 } }, [106] = { { n.id, 4, 2 } },
+    [107] = { { n.channel, 4, 4 }, { n.section, 8, 4 }, { n.bytes, 12, 4 } }, [108] = { { n.status, 4, 4 } },
+    [125] = { { n.mtu, 4, 4 }, { n.caps, 12, 8 } }, [129] = { { n.active, 4, 4 } }, [133] = { { n.op, 4, 4 }, { n.count, 8, 4 } },
+    [134] = { { n.count, 4, 4 }, { n.offset, 8, 4 } } }
+local function network(tvb, whole, root)
+    local tree = root:add(nvsp, tvb(), "Hyper-V synthetic network")
+    local r = reader(tvb, tree, whole)
+    r:add(tree, n.type, 0, 4)
+    if not r:has(0, 4) then return "too short" end
+    local type = r:u(0, 4)
+    local text = NVSP[type] or ("NVSP message " .. type)
+    for _, each in ipairs(NVSP_BODY[type] or {}) do r:add(tree, each[1], each[2], each[3]) end
+    if type == 107 then
+        text = text .. (r:u(4, 4) == 1 and " control" or " data")
+        if r:u(8, 4) ~= 0xffffffff then text = text .. string.format(", %d bytes in section %d", r:u(12, 4), r:u(8, 4)) end
+    end
+    if type == 108 or type == 102 or type == 105 then text = text .. ": " .. (NVSP_STATUS[r:u(4, 4)] or "unknown status") end
+    if type == 134 and r:has(0, 12) then
+        local count, offset = r:u(4, 4), r:u(8, 4)
+        for i = 0, math.min(count, 16) - 1 do r:add(tree, n.entry, offset + 4 * i, 4) end
+    end
+    tree:append_text(": " .. text)
+    return text
+end
+
+-- Messages in buffers that a packet of the network refers to. Of a received frame the capture has the headers alone.
+local function network_content(tvb, whole, root)
+    local tree = root:add(rndis, tvb(), "Remote NDIS")
+    local r = reader(tvb, tree, whole)
+    local at, text = 0, ""
+    for i = 1, 8 do
+        if not r:has(at, 8) then break end
+        local type, length = r:u(at, 4), r:u(at + 4, 4)
+        r:add(tree, d.type, at, 4) r:add(tree, d.length, at + 4, 4)
+        text = text .. (i == 1 and "RNDIS " or "; ") .. (RNDIS[type] or string.format("message 0x%x", type))
+        if type == 1 then
+            r:add(tree, d.offset, at + 8, 4) r:add(tree, d.data, at + 12, 4) r:add(tree, d.infos, at + 32, 4)
+            text = text .. string.format(" of %d bytes", r:u(at + 12, 4))
+        elseif type == 4 or type == 5 then
+            r:add(tree, d.id, at + 8, 4) r:add(tree, d.oid, at + 12, 4) r:add(tree, d.info, at + 16, 4)
+            text = text .. " " .. (OIDS[r:u(at + 12, 4)] or string.format("object 0x%08x", r:u(at + 12, 4)))
+        elseif type == 0x80000002 or type == 0x80000004 or type == 0x80000005 or type == 0x80000008 then
+            r:add(tree, d.id, at + 8, 4) r:add(tree, d.status, at + 12, 4)
+            text = text .. (r:u(at + 12, 4) == 0 and ": ok" or string.format(": 0x%08x", r:u(at + 12, 4)))
+        elseif type == 7 then
+            r:add(tree, d.status, at + 8, 4)
+        end
+        if length < 8 or at + length + 8 > r.whole then break end
+        at = at + length
+    end
+    tree:append_text(": " .. text)
+    return text
+end
+
+-- Integration components behind their pipe header (D-100).
+local function component(r, tree, service)
+    local type, flags = r:u(12, 2), r:u(25, 1)
+    r:add(tree, v.size, 18, 2) r:add(tree, v.status, 20, 4) r:add(tree, v.transaction, 24, 1) r:add(tree, v.flags, 25, 1)
+    if 28 + r:u(18, 2) > r.whole then r:tell(malformed) end
+    local text = (IC_TYPES[type] or "unknown") .. (bit.band(flags, 4) ~= 0 and " response" or bit.band(flags, 2) ~= 0 and " request" or "")
+    local operation = type == 2 and KVP_OPERATIONS[r:u(28, 1)] or type == 5 and VSS_OPERATIONS[r:u(28, 1)] or nil
+    if type == 1 then r:add(tree, v.sequence, 28, 8) end
+    if type == 4 then r:add(tree, v.host_time, 28, 8) end
+    if operation then
+        tree:add(v.operation, operation)
+        text = text .. " " .. operation
+    end
+    return type, text
+end
+
+-- Keyboard, mouse, video, integration components, dynamic memory: what a service says in in-band packets.
+local function small_service(tvb, whole, root, service)
+    local tree = root:add(vservice, tvb(), "Hyper-V " .. (SERVICES[service] or "service"))
+    local r = reader(tvb, tree, whole)
+    local piped = service >= 5 and service <= 12
+    if not r:has(0, piped and 16 or 8) then return "too short" end
+    if piped then
+        r:add(tree, v.pipe_type, 0, 4) r:add(tree, v.pipe_size, 4, 4)
+        if r:u(4, 4) > r.whole - 8 then r:tell(malformed) end
+    end
+    local type, text
+    if service == 4 then
+        type = r:u(0, 4)
+        text = KEYBOARD_TYPES[type]
+        if type == 3 and r:has(0, 12) then
+            r:add(tree, v.make_code, 4, 2)
+            tree:add(v.up, tvb(8, 1), bit.band(r:u(8, 1), 2) ~= 0)
+            text = string.format("%s 0x%x %s", text, r:u(4, 2), bit.band(r:u(8, 1), 2) ~= 0 and "up" or "down")
+        end
+    elseif service == 5 then
+        type = r:u(8, 4)
+        text = MOUSE_TYPES[type]
+        if type == 4 then r:add(tree, v.buttons, 16, 1) r:add(tree, v.x, 17, 2) r:add(tree, v.y, 19, 2) end
+    elseif service == 6 then
+        type = r:u(8, 4)
+        text = VIDEO_TYPES[type]
+        if type == 3 then r:add(tree, v.gpa, 25, 8) end
+        if type == 5 then r:add(tree, v.width, 31, 4) r:add(tree, v.height, 35, 4) end
+        if type == 10 then r:add(tree, v.rectangles, 17, 1) end
+    elseif service == 13 then
+        type = r:u(0, 2)
+        text = MEMORY_TYPES[type]
+        r:add(tree, v.size, 2, 2)
+        if r:u(2, 2) > r.whole then r:tell(malformed) end
+        if type == 6 then r:add(tree, v.pages, 8, 4) end
+    elseif r:has(0, 28) then
+        type, text = component(r, tree, service)
+    end
+    tree:add(v.type, type or 0)
+    text = text or "unknown"
+    tree:add(v.message, text)
+    tree:append_text(": " .. text)
+    return (SERVICES[service] or "service") .. " " .. text
+end
+
 -- Ranges between descriptor and data; the loop ends with the bytes.
 local function ranges(r, tree, type, data)
     r:add(tree, m.ranges, 20, 4)
@@ -338,6 +515,12 @@ local function packet(tvb, whole, pinfo, root, partition, channel, to_guest, ser
         local payload = tvb(data):tvb()
         if service == 1 or service == 2 then
             text = text .. "  " .. storage(payload, length - data, root)
+        elseif service == 3 and type == 0x8000 then
+            text = text .. "  " .. network_content(payload, length - data, root)
+        elseif service == 3 then
+            text = text .. "  " .. network(payload, length - data, root)
+        elseif service >= 4 and service <= 13 and type == 6 then
+            text = text .. "  " .. small_service(payload, length - data, root, service)
         else
             tree:add(m.payload, tvb(data))
         end

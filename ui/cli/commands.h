@@ -47,7 +47,7 @@ struct RunOptions {
     std::string pcapng;
     std::string kernel, initrd, cmdline, serial = "stdio", guest_time, wall_time, control, gdb, stats, junit, engine = "jit", jitdump, count_blocks, record, restore;
     std::string scheduler;
-    std::vector<std::string> unavailable;  ///< options of later versions that were given
+    std::string trace, trace_detail, trace_events = "all";
     bool cmdline_given = false, quiet = false, perf_map = false;
     bool paused = false;  ///< stands before its first instruction until a client of --control lets it go on
     unsigned long long instructions = 0;
@@ -79,6 +79,16 @@ int config_show(const std::string& file, const std::vector<std::string>& setting
 int config_schema();
 int doctor();
 int inspect(const std::string& socket, const std::string& path, bool json, bool watch);
+/// Writes what a display shows as a PNG file. @param partition  number or name; "": the first child, or the bare PC
+int inspect_png(const std::string& socket, const std::string& partition, const std::string& file);
+/// What `guest` was asked for.
+struct GuestOptions {
+    std::string socket, partition, pool = "external", type = "string";
+    std::vector<std::string> words;  ///< the command and what belongs to it
+    unsigned wait_s = 60;            ///< for the guest's answer
+    bool force = false;
+};
+int guest(const GuestOptions& options);
 int snapshot_show(const std::string& file);
 int snapshot_check(const std::string& file);
 /// @param partition  whose memory: a child's name, or "" for the first child or the bare PC

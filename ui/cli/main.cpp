@@ -14,6 +14,7 @@
 #include "machine/config.h"
 #include "ui/cli/commands.h"
 #include "ui/cli/host_signals.h"
+#include "ui/cli/trace.h"
 #include "ui/cli/vmbus.h"
 
 namespace vg::cli {
@@ -25,23 +26,24 @@ constexpr const char* kOverview = R"(verdigris: a whole x86-64 computer in one p
   verdigris run examples/linux.toml                      boot a child partition, console here
   verdigris run m.toml --expect 'login:' --guest-time 60s   a verdict for CI by exit code
   verdigris run m.toml -s child.memory='"1 GiB"'         change any key of the configuration
-  verdigris config check m.toml                          look for mistakes, build nothing
 
-commands: run  gui  test  replay  snapshot  config  doctor  inspect  vmbus  hypercalls  disk  version
+commands: run  gui  test  replay  trace  snapshot  config  doctor  inspect  guest  vmbus  hypercalls  disk  version
   run MACHINE.toml        run headless; Ctrl-A X leaves
   gui [M.toml|SOCKET]     the desktop debugger
   test DIR...             run every description with a [test] table; JUnit, TAP, shards
   replay RECORDING        run a recording again; --verify compares every state on the way
+  trace RECORDING|TRACE   what was executed, as text and for other tools; diff, stat
   config check|show FILE  mistakes, or the effective configuration; config schema: JSON Schema
   doctor                  what this host can do
   snapshot show|check|export FILE   look at a saved machine (run --snapshot-at, run --restore)
   inspect SOCKET|SNAPSHOT [PATH]    print a part of a machine's state (see run --control)
+  guest SOCKET shutdown|type|kvp|memory...   talk to a partition's services
   vmbus SOURCE list|follow|export   channels and packets, live or recorded; hypercalls SOURCE
   disk show|export FILE   look at an image; its content as a raw file
   help cpus               the named CPU models
 
 exit codes: 0 pass  1 expectation failed  2 usage  3 host  4 guest panic  5 triple fault  6 hang
-            7 budget  8 wall time  10 damaged image  70 our own bug  125 skipped  130 interrupted
+            7 budget  8 wall time  9 replay differed  10 damaged image  70 our own bug  125 skipped  130 interrupted
 `verdigris COMMAND --help` says more. Guide: docs/guide.md
 )";
 
@@ -62,6 +64,7 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   --control unix:PATH serve `verdigris inspect` and scripts (docs/control.md); --paused: stands until told
   --gdb tcp:PORT|unix:PATH  wait for gdb                     --pcapng FILE  VMBus and hypercalls
   --snapshot-at EVENT=FILE  time:2s instructions:N console:REGEX end   --restore FILE  go on from one
+  --trace FILE  --trace-detail flow|memory|values|registers   what executes, for `verdigris trace`
   --perf-map  --jitdump DIR    name translated code for perf(1)   --count-blocks FILE  the hottest
   -q, --quiet         no summary                             blocks with their code
 )";
@@ -111,7 +114,26 @@ constexpr const char* kInspectHelp =
     "verdigris inspect unix:/tmp/vg.sock iommu               domains and their devices, last faults, last transfers\n"
     "verdigris inspect unix:/tmp/vg.sock jit                 the translator's counters, the hottest blocks\n"
     "  jit/top/5, jit/ffffffff81000000   blocks with guest and host code (run with --count-blocks FILE)\n"
+    "verdigris inspect unix:/tmp/vg.sock linux --png s.png   what the display of partition \"linux\" shows\n"
     "  --json    as JSON          --watch   again every second, until interrupted\n"
+    "The socket comes from: verdigris run m.toml --control unix:/tmp/vg.sock\n";
+constexpr const char* kGuestHelp =
+    "verdigris guest unix:/tmp/vg.sock shutdown              the guest powers off cleanly (reboot, hibernate; --force)\n"
+    "verdigris guest unix:/tmp/vg.sock heartbeat             is its kernel alive? exit code 0 if so\n"
+    "verdigris guest unix:/tmp/vg.sock type 'root\\n'         on its keyboard; keys ctrl+alt+delete f2; mouse X Y [BUTTONS]\n"
+    "verdigris guest unix:/tmp/vg.sock memory '384 MiB'      what it shall have: balloon, memory hot-add\n"
+    "verdigris guest unix:/tmp/vg.sock kvp list --pool auto  what its daemon says about it\n"
+    "verdigris guest unix:/tmp/vg.sock freeze                its file systems, until: thaw\n"
+    "\n"
+    "  status                             all of it, as JSON\n"
+    "  time                               sets the guest's clock\n"
+    "  kvp list|get KEY|set KEY VALUE|delete KEY   --pool external (default), guest, auto, auto_external,\n"
+    "                                     auto_internal   --type string (default), u32, u64\n"
+    "  kvp ip MAC                         addresses of an adapter\n"
+    "  kvp set-ip ADAPTER dhcp|ADDRESSES SUBNETS [GATEWAYS [NAME-SERVERS]]   lists with ';'\n"
+    "  --partition NAME|N                 which one (default: the first child)\n"
+    "  --wait SECONDS                     for the guest's answer (default 60)\n"
+    "KVP and freezing need Debian's hyperv-daemons in the guest. Exit code 1: the guest refused or did not answer.\n"
     "The socket comes from: verdigris run m.toml --control unix:/tmp/vg.sock\n";
 constexpr const char* kVmbusHelp =
     "verdigris vmbus run.vgr list                       channels: interface, state, packets, latency\n"
@@ -131,6 +153,21 @@ constexpr const char* kHypercallsHelp =
     "verdigris hypercalls unix:/tmp/vg.sock --partition 2 --count 100\n"
     "\n"
     "  --partition N   this partition only    --count N   so many, then end    --json   objects, one a line\n";
+constexpr const char* kTraceHelp =
+    "verdigris trace run.vgr --window 1M..+200             what was executed, an instruction a line, from a recording\n"
+    "verdigris trace run.vgr --window 1.5s..1.6s --filter 'symbol == do_sys_open or event == exit'\n"
+    "verdigris trace run.vgr --format trace -o run.vgt     the whole run as a trace's file (also: run --trace run.vgt)\n"
+    "verdigris trace run.vgt --format drcov -o run.drcov   text, jsonl, tenet, drcov, perfetto\n"
+    "verdigris trace stat run.vgt                          how much, hottest functions and pages, events; --json\n"
+    "verdigris trace diff a.vgt b.vgt                      the first difference; exit code 1 if there is one\n"
+    "\n"
+    "  --window A..B   instructions (5000000, 5M), times (1.5s), event:KIND, symbol:NAME; B also +1000, +2ms; B is not in it\n"
+    "  --filter EXPR   and, or, not over: partition vp cpl level cr3 pc memory (== != < > in A..B), symbol == NAME,\n"
+    "                  module == NAME, event == KIND, user, kernel, read, write, event, instruction\n"
+    "  --detail flow|memory|values|registers   how much is traced (tenet wants registers)\n"
+    "  --events all|none|KIND,...   which events       -o, --output FILE     instead of standard output\n"
+    "  --top N   rows of stat, lines of diff           --engine jit|step     -q, --quiet  no progress\n"
+    "Formats: docs/trace-format.md\n";
 constexpr const char* kSnapshotHelp =
     "verdigris snapshot show FILE                             when it was, memory, disks, configuration\n"
     "verdigris snapshot check FILE                            reads every part; exit code 0 or 10\n"
@@ -204,11 +241,9 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     app.add_option("--record", options.record);
     each(app.add_option("--snapshot-at", options.snapshot_at));
     app.add_option("--restore", options.restore);
-    for (const char* name : {"--trace"}) {
-        app.add_option_function<std::string>(name, [&options, name](const std::string&) {
-            options.unavailable.emplace_back(name);
-        });
-    }
+    app.add_option("--trace", options.trace);
+    app.add_option("--trace-detail", options.trace_detail);
+    app.add_option("--trace-events", options.trace_events);
     app.set_help_flag();
 }
 
@@ -297,8 +332,11 @@ int config_command(const std::vector<std::string>& words) {
 int inspect_command(const std::vector<std::string>& words) {
     bool json = false, watch = false;
     std::vector<std::string> positional;
-    for (const std::string& word : words) {
-        if (word == "--json") json = true;
+    std::string picture;
+    for (std::size_t i = 0; i < words.size(); ++i) {
+        const std::string& word = words[i];
+        if (word == "--png" && i + 1 < words.size()) picture = words[++i];
+        else if (word == "--json") json = true;
         else if (word == "--watch") watch = true;
         else if (word.rfind("-", 0) == 0) return usage(fmt::format("inspect: unknown option {}; see: verdigris inspect --help", word));
         else positional.push_back(word);
@@ -306,9 +344,33 @@ int inspect_command(const std::vector<std::string>& words) {
     if (positional.empty() || positional.size() > 2) {
         return usage("inspect: name a machine's socket and, if you like, a part of its state; see: verdigris inspect --help");
     }
+    if (!picture.empty()) return inspect_png(positional[0], positional.size() == 2 ? positional[1] : "", picture);
     const bool socket = positional[0].rfind("unix:", 0) == 0 || ::access(positional[0].c_str(), F_OK) != 0;
     if (!socket) return inspect_snapshot(positional[0], positional.size() == 2 ? positional[1] : "", json);
     return inspect(positional[0], positional.size() == 2 ? positional[1] : "", json, watch);
+}
+
+int guest_command(std::vector<std::string> words) {
+    CLI::App app;
+    GuestOptions options;
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    app.add_option("words", options.words)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.add_option("--partition", options.partition);
+    app.add_option("--pool", options.pool)->check(CLI::IsMember({"external", "guest", "auto", "auto_external", "auto_internal"}));
+    app.add_option("--type", options.type)->check(CLI::IsMember({"string", "u32", "u64"}));
+    app.add_option("--wait", options.wait_s)->check(CLI::Range(0, 86400));
+    app.add_flag("--force", options.force);
+    app.set_help_flag();
+    try {
+        std::reverse(words.begin(), words.end());  // as this parser wants them
+        app.parse(words);
+    } catch (const CLI::ParseError& error) {
+        return usage(fmt::format("guest: {}; see: verdigris guest --help", error.what()));
+    }
+    if (options.words.size() < 2) return usage("guest: name a machine's socket and what to do; see: verdigris guest --help");
+    options.socket = options.words.front();
+    options.words.erase(options.words.begin());
+    return guest(options);
 }
 
 /// A number behind an option, decimal or hexadecimal with 0x.
@@ -378,6 +440,37 @@ int hypercalls_command(const std::vector<std::string>& words) {
     return hypercalls(options);
 }
 
+int trace_command(std::vector<std::string> words) {
+    CLI::App app;
+    TraceCommand command;
+    if (!words.empty() && (words[0] == "stat" || words[0] == "diff")) {
+        command.what = words[0];
+        words.erase(words.begin());
+    }
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    app.add_option("files", command.files)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.add_option("--window", command.window);
+    app.add_option("--filter", command.filter);
+    app.add_option("--format", command.format);
+    app.add_option("-o,--output", command.output);
+    app.add_option("--detail", command.detail);
+    app.add_option("--events", command.events);
+    app.add_option("--engine", command.engine)->check(CLI::IsMember({"jit", "step"}));
+    app.add_option("--top", command.top)->check(CLI::Range(0, 100'000));
+    app.add_flag("--json", command.json);
+    app.add_flag("-q,--quiet", command.quiet);
+    app.set_help_flag();
+    try {
+        std::reverse(words.begin(), words.end());
+        app.parse(words);
+    } catch (const CLI::ParseError& error) {
+        return usage(fmt::format("trace: {}; see: verdigris trace --help", error.what()));
+    }
+    if (command.files.size() != (command.what == "diff" ? 2 : 1))
+        return usage("trace: write trace FILE, trace stat FILE or trace diff A B; see: verdigris trace --help");
+    return trace(command);
+}
+
 int snapshot_command(std::vector<std::string> words) {
     std::string partition, format;
     const auto take = [&words](const char* option, std::string& value) {
@@ -427,11 +520,13 @@ struct Command {
 constexpr Command kCommands[] = {
     {"run", kRunHelp, [](const std::vector<std::string>& words) { return run_command(words); }},
     {"replay", kReplayHelp, [](const std::vector<std::string>& words) { return replay_command(words); }},
+    {"trace", kTraceHelp, [](const std::vector<std::string>& words) { return trace_command(words); }},
     {"test", kTestHelp, [](const std::vector<std::string>& words) { return test_command(words); }},
     {"gui", kGuiHelp, gui_command},
     {"config", kConfigHelp, config_command},
     {"doctor", kDoctorHelp, doctor_command},
     {"inspect", kInspectHelp, inspect_command},
+    {"guest", kGuestHelp, [](const std::vector<std::string>& words) { return guest_command(words); }},
     {"vmbus", kVmbusHelp, vmbus_command},
     {"hypercalls", kHypercallsHelp, hypercalls_command},
     {"symbols", kSymbolsHelp, symbols_command},
@@ -440,9 +535,6 @@ constexpr Command kCommands[] = {
     {"version", kOverview, version_command},
     {"help", kOverview, help_command},
 };
-/// Commands that the surface names and this version does not have.
-constexpr const char* kLater[] = {"trace"};
-
 const Command* find_command(const std::string& name) {
     const std::string known = name == "--help" || name == "-h" ? "help" : name == "--version" ? "version" : name;
     const auto* found = std::find_if(std::begin(kCommands), std::end(kCommands), [&](const Command& c) { return c.name == known; });
@@ -450,9 +542,6 @@ const Command* find_command(const std::string& name) {
 }
 
 int unknown_command(const std::string& name) {
-    if (std::find(std::begin(kLater), std::end(kLater), name) != std::end(kLater)) {
-        return usage(fmt::format("'{}' is not available yet; see docs/status.md", name));
-    }
     std::vector<std::string> known;
     for (const Command& command : kCommands) known.emplace_back(command.name);
     const std::string near = machine::nearest_name(name, known);

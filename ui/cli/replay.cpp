@@ -158,7 +158,7 @@ int serve_replay(const ReplayOptions& options, const std::shared_ptr<const machi
         std::vector<pollfd> list = {{(*timeline)->descriptor(), POLLIN, 0}};
         if (control) control->descriptors(list);
         if (gdb) gdb->descriptors(list);
-        const bool pending = control && control->pending();
+        const bool pending = (*timeline)->waiting() || (control && control->pending());
         (void)::poll(list.data(), list.size(), pending ? 0 : 1000);
         (*timeline)->proceed(0);
         if (control) control->serve(**timeline);

@@ -21,6 +21,7 @@
 #include "ui/cli/session.h"
 #include "ui/cli/settings.h"
 #include "ui/cli/statistics.h"
+#include "ui/cli/trace.h"
 #include "ui/model/inspect_symbols.h"
 #include "ui/model/console_history.h"
 #include "ui/model/control_service.h"
@@ -152,6 +153,7 @@ struct Prepared {
     std::shared_ptr<model::ConsoleHistory> history;  ///< null: nobody asks for it
     std::unique_ptr<OutputFile> stats, junit, blocks, pcapng;
     std::unique_ptr<machine::Recorder> recorder;
+    std::unique_ptr<LiveTrace> trace;
     std::unique_ptr<machine::Snapshot> snapshot;  ///< to go on from
     std::unique_ptr<SnapshotPlan> snapshots;      ///< to write
     Watchers watchers;
@@ -188,10 +190,6 @@ Result<std::unique_ptr<machine::Snapshot>> open_snapshot(const RunOptions& optio
 }
 
 Result<Prepared> prepare(const RunOptions& options) {
-    if (!options.unavailable.empty()) {
-        return fail(Error::Code::Usage,
-                    fmt::format("{} is not available yet; see docs/status.md", options.unavailable.front()));
-    }
     if (options.paused && options.control.empty())
         return fail(Error::Code::Usage, "--paused: nobody could let the machine go on; add --control unix:PATH");
     Prepared out;
@@ -237,6 +235,16 @@ Result<Prepared> prepare(const RunOptions& options) {
         if (!plan) return Unexpected{plan.error()};
         out.snapshots = std::move(*plan);
         out.session->snapshots_by(out.snapshots.get());
+    }
+    if (!options.trace.empty()) {
+        auto trace_what = trace_options(options.trace_detail, options.trace_events, machine::TraceDetail::Memory);
+        if (!trace_what) return Unexpected{trace_what.error()};
+        if (auto ok = machine::check_config(out.config); !ok) return Unexpected{ok.error()};
+        auto trace = LiveTrace::create(options.trace, *trace_what);
+        if (!trace) return Unexpected{trace.error()};
+        out.trace = std::move(*trace);
+    } else if (!options.trace_detail.empty()) {
+        return fail(Error::Code::Usage, "--trace-detail: nothing is traced; add --trace FILE");
     }
     auto watchers = Watchers::create(options);
     if (!watchers) return Unexpected{watchers.error()};
@@ -307,6 +315,7 @@ int run(const RunOptions& options) {
 
     Session& session = *prepared->session;
     if (prepared->recorder) prepared->recorder->attach(**machine);
+    if (prepared->trace) prepared->trace->attach(**machine);
     PcapngOutput pcapng(**machine, prepared->pcapng.get());
     Verdict verdict = run_session(options, *prepared, **machine);
     verdict.text = printable(verdict.text + post_mortem(**machine, verdict.code));
@@ -319,6 +328,7 @@ int run(const RunOptions& options) {
     };
     keep((*machine)->flush_disks());
     keep(pcapng.finish());
+    if (prepared->trace) keep(prepared->trace->finish(**machine));
     if (prepared->snapshots) keep(prepared->snapshots->status());
     if (prepared->recorder) keep(prepared->recorder->finish(verdict.code, verdict.text));
     const model::Json statistics = collect_statistics(**machine, verdict, wall, session.marks());

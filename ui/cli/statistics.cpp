@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "hv/hypercall.h"
+#include "hv/parent/network_adapter.h"
 #include "hv/vmbus/channel.h"
 #include "hv/vp.h"
 #include "machine/child_machine.h"
@@ -88,11 +89,20 @@ Json child_json(machine::ChildMachine& child) {
                              {"commands", std::move(commands)}});
         }
     }
+    Json networks = Json::array();
+    for (const auto* const adapter : child.adapters()) {
+        const hv::vsp::NetworkCounters& n = adapter->core().rndis().counters;
+        networks.push_back({{"name", adapter->name()}, {"nvsp_version", adapter->core().version()},
+                            {"frames_sent", n.frames_sent}, {"bytes_sent", n.bytes_sent},
+                            {"frames_received", n.frames_received}, {"bytes_received", n.bytes_received},
+                            {"send_errors", n.send_errors}, {"filtered", n.filtered}, {"no_buffer", n.no_buffer},
+                            {"oversize", n.oversize}, {"invalid_packets", adapter->core().invalid_packets()}});
+    }
     return {{"name", child.name()}, {"id", partition.id()}, {"kernel", child.kernel_kind()}, {"vps", std::move(vps)},
             {"hypercalls", std::move(hypercalls)},
             {"vmbus", {{"version", fmt::format("{}.{}", server.last_version() >> 16, server.last_version() & 0xffff)},
                        {"channels", channels_json(server)}}},
-            {"disks", std::move(disks)}};
+            {"disks", std::move(disks)}, {"networks", std::move(networks)}};
 }
 
 double per(u64 amount, u64 count) { return count == 0 ? 0 : static_cast<double>(amount) / static_cast<double>(count); }
@@ -148,9 +158,17 @@ std::string summary_text(const Json& statistics) {
         }
         line(fmt::format("  VMBus {}", partition["vmbus"]["version"].get<std::string>()));
         for (const Json& channel : partition["vmbus"]["channels"]) {
+            if (channel["packets_in"] == 0 && channel["packets_out"] == 0) continue;  // of no use to this guest
             line(fmt::format("  channel {} {}: {} packets ({} bytes) in, {} packets ({} bytes) out",
                              channel["relid"].get<u32>(), channel["name"].get<std::string>(), channel["packets_in"].get<u64>(),
                              channel["bytes_in"].get<u64>(), channel["packets_out"].get<u64>(), channel["bytes_out"].get<u64>()));
+        }
+        for (const Json& network : partition["networks"]) {
+            line(fmt::format("  network {}: {} frames sent ({} bytes), {} received ({} bytes), {} filtered, {} lost",
+                             network["name"].get<std::string>(), network["frames_sent"].get<u64>(),
+                             network["bytes_sent"].get<u64>(), network["frames_received"].get<u64>(),
+                             network["bytes_received"].get<u64>(), network["filtered"].get<u64>(),
+                             network["no_buffer"].get<u64>() + network["oversize"].get<u64>()));
         }
         for (const Json& disk : partition["disks"]) {
             std::string commands;

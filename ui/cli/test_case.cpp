@@ -33,11 +33,13 @@ bool depends_on_outside(const machine::Config& config) {
     const auto written = [](const machine::DiskSection& disk) {
         return !disk.overlay.empty() || disk.write == "direct";
     };
+    const auto reaches_host = [](const machine::NicSection& nic) { return nic.backend == "slirp"; };
     if (std::any_of(config.disks.begin(), config.disks.end(), written)) return true;
     for (const machine::ChildSection& child : config.children) {
         if (std::any_of(child.disks.begin(), child.disks.end(), written)) return true;
+        if (std::any_of(child.nics.begin(), child.nics.end(), reaches_host)) return true;
     }
-    return std::any_of(config.nics.begin(), config.nics.end(), [](const auto& nic) { return nic.backend == "slirp"; });
+    return std::any_of(config.nics.begin(), config.nics.end(), reaches_host);
 }
 
 /// Without a [test] table: nothing.

@@ -8,7 +8,7 @@ namespace vg::gui {
 
 class Frame {
   public:
-    Frame(desk::Workbench& bench, SDL_Renderer* renderer) : bench_(bench), panels_(renderer) {}
+    Frame(desk::Workbench& bench, Canvas& canvas) : bench_(bench), panels_(canvas) {}
     /// Draws everything, between ImGui::NewFrame and Render.
     void draw(const Look& look);
     /// Runs the command that has this key. True: there is one.

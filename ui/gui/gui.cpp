@@ -10,7 +10,6 @@
 #include <fstream>
 #include <sstream>
 
-#include "ui/gui/draw_back_end.h"
 #include "ui/gui/frame.h"
 #include "ui/gui/shortcuts.h"
 #include "ui/gui/window.h"
@@ -64,9 +63,8 @@ class App {
         : options_(options),
           window_(window),
           context_(window, false),
-          back_end_(window.renderer()),
           bench_(std::move(make_link)),
-          frame_(bench_, window.renderer()) {}
+          frame_(bench_, window.canvas()) {}
 
     Result<int> run();
 
@@ -86,7 +84,6 @@ class App {
     const Options& options_;
     Window& window_;
     Context context_;
-    DrawBackEnd back_end_;
     desk::Workbench bench_;
     Frame frame_;
     Look look_;
@@ -144,7 +141,7 @@ Result<void> App::start() {
 void App::fit_look() {
     if (look_.scale != bench_.settings.scale || !look_.sans) {
         load_fonts(look_, bench_.settings.scale);
-        back_end_.upload_fonts();
+        upload_fonts(window_.canvas());
         theme_.clear();
     }
     if (theme_ == bench_.settings.theme) return;
@@ -171,7 +168,7 @@ void App::draw() {
     fit_look();
     ImGuiIO& io = ImGui::GetIO();
     int width = 0, height = 0;
-    window_.size(width, height);
+    window_.canvas().size(width, height);
     if (context_.window()) ImGui_ImplSDL2_NewFrame();
     const auto now = Clock::now();
     io.DisplaySize = {static_cast<float>(width), static_cast<float>(height)};
@@ -182,12 +179,7 @@ void App::draw() {
     frame_.draw(look_);
     ImGui::Render();
     const auto built = Clock::now();
-    const ImVec4 back = ImGui::ColorConvertU32ToFloat4(look_.theme.window);
-    SDL_SetRenderDrawColor(window_.renderer(), static_cast<Uint8>(back.x * 255), static_cast<Uint8>(back.y * 255),
-                           static_cast<Uint8>(back.z * 255), 255);
-    SDL_RenderClear(window_.renderer());
-    back_end_.draw(*ImGui::GetDrawData());
-    SDL_RenderFlush(window_.renderer());
+    window_.canvas().draw(*ImGui::GetDrawData(), look_.theme.window);
     const auto ms = [](Clock::duration time) { return std::chrono::duration<float, std::milli>(time).count(); };
     if (options_.frame_times && built_ms_.size() < kMaxTimes) {
         built_ms_.push_back(ms(built - now));
@@ -201,7 +193,7 @@ Result<void> App::keep_wishes() {
     if (bench_.wishes.screenshot.empty()) return {};
     const std::string file = std::move(bench_.wishes.screenshot);
     bench_.wishes.screenshot.clear();
-    const auto written = write_png(file, window_.picture());
+    const auto written = write_png(file, window_.canvas().picture());
     if (written)
         bench_.session.say("saved " + desk::shown(file), desk::Tone::Good);
     else if (options_.script.empty())
@@ -226,7 +218,7 @@ Result<std::optional<int>> App::scripted(Clock::time_point now) {
     if (options_.screenshot.empty() || (settled_ < 4 && now - started_ < kScreenshotWait)) return std::optional<int>();
     if (!bench_.session.trouble().empty())
         return fail(Error::Code::Host, fmt::format("{}: {}", options_.target, bench_.session.trouble()));
-    if (const auto written = write_png(options_.screenshot, window_.picture()); !written)
+    if (const auto written = write_png(options_.screenshot, window_.canvas().picture()); !written)
         return fail(Error::Code::Host, written.error().text);
     return std::optional<int>(0);
 }
@@ -267,7 +259,7 @@ Result<int> App::run() {
         if (const auto kept = keep_wishes(); !kept) return fail(kept.error().code, kept.error().text);
         const auto leave = scripted(now);
         if (!leave) return fail(leave.error().code, leave.error().text);
-        window_.present();
+        window_.canvas().show();
         if (*leave) {
             if (options_.frame_times) print_times();
             return **leave;

@@ -4,6 +4,9 @@
 
 #include <cstdlib>
 
+#include "ui/gui/raster.h"
+#include "ui/gui/sdl_canvas.h"
+
 namespace vg::gui {
 
 namespace {
@@ -12,6 +15,16 @@ bool has_display() {
     for (const char* name : {"DISPLAY", "WAYLAND_DISPLAY"})
         if (const char* value = std::getenv(name); value && *value) return true;
     return false;
+}
+
+/// A renderer that does not fill on this processor, or null.
+SDL_Renderer* graphics_processor(SDL_Window* window) {
+    SDL_Renderer* made = SDL_CreateRenderer(window, -1, SDL_RENDERER_ACCELERATED | SDL_RENDERER_PRESENTVSYNC);
+    if (!made) return nullptr;
+    SDL_RendererInfo info;
+    if (SDL_GetRendererInfo(made, &info) == 0 && (info.flags & SDL_RENDERER_SOFTWARE) == 0) return made;
+    SDL_DestroyRenderer(made);
+    return nullptr;
 }
 
 }  // namespace
@@ -29,25 +42,27 @@ Result<std::unique_ptr<Window>> Window::open(int width, int height, bool hidden)
                                                    "--screenshot FILE.png and --script FILE need none",
                                                    why));
     }
-    if (on_display) {
-        made->window_ = SDL_CreateWindow("Verdigris", SDL_WINDOWPOS_CENTERED, SDL_WINDOWPOS_CENTERED, width, height,
-                                         SDL_WINDOW_RESIZABLE | SDL_WINDOW_ALLOW_HIGHDPI);
-        if (made->window_) made->renderer_ = SDL_CreateRenderer(made->window_, -1, SDL_RENDERER_PRESENTVSYNC);
-        if (made->window_ && !made->renderer_)
-            made->renderer_ = SDL_CreateRenderer(made->window_, -1, SDL_RENDERER_SOFTWARE);
-    } else {
+    if (!on_display) {
         SDL_SetHint(SDL_HINT_VIDEODRIVER, "dummy");
-        if (SDL_Init(SDL_INIT_VIDEO) == 0)
-            made->surface_ = SDL_CreateRGBSurfaceWithFormat(0, width, height, 32, SDL_PIXELFORMAT_ARGB8888);
-        if (made->surface_) made->renderer_ = SDL_CreateSoftwareRenderer(made->surface_);
+        if (SDL_Init(SDL_INIT_VIDEO) != 0)
+            return fail(Error::Code::Host, fmt::format("gui: SDL does not start here: {}", SDL_GetError()));
+        made->canvas_ = std::make_unique<Raster>(width, height);
+        return made;
     }
-    if (!made->renderer_) return fail(Error::Code::Host, fmt::format("gui: SDL cannot draw here: {}", SDL_GetError()));
+    made->window_ = SDL_CreateWindow("Verdigris", SDL_WINDOWPOS_CENTERED, SDL_WINDOWPOS_CENTERED, width, height,
+                                     SDL_WINDOW_RESIZABLE | SDL_WINDOW_ALLOW_HIGHDPI);
+    if (!made->window_) return fail(Error::Code::Host, fmt::format("gui: SDL opens no window: {}", SDL_GetError()));
+    made->renderer_ = graphics_processor(made->window_);
+    if (made->renderer_)
+        made->canvas_ = std::make_unique<SdlCanvas>(made->renderer_);
+    else
+        made->canvas_ = std::make_unique<Raster>(made->window_);
     return made;
 }
 
 Window::~Window() {
+    canvas_.reset();
     if (renderer_) SDL_DestroyRenderer(renderer_);
-    if (surface_) SDL_FreeSurface(surface_);
     if (window_) SDL_DestroyWindow(window_);
     SDL_Quit();
 }
@@ -58,17 +73,5 @@ float Window::display_scale() const {
         return 1;
     return dpi / 96;
 }
-
-void Window::size(int& width, int& height) const { SDL_GetRendererOutputSize(renderer_, &width, &height); }
-
-Picture Window::picture() const {
-    Picture picture;
-    size(picture.width, picture.height);
-    picture.pixels.resize(static_cast<std::size_t>(picture.width) * static_cast<std::size_t>(picture.height));
-    SDL_RenderReadPixels(renderer_, nullptr, SDL_PIXELFORMAT_ABGR8888, picture.pixels.data(), picture.width * 4);
-    return picture;
-}
-
-void Window::present() { SDL_RenderPresent(renderer_); }
 
 }  // namespace vg::gui

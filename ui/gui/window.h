@@ -8,7 +8,7 @@
 #include <string>
 
 #include "base/result.h"
-#include "ui/gui/png.h"
+#include "ui/gui/canvas.h"
 
 namespace vg::gui {
 
@@ -21,21 +21,17 @@ class Window {
     Window(const Window&) = delete;
     Window& operator=(const Window&) = delete;
 
-    [[nodiscard]] SDL_Renderer* renderer() const { return renderer_; }
+    [[nodiscard]] Canvas& canvas() const { return *canvas_; }
     /// Null when it draws into memory.
     [[nodiscard]] SDL_Window* window() const { return window_; }
     /// Pixels per inch over 96, 1 if unknown.
     [[nodiscard]] float display_scale() const;
-    void size(int& width, int& height) const;
-    /// What was drawn; call before present().
-    [[nodiscard]] Picture picture() const;
-    void present();
 
   private:
     Window() = default;
     SDL_Window* window_ = nullptr;
-    SDL_Surface* surface_ = nullptr;
-    SDL_Renderer* renderer_ = nullptr;
+    SDL_Renderer* renderer_ = nullptr;  ///< of a graphics processor; null: the canvas fills by itself
+    std::unique_ptr<Canvas> canvas_;
 };
 
 }  // namespace vg::gui

@@ -47,5 +47,6 @@ struct ControlRow {
 [[nodiscard]] std::span<const ControlRow> guest_requests();
 [[nodiscard]] std::span<const ControlRow> run_requests();
 [[nodiscard]] std::span<const ControlRow> symbol_requests();
+[[nodiscard]] std::span<const ControlRow> service_requests();
 
 }  // namespace vg::model

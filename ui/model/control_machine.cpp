@@ -5,12 +5,10 @@
 
 #include "hv/vp.h"
 #include "hv/vp_control.h"
-#include "machine/pc_machine.h"
 #include "ui/model/control_core.h"
 #include "ui/model/control_rules.h"
 #include "ui/model/hypervisor.h"
 #include "ui/model/inspect.h"
-#include "ui/model/png.h"
 #include "ui/model/vmbus_channels.h"
 
 namespace vg::model {
@@ -112,24 +110,6 @@ Result<Json> type(ControlCore& core, Arguments& arguments) {
     return Json{{"taken", core.machine.console_input(console_name(*partition), text)}};
 }
 
-Result<Json> screen(ControlCore& core, Arguments& arguments) {
-    const auto partition = core.partition(arguments);
-    if (!arguments.ok()) return arguments.failure();
-    if (!partition) return Unexpected{partition.error()};
-    devices::Display* display = core.machine.pc() == nullptr ? nullptr : core.machine.pc()->pci().display();
-    if (display == nullptr || std::string_view(partition->kind) == "child") {
-        return fail(Error::Code::Usage, fmt::format("partition {} has no display", partition->id));
-    }
-    const devices::Display::Mode mode = display->mode();
-    if (!mode.on || mode.width == 0 || mode.height == 0) return fail(Error::Code::Usage, "the display is off");
-    std::vector<u32> pixels(u64{mode.width} * mode.height);
-    for (u32 y = 0; y < mode.height; ++y) {
-        const Spa row(machine::board::kDisplayMemoryBase + mode.offset + u64{y} * mode.stride_bytes);
-        core.machine.memory().read(row, pixels.data() + u64{y} * mode.width, u64{mode.width} * sizeof(u32));
-    }
-    return Json{{"width", mode.width}, {"height", mode.height}, {"png", base64(png(mode.width, mode.height, pixels))}};
-}
-
 Result<Json> blocks(ControlCore& core, const std::string& part) {
     if (core.options.survey == nullptr) {
         return fail(Error::Code::Usage, "blocks are not counted; run the machine with --count-blocks FILE");
@@ -159,7 +139,6 @@ constexpr ControlRow kRows[] = {
     {"inspect", "path json", false, inspect_path},
     {"console", "partition after", false, console},
     {"type", "partition text", true, type},
-    {"screen", "partition", false, screen},
     {"vmbus", "", false, [](ControlCore& core, Arguments&) -> Result<Json> { return vmbus_request(core.machine); }},
     {"jit_blocks", "limit", false, jit_blocks},
     {"jit_block", "address", false, jit_block},

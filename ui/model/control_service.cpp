@@ -17,15 +17,18 @@ namespace {
 constexpr VTime kStretch = 2'000'000;
 
 const ControlRow* find_row(std::string_view op) {
-    for (const auto rows : {machine_requests(), guest_requests(), run_requests(), symbol_requests()})
+    for (const auto rows : {machine_requests(), guest_requests(), run_requests(), symbol_requests(), service_requests()})
         for (const ControlRow& row : rows)
             if (row.op == op) return &row;
     return nullptr;
 }
 
+/// What it changes enters by the machine's door for input, and so is in a recording.
+bool is_input(std::string_view op) { return op == "type" || op == "guest" || op == "keys" || op == "mouse"; }
+
 std::vector<std::string> all_names() {
     std::vector<std::string> names;
-    for (const auto rows : {machine_requests(), guest_requests(), run_requests(), symbol_requests()})
+    for (const auto rows : {machine_requests(), guest_requests(), run_requests(), symbol_requests(), service_requests()})
         for (const ControlRow& row : rows) names.emplace_back(row.op);
     return names;
 }
@@ -65,7 +68,7 @@ Result<Json> ControlService::call(const Json& request) {
     if (row->changes && !core_->options.live) {
         return fail(Error::Code::Usage, fmt::format("a recorded run cannot be changed: \"{}\" is for live machines", op));
     }
-    if (row->changes && core_->options.recorded && row->op != "type") {
+    if (row->changes && core_->options.recorded && !is_input(row->op)) {
         return fail(Error::Code::Usage, fmt::format("this run is being recorded, and \"{}\" would not be in the recording; change a run without --record", op));
     }
     return row->run(*core_, arguments);

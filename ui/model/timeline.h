@@ -37,6 +37,8 @@ class Timeline final : public ControlHost {
     void tell_due() override { take_pending(); }
     /// Readable when proceed() has something to do.
     [[nodiscard]] int descriptor() const { return worker_.descriptor(); }
+    /// proceed() has something to do that was read already.
+    [[nodiscard]] bool waiting() const { return !pending_.empty(); }
     [[nodiscard]] bool busy() const { return errand_ != nullptr || running_; }
     [[nodiscard]] std::size_t frames() const { return frames_.size(); }
 

@@ -231,7 +231,9 @@ bool Worker::steps_slice() {
     bool over = vp == vps.end() || reached(here(), task_.target);
     for (unsigned i = 0; i < 1000 && !over; ++i) {
         const Position before = here();
-        const DebugStop stop = debugger_->step(**vp, task_.target.time);
+        const Position& target = task_.target;
+        const DebugStop stop =
+            target.in_round ? debugger_->step(**vp, kNever, target.instructions) : debugger_->step(**vp, target.time);
         over = reached(here(), task_.target) || (stop.reason != DebugStop::Reason::Step && stop.reason != DebugStop::Reason::Rule);
         // The VP's own instruction is the last of the step, so the place in front of it is one instruction earlier.
         if (stop.reason == DebugStop::Reason::Step) found({before.time, std::max(before.instructions, machine_->instructions() - 1), true}, stop);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "hv/vmbus/channel.h"
 
 namespace vg::model {
 
@@ -107,6 +108,10 @@ void VmbusCapture::packet(VmbusEntry& entry) {
     entry.wants_completion = view.wants_completion();
     VmbusChannel* const at = channel(entry.event.partition, entry.relid);
     if (at == nullptr) return;
+    if (entry.packet_type == kContentType) {  // no packet of its own
+        if (entry.decoded.malformed) ++at->malformed;
+        return;
+    }
     ++at->packets[entry.to_guest];
     at->bytes[entry.to_guest] += view.payload_size;
     if (entry.decoded.malformed) ++at->malformed;

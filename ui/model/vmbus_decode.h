@@ -54,6 +54,8 @@ struct PacketView {
 // ---- by service; `in` is the payload. All set title and fields, and nothing else but what `in` judges.
 void decode_storage(ByteReader& in, const PacketView& packet, Decoded& out);
 void decode_network(ByteReader& in, Decoded& out);
+/// Messages in buffers of the network service (hv::vmbus::kContentType).
+void decode_rndis(ByteReader& in, Decoded& out);
 void decode_keyboard(ByteReader& in, Decoded& out);
 void decode_mouse(ByteReader& in, Decoded& out);
 void decode_video(ByteReader& in, Decoded& out);

@@ -1,6 +1,7 @@
 // Ring packets: descriptors and ranges; the payload is its service's.
 #include <algorithm>
 
+#include "hv/vmbus/channel.h"
 #include "hv/vmbus/gpadl.h"
 #include "ui/model/vmbus_decode.h"
 
@@ -65,6 +66,7 @@ void add_ranges(const PacketView& view, Decoded& out) {
 }  // namespace
 
 std::string_view packet_type_name(u16 type) {
+    if (type == kContentType) return "content";
     switch (static_cast<PacketType>(type)) {
         case PacketType::InBand:
             return "in-band";
@@ -132,7 +134,7 @@ Decoded decode_packet(const PacketView& packet, Service service) {
                 decode_storage(in, packet, out);
                 break;
             case Service::Network:
-                decode_network(in, out);
+                packet.descriptor.type == kContentType ? decode_rndis(in, out) : decode_network(in, out);
                 break;
             case Service::Keyboard:
                 decode_keyboard(in, out);

@@ -2,11 +2,9 @@
 // only how it is scrolled and what is typed into its fields.
 #pragma once
 
+#include "ui/gui/canvas.h"
 #include "ui/gui/widgets/rows.h"
 #include "ui/model/desk/commands.h"
-
-struct SDL_Renderer;
-struct SDL_Texture;
 
 namespace vg::gui {
 
@@ -36,12 +34,12 @@ struct ConsolePanel {
 };
 /// Owns the texture of the guest's picture.
 struct ScreenPanel {
-    SDL_Renderer* renderer = nullptr;
-    SDL_Texture* texture = nullptr;
+    Canvas& canvas;
+    ImTextureID texture = nullptr;
     u64 version = 0;
     int width = 0, height = 0;
     std::string problem;
-    ScreenPanel() = default;
+    explicit ScreenPanel(Canvas& drawn_on) : canvas(drawn_on) {}
     ScreenPanel(const ScreenPanel&) = delete;
     ScreenPanel& operator=(const ScreenPanel&) = delete;
     ~ScreenPanel();
@@ -101,7 +99,7 @@ void draw(MessagesPanel& panel, desk::Workbench& bench, const Look& look);
 /// Every panel's state.
 class Panels {
   public:
-    explicit Panels(SDL_Renderer* renderer) { screen_.renderer = renderer; }
+    explicit Panels(Canvas& canvas) : screen_(canvas) {}
     void draw(desk::Panel panel, desk::Workbench& bench, const Look& look);
 
   private:

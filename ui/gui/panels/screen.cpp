@@ -1,13 +1,9 @@
-#include <SDL.h>
-
 #include "ui/gui/panels/panels.h"
 #include "ui/gui/png.h"
 
 namespace vg::gui {
 
-ScreenPanel::~ScreenPanel() {
-    if (texture) SDL_DestroyTexture(texture);
-}
+ScreenPanel::~ScreenPanel() { canvas.drop_texture(texture); }
 
 namespace {
 
@@ -21,17 +17,10 @@ void take_picture(ScreenPanel& panel, const desk::ScreenView& view) {
     const auto picture = parse_png(view.png());
     panel.problem = picture ? "" : picture.error().text;
     if (!picture) return;
-    if (panel.texture && (panel.width != picture->width || panel.height != picture->height)) {
-        SDL_DestroyTexture(panel.texture);
-        panel.texture = nullptr;
-    }
+    panel.canvas.drop_texture(panel.texture);
     panel.width = picture->width;
     panel.height = picture->height;
-    SDL_SetHint(SDL_HINT_RENDER_SCALE_QUALITY, "linear");
-    if (!panel.texture)
-        panel.texture = SDL_CreateTexture(panel.renderer, SDL_PIXELFORMAT_ABGR8888, SDL_TEXTUREACCESS_STATIC,
-                                          panel.width, panel.height);
-    if (panel.texture) SDL_UpdateTexture(panel.texture, nullptr, picture->pixels.data(), panel.width * 4);
+    panel.texture = panel.canvas.make_texture(*picture, true);
 }
 
 }  // namespace

@@ -69,15 +69,18 @@ void DisassemblyView::update(Session& session) {
         if (!line || *line < 8 || *line + visible_ > lines_.size()) {
             anchor_ = *rip_;
             centre_ = true;
-        } else if (*line < top_ + 2 || *line + 3 > top_ + visible_) {
-            top_ = *line - std::min(*line, visible_ / 3);
+        } else {
+            anchor_ = shown_anchor_;  // not what was asked for on the way here
+            centre_ = false;
+            if (*line < top_ + 2 || *line + 3 > top_ + visible_) top_ = *line - std::min(*line, visible_ / 3);
         }
     }
     if (!rip_) return;
-    live_.update(
-        session,
-        for_focus(session, {{"op", "disassemble"}, {"address", hex(anchor_)}, {"count", kCount}, {"before", kBefore}}));
-    if (live_.answers() == taken_) return;
+    const Json request =
+        for_focus(session, {{"op", "disassemble"}, {"address", hex(anchor_)}, {"count", kCount}, {"before", kBefore}});
+    live_.update(session, request);
+    // An answer to an older request is followed by that to this one.
+    if (live_.answers() == taken_ || !live_.answers_to(request)) return;
     taken_ = live_.answers();
     if (live_.value()) take(anchor_);
 }
@@ -85,6 +88,7 @@ void DisassemblyView::update(Session& session) {
 void DisassemblyView::take(u64 anchor) {
     const std::optional<u64> first = top_ < lines_.size() ? std::optional<u64>(lines_[top_].address) : std::nullopt;
     lines_ = *live_.value();
+    shown_anchor_ = anchor;
     arrows_ = jump_arrows(lines_);
     if (centre_) {
         const auto line = line_at(anchor);

@@ -60,6 +60,7 @@ class DisassemblyView final : public View {
     std::vector<JumpArrow> arrows_;
     std::optional<u64> rip_, shown_rip_, selected_;
     u64 anchor_ = 0, taken_ = 0;
+    u64 shown_anchor_ = 0;  ///< of the lines that are there
     std::optional<u64> keep_;  ///< the line that is to be the first when the next answer is there
     bool centre_ = false, following_ = true;
     std::size_t top_ = 0, visible_ = 24;

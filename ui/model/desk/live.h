@@ -18,7 +18,7 @@ class Live {
     /// Call while the value is shown. @param version  when it changes, the value is read again; 0: the session's epoch
     void update(Session& session, const Json& request, u64 version = 0) {
         const u64 wanted = version != 0 ? version : session.epoch();
-        std::string key = request.dump(-1, ' ', false, Json::error_handler_t::replace);
+        std::string key = key_of(request);
         if (state_->asking || !session.ready()) return;
         if (state_->asked && key == state_->key && wanted == state_->version) return;
         state_->asked = state_->asking = true;
@@ -46,6 +46,8 @@ class Live {
     /// A newer value is on its way.
     [[nodiscard]] bool waiting() const { return state_->asking || !state_->asked; }
     [[nodiscard]] u64 answers() const { return state_->answers; }
+    /// Whether the value answers this very request.
+    [[nodiscard]] bool answers_to(const Json& request) const { return state_->answered_key == key_of(request); }
     /// Which request the value answers.
     [[nodiscard]] const std::string& key() const { return state_->answered_key; }
     [[nodiscard]] u64 version() const { return state_->answered_version; }
@@ -53,6 +55,7 @@ class Live {
     void reset() { state_ = std::make_shared<State>(); }
 
   private:
+    static std::string key_of(const Json& request) { return request.dump(-1, ' ', false, Json::error_handler_t::replace); }
     struct State {
         std::optional<Value> value;
         std::string error, key, answered_key;

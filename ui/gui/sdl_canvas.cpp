@@ -1,39 +1,45 @@
-#include "ui/gui/draw_back_end.h"
+#include "ui/gui/sdl_canvas.h"
 
 #include <algorithm>
 
 namespace vg::gui {
 
-DrawBackEnd::DrawBackEnd(SDL_Renderer* renderer) : renderer_(renderer) {
-    ImGuiIO& io = ImGui::GetIO();
-    io.BackendRendererName = "verdigris SDL_Renderer";
-    io.BackendFlags |= ImGuiBackendFlags_RendererHasVtxOffset;
+SdlCanvas::SdlCanvas(SDL_Renderer* renderer) : renderer_(renderer) {
     SDL_SetRenderDrawBlendMode(renderer_, SDL_BLENDMODE_BLEND);
 }
 
-DrawBackEnd::~DrawBackEnd() {
-    if (fonts_) SDL_DestroyTexture(fonts_);
+ImTextureID SdlCanvas::make_texture(const Picture& picture, bool smooth) {
+    SDL_SetHint(SDL_HINT_RENDER_SCALE_QUALITY, smooth ? "linear" : "nearest");
+    SDL_Texture* made =
+        SDL_CreateTexture(renderer_, SDL_PIXELFORMAT_ABGR8888, SDL_TEXTUREACCESS_STATIC, picture.width, picture.height);
+    if (!made) return nullptr;
+    SDL_UpdateTexture(made, nullptr, picture.pixels.data(), picture.width * 4);
+    SDL_SetTextureBlendMode(made, SDL_BLENDMODE_BLEND);
+    return made;
 }
 
-void DrawBackEnd::upload_fonts() {
-    unsigned char* pixels = nullptr;
-    int width = 0, height = 0;
-    ImGui::GetIO().Fonts->GetTexDataAsRGBA32(&pixels, &width, &height);
-    if (fonts_) SDL_DestroyTexture(fonts_);
-    SDL_SetHint(SDL_HINT_RENDER_SCALE_QUALITY, "nearest");
-    fonts_ = SDL_CreateTexture(renderer_, SDL_PIXELFORMAT_ABGR8888, SDL_TEXTUREACCESS_STATIC, width, height);
-    if (!fonts_) return;
-    SDL_UpdateTexture(fonts_, nullptr, pixels, width * 4);
-    SDL_SetTextureBlendMode(fonts_, SDL_BLENDMODE_BLEND);
-    ImGui::GetIO().Fonts->SetTexID(fonts_);
+void SdlCanvas::drop_texture(ImTextureID texture) {
+    if (texture) SDL_DestroyTexture(static_cast<SDL_Texture*>(texture));
 }
 
-void DrawBackEnd::draw(const ImDrawData& data) {
+Picture SdlCanvas::picture() const {
+    Picture picture;
+    size(picture.width, picture.height);
+    picture.pixels.resize(static_cast<std::size_t>(picture.width) * static_cast<std::size_t>(picture.height));
+    SDL_RenderReadPixels(renderer_, nullptr, SDL_PIXELFORMAT_ABGR8888, picture.pixels.data(), picture.width * 4);
+    return picture;
+}
+
+void SdlCanvas::draw(const ImDrawData& data, ImU32 background) {
+    const auto byte = [background](int shift) { return static_cast<Uint8>(background >> shift); };
+    SDL_SetRenderDrawColor(renderer_, byte(IM_COL32_R_SHIFT), byte(IM_COL32_G_SHIFT), byte(IM_COL32_B_SHIFT), 255);
+    SDL_RenderClear(renderer_);
     for (int i = 0; i < data.CmdListsCount; ++i) draw_list(*data.CmdLists[i], data);
     SDL_RenderSetClipRect(renderer_, nullptr);
+    SDL_RenderFlush(renderer_);
 }
 
-void DrawBackEnd::draw_list(const ImDrawList& list, const ImDrawData& data) {
+void SdlCanvas::draw_list(const ImDrawList& list, const ImDrawData& data) {
     const int width = static_cast<int>(data.DisplaySize.x), height = static_cast<int>(data.DisplaySize.y);
     for (const ImDrawCmd& command : list.CmdBuffer) {
         if (command.UserCallback) {

@@ -1,0 +1,62 @@
+#include "ui/model/screen.h"
+
+#include <fmt/format.h>
+
+#include "machine/child_machine.h"
+#include "machine/pc_machine.h"
+
+namespace vg::model {
+namespace {
+
+Unexpected<Error> off() { return fail(Error::Code::Usage, "the display is off"); }
+
+/// 5-6-5 bits to 8-8-8.
+u32 from_565(u16 pixel) {
+    const u32 r = pixel >> 11, g = pixel >> 5 & 0x3f, b = pixel & 0x1f;
+    return (r << 3 | r >> 2) << 16 | (g << 2 | g >> 4) << 8 | (b << 3 | b >> 2);
+}
+
+Result<Picture> board_picture(machine::Machine& machine) {
+    const devices::Display::Mode mode = machine.pc()->pci().display()->mode();
+    if (!mode.on || mode.width == 0 || mode.height == 0) return off();
+    Picture picture{mode.width, mode.height, std::vector<u32>(u64{mode.width} * mode.height)};
+    for (u32 y = 0; y < mode.height; ++y) {
+        const Spa row(machine::board::kDisplayMemoryBase + mode.offset + u64{y} * mode.stride_bytes);
+        machine.memory().read(row, picture.pixels.data() + u64{y} * mode.width, u64{mode.width} * sizeof(u32));
+    }
+    return picture;
+}
+
+Result<Picture> child_picture(machine::Machine& machine, const machine::ChildServices& services) {
+    const hv::vsp::Screen& screen = services.video()->screen();
+    if (!screen.on) return off();
+    Picture picture{screen.width, screen.height, std::vector<u32>(u64{screen.width} * screen.height)};
+    std::vector<u16> line(screen.depth_bits == 16 ? screen.width : 0);
+    for (u32 y = 0; y < screen.height; ++y) {
+        const Spa row = services.frame_buffer() + (screen.offset + u64{y} * screen.pitch_bytes);
+        u32* const out = picture.pixels.data() + u64{y} * screen.width;
+        if (line.empty()) {
+            machine.memory().read(row, out, u64{screen.width} * sizeof(u32));
+            for (u32 x = 0; x < screen.width; ++x) out[x] &= 0xffffff;
+        } else {
+            machine.memory().read(row, line.data(), u64{screen.width} * sizeof(u16));
+            for (u32 x = 0; x < screen.width; ++x) out[x] = from_565(line[x]);
+        }
+    }
+    return picture;
+}
+
+}  // namespace
+
+Result<Picture> picture_of(machine::Machine& machine, const FoundPartition& partition) {
+    for (const auto& child : machine.children()) {
+        if (&child->partition() == partition.partition && child->services().video() != nullptr)
+            return child_picture(machine, child->services());
+    }
+    if (machine.pc() == nullptr || machine.pc()->pci().display() == nullptr ||
+        std::string_view(partition.kind) == "child")
+        return fail(Error::Code::Usage, fmt::format("partition {} has no display", partition.id));
+    return board_picture(machine);
+}
+
+}  // namespace vg::model
