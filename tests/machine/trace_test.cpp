@@ -62,7 +62,7 @@ std::vector<std::string> lines_of(TraceFile& file) {
 }
 
 /// How far recordings are traced: some typed characters are in it.
-constexpr Position kEnd{0, 1'000'000, true};
+constexpr Position kEnd{0, 3'000'000, true};
 
 /// The state there, untraced.
 u64 state_at_end(const std::string& recorded) {
