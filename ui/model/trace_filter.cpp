@@ -333,6 +333,26 @@ bool TraceFilter::possible(const TraceContext& context) const {
 
 namespace {
 
+/// A duration that may have a fraction: "1.5s".
+std::optional<u64> parse_time(const std::string& text) {
+    const std::size_t dot = text.find('.');
+    if (dot == std::string::npos) {
+        const auto whole = machine::parse_duration(text);
+        return whole ? std::optional<u64>(whole->ns) : std::nullopt;
+    }
+    const std::size_t end = std::min(text.find_first_not_of("0123456789", dot + 1), text.size());
+    constexpr std::size_t kMostDigits = 9;
+    if (dot == 0 || end == dot + 1 || end - dot - 1 > kMostDigits) return std::nullopt;
+    const std::string unit = text.substr(end);
+    const auto whole = machine::parse_duration(text.substr(0, dot) + unit), one = machine::parse_duration("1" + unit);
+    const auto fraction = parse_number(text.substr(dot + 1, end - dot - 1));
+    if (!whole || !one || !fraction || *fraction > ~u64{0} / one->ns) return std::nullopt;
+    u64 scale = 1;
+    for (std::size_t k = dot + 1; k < end; ++k) scale *= 10;
+    const u64 part = *fraction * one->ns / scale;
+    return whole->ns > ~u64{0} - part ? std::nullopt : std::optional<u64>(whole->ns + part);
+}
+
 Result<TraceWindow::Bound> parse_bound(std::string text, bool second) {
     using Bound = TraceWindow::Bound;
     Bound out;
@@ -372,10 +392,10 @@ Result<TraceWindow::Bound> parse_bound(std::string text, bool second) {
         out.value = *number * factor;
         return out;
     }
-    const auto time = machine::parse_duration(text);
+    const auto time = parse_time(text);
     if (!time) return wrong();
     out.kind = Bound::Kind::Time;
-    out.value = time->ns;
+    out.value = *time;
     return out;
 }
 
