@@ -268,9 +268,10 @@ Action Unit::on_cr(virt::Exit& exit) {
     ExitRecord record = record_of((read ? code::kCrRead : code::kCrWrite) + (exit.reg & 15u), exit);
     const bool mov = exit.insn->op == Op::MOV_CR;
     if (mov) record.info_1 = kByMov | (*exit.insn)[read ? 0 : 1].reg;
-    const bool selective = exit.reg == 0 && (exit.cr_access == CrAccess::MovTo || exit.cr_access == CrAccess::Lmsw) &&
-                           intercepts(code::kCr0SelectiveWrite) &&
-                           ((exit.value ^ s_.cr0) & ~(cpu::cr0::TS | cpu::cr0::MP)) != 0;
+    // LMSW counts as selective whatever it changes.
+    const bool changes = ((exit.value ^ s_.cr0) & ~(cpu::cr0::TS | cpu::cr0::MP)) != 0;
+    const bool selective = exit.reg == 0 && intercepts(code::kCr0SelectiveWrite) &&
+                           (exit.cr_access == CrAccess::Lmsw || (exit.cr_access == CrAccess::MovTo && changes));
     if (intercepts(static_cast<u32>(record.code))) return leave(record);
     if (selective) {
         record.code = code::kCr0SelectiveWrite;

@@ -64,7 +64,7 @@ class SvmStage {
     /// Executes the bytes at RIP; the vector of the fault, or nothing. What the instruction led to is in `result`.
     std::optional<u8> run(const std::vector<u8>& bytes) {
         machine.write(s().rip, bytes);
-        vp().begin_slice(machine.clock.now(), machine.clock.now() + 100000);
+        vp().begin_slice(vp().now(), vp().now() + 100000);
         cpu::Insn insn;
         REQUIRE(cpu::fetch_decode(vp(), insn));
         result = cpu::execute(vp().interp(), insn);
@@ -78,7 +78,7 @@ class SvmStage {
     }
     /// Runs the guest (or the host) until `steps` instructions or events are over.
     void step(unsigned steps = 1) {
-        vp().begin_slice(machine.clock.now(), machine.clock.now() + 100000);
+        vp().begin_slice(vp().now(), vp().now() + 100000);
         for (unsigned n = 0; n < steps; ++n) (void)stepper.step(vp());
     }
     /// Runs the guest with this code until it exits. The exit code.
