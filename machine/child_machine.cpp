@@ -11,6 +11,7 @@
 #include "hv/vp.h"
 #include "machine/acpi_tables.h"
 #include "machine/disk_image.h"
+#include "machine/efi_tables.h"
 #include "machine/layout.h"
 #include "machine/loader.h"
 
@@ -142,9 +143,14 @@ Result<void> ChildMachine::load() {
     for (const AcpiTable& table : *tables) {
         if (!write(table.address, table.content)) VG_UNREACHABLE();  // low memory is always RAM
     }
-    const LoadRequest request{section_.kernel,     section_.initrd,         section_.cmdline,
-                              layout.map(),        tables->front().address, {},
-                              section_.kernel_name};
+    LoadRequest request{section_.kernel,     section_.initrd,         section_.cmdline,
+                        layout.map(),        tables->front().address, {},
+                        section_.kernel_name};
+    // Linux's drivers of synthetic video take a partition without firmware for one of generation 1.
+    constexpr u64 kEfiTables = board::kAcpiBase + board::kAcpiSize - kEfiTablesSize;
+    const auto free = [](const AcpiTable& table) { return table.address.value + table.content.size() <= kEfiTables; };
+    if (section_.devices.video && std::all_of(tables->begin(), tables->end(), free))
+        request.efi = write_efi_tables(*this, kEfiTables, request.rsdp, request.memory_map);
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
     kernel_kind_ = entry->kind;

@@ -248,7 +248,7 @@ bool ChildServices::pursue_memory() {
     const u64 unit = core.hot_add_alignment_pages();
     const RamLayout& all = pages_.layout();
     const auto page_of = [&](u64 bytes) { return (bytes < all.low ? bytes : kFourGiB + bytes - all.low) / kPageSize; };
-    const u64 first = align_up(page_of(align_up(board_.memory_bytes, unit * kPageSize)) + core.added_pages(), unit);
+    const u64 first = page_of(align_up(board_.memory_bytes, unit * kPageSize) + core.added_pages() * kPageSize);
     u64 count = std::min<u64>(wanted, hv::balloon::kMaxRangePages) / unit * unit;
     while (count != 0 && !pages_.absent(first, count)) count -= unit;
     return count != 0 && core.hot_add({first, count});

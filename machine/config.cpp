@@ -30,19 +30,37 @@ constexpr Unit kTimeUnits[] = {{"ns", 1},
                                {"min", u64{60} * 1000 * 1000 * 1000},
                                {"h", u64{3600} * 1000 * 1000 * 1000}};
 
+/// number.fraction of `factor`, exactly; nothing if it is no whole number, or too large.
+std::optional<u64> scaled(u64 number, std::string_view fraction, u64 factor) {
+    __extension__ using Wide = unsigned __int128;
+    Wide parts = 0, whole = 1;
+    if (fraction.size() > 9) return std::nullopt;
+    for (const char digit : fraction) {
+        parts = parts * 10 + static_cast<unsigned>(digit - '0');
+        whole *= 10;
+    }
+    const Wide product = Wide{number} * factor, rest = parts * factor;
+    if (rest % whole != 0 || product + rest / whole > ~u64{0}) return std::nullopt;
+    return static_cast<u64>(product + rest / whole);
+}
+
+/// "512 MiB", "1.5 s".
 template <std::size_t N>
 Result<u64> parse_with_unit(std::string_view text, const Unit (&units)[N], std::string_view example) {
     u64 number = 0;
     const char* end = text.data() + text.size();
     const auto [next, status] = std::from_chars(text.data(), end, number);
-    std::string_view unit(next, static_cast<std::size_t>(end - next));
+    std::string_view unit(next, static_cast<std::size_t>(end - next)), fraction;
+    if (status == std::errc{} && !unit.empty() && unit.front() == '.') {
+        fraction = unit.substr(1, unit.find_first_not_of("0123456789", 1) - 1);
+        if (!fraction.empty()) unit.remove_prefix(1 + fraction.size());
+    }
     while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
     if (status == std::errc{}) {
         for (const Unit& each : units) {
             if (each.name != unit) continue;
-            u64 product = 0;
-            if (__builtin_mul_overflow(number, each.factor, &product)) break;
-            return product;
+            if (const auto value = scaled(number, fraction, each.factor)) return *value;
+            break;
         }
     }
     return fail(Error::Code::Usage, fmt::format("\"{}\" is not a number with a unit; write for example \"{}\"", text,

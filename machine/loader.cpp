@@ -91,6 +91,16 @@ std::vector<u8> rng_seed() {
     return data;
 }
 
+void put_efi_info(std::span<u8> zero_page, const EfiBoot& efi) {
+    const u32 fields[] = {boot::kEfiLoader64,
+                          static_cast<u32>(efi.system_table),
+                          efi.descriptor_bytes,
+                          1,
+                          static_cast<u32>(efi.memory_map),
+                          efi.map_bytes};
+    for (u32 i = 0; i < std::size(fields); ++i) put<u32>(zero_page, boot::kZeroEfi + 4 * i, fields[i]);
+}
+
 /// Tells Linux of the frame buffer, as a boot loader does after it has set a VESA mode.
 void put_screen_info(std::span<u8> zero_page, const FrameBuffer& screen) {
     using namespace boot;
@@ -158,6 +168,7 @@ Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request,
     put<u32>(zero, kCmdLinePtr, static_cast<u32>(kCommandLine));
     put<u64>(zero, kZeroRsdp, request.rsdp.value);
     if (request.frame_buffer) put_screen_info(zero, *request.frame_buffer);
+    if (request.efi) put_efi_info(zero, *request.efi);
     u8 entries = 0;
     for (const MemoryRange& range : request.memory_map) {
         if (entries == kE820Max) break;

@@ -22,12 +22,19 @@ struct FrameBuffer {
     u16 width = 0, height = 0, stride_bytes = 0;
 };
 
+/// What a kernel is told of the UEFI firmware that started it (machine/efi_tables.h). Below 4 GiB.
+struct EfiBoot {
+    u64 system_table = 0, memory_map = 0;
+    u32 map_bytes = 0, descriptor_bytes = 0;
+};
+
 struct LoadRequest {
     std::string kernel, initrd, cmdline;
     std::vector<MemoryRange> memory_map;
     Gpa rsdp;  ///< ACPI root pointer, 0 if none
     std::optional<FrameBuffer> frame_buffer{};
     std::string kernel_name{};  ///< multiboot's argv[0]; "": the file's name
+    std::optional<EfiBoot> efi{};  ///< bzImage only
 };
 
 /// How the first processor starts.

@@ -33,6 +33,9 @@ inline constexpr u32 kScreenVideoType = 0x0f, kScreenWidth = 0x12, kScreenHeight
 inline constexpr u8 kVideoTypeLinear = 0x23;        ///< VIDEO_TYPE_VLFB
 inline constexpr u16 kScreenColourLinear = 0x009b;  ///< VBE mode attributes: supported, colour, graphics, linear
 inline constexpr u32 kZeroRsdp = 0x070;
+/// struct efi_info: signature "EL64", system table, descriptor size and version, memory map and its size (low halves).
+inline constexpr u32 kZeroEfi = 0x1c0;
+inline constexpr u32 kEfiLoader64 = 0x34364c45;
 inline constexpr u32 kZeroE820Entries = 0x1e8;
 inline constexpr u32 kZeroE820Table = 0x2d0;
 inline constexpr u32 kE820EntryBytes = 20, kE820Max = 128;

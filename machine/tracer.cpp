@@ -165,6 +165,8 @@ u64 Tracer::Observer::string_address(cpu::Seg seg, cpu::Gpr reg, const Insn& ins
 }
 
 void Tracer::Observer::end(cpu::Vp& vp, const Insn& insn, bool completed) {
+    // Whoever enters a level (VMLAUNCH, VMRESUME) has completed, though nothing of its own world is left.
+    completed = completed || vp.levels().size() > context_.level;
     const bool repeated = repeats(insn);
     u64 iterations = completed ? 1 : 0;
     if (repeated) {
@@ -246,7 +248,8 @@ void Tracer::Observer::put_values(cpu::Vp& vp, const TracedCode& code, u64 itera
         const u64 first =
             access.repeated && access.down && all != 0 ? addresses_[k] - (all - access.size) : addresses_[k];
         const u32 size = static_cast<u32>(std::min<u64>(all, sizeof data));
-        const bool there = size != 0 && vp.memory().peek(first, data, size);
+        // Behind a change of levels its memory is out of sight.
+        const bool there = size != 0 && vp.levels().size() == context_.level && vp.memory().peek(first, data, size);
         out().value({data, there ? size : 0});
     }
 }

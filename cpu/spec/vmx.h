@@ -85,7 +85,7 @@ inline constexpr u64 kWriteBack = 6, kUncached = 0, kWalkLength4 = 3 << 3, kAcce
 inline constexpr u64 kNoVmcs = ~u64{0};           ///< VMCS pointers: none
 inline constexpr u32 kRevision = 0x56470001;      ///< of this layout of the VMCS region
 inline constexpr u32 kShadowIndicator = 1u << 31;
-inline constexpr unsigned kTimerRate = 5;         ///< the preemption timer counts once per 2^5 TSC ticks
+inline constexpr unsigned kTimerRate = 0;         ///< the preemption timer counts once per 2^0 TSC ticks
 inline constexpr u32 kMaxMsrList = 512;           ///< recommended maximum of IA32_VMX_MISC; longer lists do nothing more
 
 }  // namespace vg::cpu::vmx

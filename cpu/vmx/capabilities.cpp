@@ -28,7 +28,7 @@ u64 as_msr(const Allowed& a, bool truthful) { return u64{a.may} << 32 | (truthfu
 u32 proc2_offered(const CpuModel& model) {
     using namespace proc2;
     u32 bits = kEpt | kDescriptorTables | kVpid | kWbinvd | kUnrestricted | kPauseLoop | kApicAccesses | kShadowVmcs |
-               kVmFunctions;
+               kVmFunctions | kX2apic | kApicRegisters | kVirtualInterrupts;
     if (model.has(CpuFlag::RDTSCP)) bits |= kRdtscp;
     if (model.has(CpuFlag::INVPCID)) bits |= kInvpcid;
     if (model.has(CpuFlag::RDRAND)) bits |= kRdrand;
@@ -54,7 +54,8 @@ u64 highest_index(const Capabilities& caps) {
 }  // namespace
 
 Capabilities::Capabilities(const CpuModel& model) : physical_bits(model.physical_bits()) {
-    pin = allowed(kPinDefault1, 0, pin::kExternalInterrupt | pin::kNmi | pin::kVirtualNmis | pin::kPreemptionTimer);
+    pin = allowed(kPinDefault1, 0, pin::kExternalInterrupt | pin::kNmi | pin::kVirtualNmis | pin::kPreemptionTimer |
+                                            pin::kPostedInterrupts);
     using namespace proc;
     proc = allowed(kProcDefault1, kCr3Load | kCr3Store,
                    kInterruptWindow | kTscOffset | kHlt | kInvlpg | kMwait | kRdpmc | kRdtsc | kCr8Load | kCr8Store |

@@ -246,7 +246,9 @@ void Unit::begin_guest() {
     last_pause_ = first_pause_ = 0;
     arm_preemption_timer();
     inject_event();
-    tpr_exit_pending_ = proc(proc::kTprShadow) && proc2(proc2::kApicAccesses) && tpr_below_threshold();
+    begin_virtual_apic();
+    tpr_exit_pending_ = proc(proc::kTprShadow) && proc2(proc2::kApicAccesses) && !proc2(proc2::kVirtualInterrupts) &&
+                        tpr_below_threshold();
 }
 
 /// SDM 3C "Event Injection".

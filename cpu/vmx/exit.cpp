@@ -55,9 +55,11 @@ void Unit::exit_guest(const ExitRecord& what) {
     if (record.has_physical) vmcs_.set(guest_physical_address, record.physical);
     vmcs_.set(entry_interruption, vmcs_[entry_interruption] & ~u64{interruption::kValid});
     save_guest(record);
+    vp_.set_guest_tsc_offset(0);  // SDM 3C "Use TSC offsetting": RDTSC, RDTSCP and RDMSR of a guest have it, lists have not
     if (!store_msrs()) return abort(1);
     vp_.events().cancel(timer_);
-    timer_runs_ = timer_expired_ = monitor_trap_pending_ = tpr_exit_pending_ = false;
+    timer_runs_ = timer_expired_ = monitor_trap_pending_ = tpr_exit_pending_ = virtual_pending_ = false;
+    apic_written_ = kNoRegister;
     const bool keeps_nmi_blocking = !pin(pin::kVirtualNmis);
     const bool by_nmi = record.reason == reason::kExceptionOrNmi && record.interruption != 0 &&
                         interruption::type(record.interruption) == interruption::kNmi;

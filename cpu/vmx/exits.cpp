@@ -127,7 +127,7 @@ Action Unit::on_io(const virt::Exit& exit) {
     return leave(record);
 }
 
-Action Unit::on_msr(const virt::Exit& exit) {
+Action Unit::on_msr(virt::Exit& exit) {
     bool asked = true;
     if (proc(proc::kMsrBitmaps)) {
         // Reads of low MSRs, reads of high ones, writes of low, writes of high: 1 KiB each.
@@ -137,7 +137,7 @@ Action Unit::on_msr(const virt::Exit& exit) {
         const u64 part = (exit.write ? 2048 : 0) + (high ? 1024 : 0);
         asked = (!low && !high) || bit(read_physical<u8>(vmcs_[msr_bitmaps] + part + index / 8), index & 7);
     }
-    if (!asked) return Action::Default;
+    if (!asked) return on_x2apic(exit);
     return leave(record_of(exit.write ? reason::kWrmsr : reason::kRdmsr, exit));
 }
 
@@ -153,8 +153,9 @@ Action Unit::on_memory(const virt::Exit& exit) {
     record.has_linear = exit.gva_valid;
     if (!fault.misconfigured) {
         u64 access = fault.access == mmu::Access::Read ? 1 : fault.access == mmu::Access::Write ? 2 : 4;
-        // "processor accesses to guest paging-structure entries are treated as writes": both bits are set.
-        if (fault.during_walk && (vmcs_[ept_pointer] & eptp::kAccessedDirty) != 0) access = 3;
+        // Where tables are written, for their accessed and dirty flags, or are treated as written because EPT has such flags,
+        // both bits are set.
+        if (fault.during_walk && fault.access == mmu::Access::Write) access = 3;
         record.qualification = access | u64{fault.permissions} << 3 | u64{exit.gva_valid} << 7 |
                                u64{exit.gva_valid && !fault.during_walk} << 8 | u64{iret_unblocked()} << 12;
     }
@@ -188,6 +189,10 @@ Action Unit::on_external_interrupt(const virt::Exit& exit) {
     if (exits(exits::kAcknowledge)) {
         const int vector = vp_.acknowledge_interrupt();
         if (vector < 0) return Action::Default;
+        if (pin(pin::kPostedInterrupts) && static_cast<u64>(vector) == vmcs_[posted_interrupt_vector]) {
+            process_posted();
+            return Action::Complete;
+        }
         record.interruption = static_cast<u32>(vector) | interruption::kValid;
     }
     return leave(record);
@@ -263,7 +268,7 @@ Action Unit::on_cr8(virt::Exit& exit) {
     }
     const u32 value = static_cast<u32>(exit.value << 4);
     write_physical(vtpr, &value, sizeof value);
-    if (exit.value < (vmcs_[tpr_threshold] & 15)) {
+    if (virtualize_tpr()) {
         // A trap: behind the instruction.
         s_.rip += exit.insn->length;
         if (exit.insn->mode != CodeMode::Bits64) s_.rip = static_cast<u32>(s_.rip);
@@ -337,26 +342,6 @@ Action Unit::on_pause(const virt::Exit& exit) {
 Action Unit::on_task_switch(const virt::Exit& exit) {
     ExitRecord record = record_of(reason::kTaskSwitch, exit);
     record.qualification = exit.selector | static_cast<u64>(exit.task_source) << 30;
-    return leave(record);
-}
-
-/// An access to the APIC-access page. SDM 3C "Virtualizing Memory-Mapped APIC Accesses".
-Action Unit::on_apic_access(virt::Exit& exit) {
-    ExitRecord record = record_of(reason::kApicAccess, exit);
-    enum : u64 { kRead = 0, kWrite = 1, kFetch = 2, kDelivery = 3 };
-    u64 type = exit.slat.access == mmu::Access::Write ? kWrite : exit.slat.access == mmu::Access::Fetch ? kFetch : kRead;
-    const u64 offset = exit.gpa.offset();
-    const bool vtpr = (offset & ~u64{3}) == kVtprOffset && (offset & 3) + exit.size <= 4 && proc(proc::kTprShadow);
-    if (vtpr && type != kFetch && !vp_.delivering()) {
-        // The virtual-APIC page has it; whether the threshold is passed is seen behind the instruction.
-        exit.value = vmcs_[virtual_apic_address] + offset;
-        tpr_exit_pending_ = tpr_exit_pending_ || type == kWrite;
-        return Action::Complete;
-    }
-    if (vp_.delivering()) type = kDelivery;
-    record.qualification = exit.gpa.offset() | type << 12;
-    record.linear = exit.gva.value;
-    record.has_linear = true;
     return leave(record);
 }
 

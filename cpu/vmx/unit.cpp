@@ -19,7 +19,8 @@ Unit::~Unit() { vp_.events().remove(timer_); }
 void Unit::reset() {
     if (vp_.guest_mode()) leave_level();
     vp_.events().cancel(timer_);
-    on_ = timer_runs_ = timer_expired_ = monitor_trap_pending_ = tpr_exit_pending_ = false;
+    on_ = timer_runs_ = timer_expired_ = monitor_trap_pending_ = tpr_exit_pending_ = virtual_pending_ = false;
+    apic_written_ = kNoRegister;
     vmxon_pointer_ = current_ = kNoVmcs;
     vmcs_ = {};
     timer_end_ = last_pause_ = first_pause_ = 0;
@@ -39,7 +40,11 @@ void Unit::write_physical(u64 address, const void* data, u32 size) { virt::write
 
 // ---- boundaries --------------------------------------------------------------------------------------------------
 
-bool Unit::event_pending(const Vp&) const { return monitor_trap_pending_ || tpr_exit_pending_ || timer_expired_ || proc(proc::kMonitorTrap); }
+bool Unit::event_pending(const Vp&) const {
+    if (virtual_pending_ && (s_.rflags & flag::IF) != 0) return true;
+    return monitor_trap_pending_ || tpr_exit_pending_ || timer_expired_ || apic_written_ != kNoRegister ||
+           proc(proc::kMonitorTrap);
+}
 
 bool Unit::tpr_below_threshold() {
     constexpr u64 kVtpr = 0x80;
@@ -51,6 +56,12 @@ Exec Unit::take_event(Vp&, virt::Boundary where, u8) {
     u32 reason = 0;
     switch (where) {
         case virt::Boundary::Traps:
+            if (apic_written_ != kNoRegister) {
+                if (const std::optional<ExitRecord> exit = emulate_apic_write()) {
+                    exit_guest(*exit);
+                    return Exec::Switch;
+                }
+            }
             if (std::exchange(monitor_trap_pending_, false)) {
                 reason = reason::kMonitorTrap;
             } else if (proc(proc::kMonitorTrap)) {
@@ -63,8 +74,10 @@ Exec Unit::take_event(Vp&, virt::Boundary where, u8) {
         case virt::Boundary::Nmis:
             if (std::exchange(timer_expired_, false)) reason = reason::kPreemptionTimer;
             break;
-        case virt::Boundary::Interrupts:
-        case virt::Boundary::Virtual: break;
+        case virt::Boundary::Interrupts: break;
+        case virt::Boundary::Virtual:
+            if (virtual_pending_ && (s_.rflags & flag::IF) != 0) return deliver_virtual();
+            break;
     }
     if (reason == 0) return Exec::Next;
     exit_guest({.reason = reason});
@@ -87,6 +100,8 @@ void Unit::fields(StateVisitor& v) {
     v("timer_expired", timer_expired_);
     v("monitor_trap_pending", monitor_trap_pending_);
     v("tpr_exit_pending", tpr_exit_pending_);
+    v("virtual_pending", virtual_pending_);
+    v("apic_written", apic_written_);
     v("last_pause", last_pause_);
     v("first_pause", first_pause_);
     v("tsc_offset", tsc_offset);

@@ -121,7 +121,8 @@ class Unit final : public virt::Extension {
     virt::Action leave(const ExitRecord& record);
     [[nodiscard]] ExitRecord record_of(u32 reason, const virt::Exit& exit) const;
     virt::Action on_io(const virt::Exit& exit);
-    virt::Action on_msr(const virt::Exit& exit);
+    virt::Action on_msr(virt::Exit& exit);
+    virt::Action on_x2apic(virt::Exit& exit);
     virt::Action on_cr(virt::Exit& exit);
     virt::Action on_cr8(virt::Exit& exit);
     virt::Action on_dr(const virt::Exit& exit);
@@ -134,6 +135,25 @@ class Unit final : public virt::Extension {
     virt::Action on_pause(const virt::Exit& exit);
     virt::Action on_instruction(const virt::Exit& exit);
     [[nodiscard]] bool iret_unblocked() const;
+
+    // the virtual-APIC page
+    [[nodiscard]] u32 virtual_register(u32 offset);
+    void set_virtual_register(u32 offset, u32 value);
+    void set_virtual_bit(u32 base, u8 vector, bool on);
+    [[nodiscard]] u8 highest_virtual(u32 base);
+    [[nodiscard]] u8 requesting() const;  ///< RVI
+    [[nodiscard]] u8 servicing() const;   ///< SVI
+    void set_virtual_status(u8 rvi, u8 svi);
+    void virtualize_ppr();
+    [[nodiscard]] bool virtualize_tpr();
+    [[nodiscard]] int virtualize_eoi();
+    void virtualize_self_ipi(u8 vector);
+    void evaluate_virtual();
+    void begin_virtual_apic();
+    Exec deliver_virtual();
+    void process_posted();
+    [[nodiscard]] bool apic_access_is_virtual(u32 offset, u32 size, bool write) const;
+    [[nodiscard]] std::optional<ExitRecord> emulate_apic_write();
 
     // controls of the current VMCS
     [[nodiscard]] bool pin(u32 bits) const { return (vmcs_.word(Field::pin_controls) & bits) != 0; }
@@ -157,6 +177,9 @@ class Unit final : public virt::Extension {
     bool timer_runs_ = false, timer_expired_ = false;
     bool monitor_trap_pending_ = false;
     bool tpr_exit_pending_ = false;
+    bool virtual_pending_ = false;  ///< a virtual interrupt waits for RFLAGS.IF
+    static constexpr u32 kNoRegister = ~u32{0};
+    u32 apic_written_ = kNoRegister;  ///< offset of the APIC register that the instruction has written
     u64 last_pause_ = 0, first_pause_ = 0;  ///< TSC of the last and the first PAUSE of a loop (pause-loop exiting)
     std::optional<Violation> violation_;
 };

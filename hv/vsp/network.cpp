@@ -31,21 +31,25 @@ bool read_information(std::span<const u8> infos, OutgoingFrame& frame, std::opti
         rndis::PacketInfo info;
         if (infos.size() < sizeof info) return false;
         std::memcpy(&info, infos.data(), sizeof info);
-        if (info.size < sizeof info || info.size > infos.size() || info.offset < sizeof info) return false;
+        if (info.size < sizeof info || info.size > infos.size() || info.offset < sizeof info || info.offset > info.size)
+            return false;
         u32 value = 0;
         const bool has_value = fits(info.offset, sizeof value, info.size);
         if (has_value) std::memcpy(&value, infos.data() + info.offset, sizeof value);
         infos = infos.subspan(info.size);
-        if (info.type == rndis::kInfoChecksum && has_value) {
+        const bool used = info.type == rndis::kInfoChecksum || info.type == rndis::kInfoLargeSend ||
+                          info.type == rndis::kInfoVlan;  // the rest, a hash for example, changes nothing
+        if (used && !has_value) return false;
+        if (info.type == rndis::kInfoChecksum) {
             frame.ip_checksum = (value & rndis::kSendIpHeader) != 0 && (value & rndis::kSendIpv4) != 0;
             frame.tcp_checksum = (value & rndis::kSendTcp) != 0;
             frame.udp_checksum = (value & rndis::kSendUdp) != 0;
-        } else if (info.type == rndis::kInfoLargeSend && has_value) {
+        } else if (info.type == rndis::kInfoLargeSend) {
             frame.segment_bytes = value & rndis::kLargeSendSizeMask;
             if ((value & rndis::kLargeSendVersion2) == 0 || frame.segment_bytes == 0) return false;
-        } else if (info.type == rndis::kInfoVlan && has_value) {
+        } else if (info.type == rndis::kInfoVlan) {
             vlan = rndis::vlan_tci(value);
-        }  // the rest, a hash for example, changes nothing
+        }
     }
     return true;
 }

@@ -61,6 +61,15 @@ def drcov(path):
         kernel += name == "vmlinux"
     if total == 0:
         fail("no blocks")
+    # What lies in one address space is told apart by place: no two of these overlap.
+    spaces = {}
+    for base, end, name in modules.values():
+        spaces.setdefault(re.sub(r"-[0-9a-f]+$", "", name) if "cr3" in name else "kernel half", []).append((base, end, name))
+    for space, ranges in spaces.items():
+        ranges.sort()
+        for (_, end, name), (base, _, following) in zip(ranges, ranges[1:]):
+            if end > base and "vmlinux" not in (name, following):
+                fail(f"modules {name} and {following} of {space} overlap")
     print(f"drcov: {len(modules)} modules, {total} blocks, {kernel} of the kernel")
 
 

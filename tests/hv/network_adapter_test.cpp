@@ -220,6 +220,7 @@ TEST_CASE("adapter: a GPADL that goes while its buffer is in use ends the buffer
     CHECK(touched == 0);
     CHECK_FALSE(bed.adapter.core().listens());
     CHECK(bed.adapter.core().sections_used() == 0);
+    bed.guest.forget();
     // The same handle again is another list of pages.
     CHECK(bed.guest.create_gpadl(bed.relid, Bed::kReceive, bed.receive_pages).has_value());
     bed.adapter.receive(plain_frame(kGuestAddress, 100));

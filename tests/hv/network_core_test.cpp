@@ -20,16 +20,6 @@ constexpr u32 kSuccess = static_cast<u32>(Status::Success), kFail = static_cast<
 
 rndis::Header header_of(const NetworkWorld::Indication& each) { return read_at<rndis::Header>(each.message, 0); }
 
-/// The information of a kind in a received data message.
-std::optional<u32> information(const Bytes& message, u32 type) {
-    const auto packet = read_at<rndis::Packet>(message, 8);
-    for (u32 at = 8 + packet.info_offset, end = at + packet.info_length; at < end;) {
-        const auto info = read_at<rndis::PacketInfo>(message, at);
-        if (info.type == type) return read_at<u32>(message, at + info.offset);
-        at += info.size;
-    }
-    return std::nullopt;
-}
 Bytes data_of(const Bytes& message) {
     const auto packet = read_at<rndis::Packet>(message, 8);
     const auto from = message.begin() + 8 + packet.data_offset;

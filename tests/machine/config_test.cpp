@@ -248,6 +248,11 @@ TEST_CASE("config: units, durations and clocks", "[machine][config]") {
     CHECK(!parse_byte_size("99999999999999 TiB"));
     CHECK(parse_duration("5 min")->ns == u64{300} * 1000 * 1000 * 1000);
     CHECK(!parse_duration("5 minutes"));
+    CHECK(parse_duration("1.5s")->ns == 1'500'000'000);
+    CHECK(parse_duration("0.000000001 s")->ns == 1);
+    CHECK(parse_byte_size("1.5 GiB")->bytes == u64{1536} << 20);
+    for (const char* const wrong : {"1.", "1. s", ".5 s", "1.5", "1.5.5 s", "0.5 ns", "1.0000000001 s", "1.-5 s"})
+        CHECK(!parse_duration(wrong));
     CHECK(*parse_clock("1970-01-01T00:00:00Z") == 0);
     CHECK(*parse_clock("2026-01-01T00:00:00Z") == 1767225600);
     CHECK(*parse_clock("2024-02-29T12:34:56Z") == 1709210096);

@@ -99,6 +99,7 @@ void check_equal(const std::vector<std::string>& a, const std::vector<std::strin
     CHECK(a.size() == b.size());
 }
 
+constexpr VTime kPause = 20'000;  // a line is kept for each instruction
 constexpr auto kStep = MachineOptions::EngineKind::Step, kJit = MachineOptions::EngineKind::Jit;
 
 std::vector<u8> content(const std::string& path) {
@@ -141,7 +142,7 @@ void write_synthetic(const std::string& path, u64 seed, u64 count, std::vector<s
     for (u64 k = 0; k < count; ++k) {
         if (codes.empty() || (random() % 8 == 0 && codes.size() < 40)) {
             auto code = std::make_unique<cpu::TracedCode>();
-            const unsigned insns = 1 + random() % 6;
+            const unsigned insns = static_cast<unsigned>(1 + random() % 6);
             for (unsigned i = 0; i < insns; ++i) {
                 code->lengths.push_back(static_cast<u8>(1 + random() % 7));
                 for (unsigned b = 0; b < code->lengths.back(); ++b) code->bytes.push_back(static_cast<u8>(random()));
@@ -214,7 +215,7 @@ TEST_CASE("trace: both engines make the same one, and the run stays what it was"
     const std::string text = GENERATE(test::kTypedChild, test::kTypedPc);
     World world;
     const std::string recorded = world.dir / "run.vgr";
-    const u64 hash = world.record(world.config(text), recorded);
+    const u64 hash = world.record(world.config(text), recorded, kPause);
     const auto step = trace(world, recorded, world.dir / "step", kStep, TraceDetail::Memory, hash);
     const auto jit = trace(world, recorded, world.dir / "jit", kJit, TraceDetail::Memory, hash);
     check_equal(step, jit);
@@ -225,7 +226,7 @@ TEST_CASE("trace: both engines make the same one, and the run stays what it was"
 TEST_CASE("trace: values and registers are those of the machine", "[machine][trace]") {
     World world;
     const std::string recorded = world.dir / "run.vgr";
-    const u64 hash = world.record(world.config(test::kTypedPc), recorded);
+    const u64 hash = world.record(world.config(test::kTypedPc), recorded, kPause);
     const auto step = trace(world, recorded, world.dir / "step", kStep, TraceDetail::Registers, hash);
     const auto jit = trace(world, recorded, world.dir / "jit", kJit, TraceDetail::Registers, hash);
     check_equal(step, jit);

@@ -44,7 +44,8 @@ struct TypedRun {
         console.clear();
     }
     /// Returns the state at its end.
-    u64 record(const machine::Config& from, const std::string& path) {
+    /// @param pause  about so long between two keys, at most
+    u64 record(const machine::Config& from, const std::string& path, VTime pause = 4'000'000) {
         auto recorder = machine::Recorder::create(path, from);
         REQUIRE(recorder);
         create(from);
@@ -52,7 +53,7 @@ struct TypedRun {
         std::mt19937_64 random(7);
         const std::string typed = "Verdigris records what is typed.q";
         for (std::size_t i = 0; i < typed.size(); ++i) {
-            machine->run_until(machine->now() + 10'000 + random() % 4'000'000);
+            machine->run_until(machine->now() + 10'000 + random() % pause);
             (*recorder)->look();
             REQUIRE(machine->console_input("", typed.substr(i, 1)) == 1);
         }

@@ -162,6 +162,9 @@ TEST_CASE("vmbus decode: the other services' messages have names", "[ui][vmbus]"
     CHECK(title(Service::Keyboard, words({3, 0x1e, 2})) == "keyboard EVENT 0x1e up");
     CHECK(title(Service::Mouse, words({1, 13, 1, 13, 0x20000, 1})) == "mouse PROTOCOL_RESPONSE");
     CHECK(title(Service::Video, words({1, 40, 2, 17, 0x50003, 1, 0, 0, 0, 0, 0, 0})) == "video VERSION_RESPONSE");
+    // {pipe, header, context, outputs 1, active 1, offset 0, depth 32, 1024 x 768, pitch 4096}: D-94
+    CHECK(title(Service::Video, {1, 0, 0, 0, 35, 0, 0, 0, 5, 0, 0, 0, 35, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 32,
+                                 0, 4, 0, 0, 0, 3, 0, 0, 0, 16, 0, 0}) == "video SITUATION_UPDATE 1024x768");
     CHECK(title(Service::DynamicMemory, words({1 | 16 << 16, 7, 0x20000, 1})) == "memory VERSION_REQUEST");
     CHECK(title(Service::Pci, words({0x42490013, 0x10004})) == "PCI QUERY_PROTOCOL_VERSION");
     CHECK(title(Service::Socket, words({1, 4, 0x64636261})) == "socket data, 4 bytes");

@@ -7,6 +7,7 @@ local vmbus = Proto("vmbus", "Hyper-V VMBus")
 local vstor = Proto("vstor", "Hyper-V synthetic storage")
 local nvsp = Proto("nvsp", "Hyper-V synthetic network")
 local rndis = Proto("hv_rndis", "Remote NDIS over VMBus")
+local vservice = Proto("vservice", "Hyper-V synthetic device")
 
 local KINDS = { [1] = "hypercall", [2] = "SynIC message", [3] = "SynIC event", [4] = "VMBus message", [5] = "VMBus packet",
     [6] = "VMBus signal" }
@@ -34,6 +35,18 @@ local SCSI = { [0x00] = "TEST UNIT READY", [0x03] = "REQUEST SENSE", [0x08] = "R
     [0x88] = "READ(16)", [0x8a] = "WRITE(16)", [0x8f] = "VERIFY(16)", [0x91] = "SYNCHRONIZE CACHE(16)", [0x93] = "WRITE SAME(16)",
     [0x9e] = "SERVICE ACTION IN(16)", [0xa0] = "REPORT LUNS", [0xa1] = "ATA PASS-THROUGH(12)", [0xa3] = "MAINTENANCE IN",
     [0xa8] = "READ(12)", [0xaa] = "WRITE(12)" }
+-- By service: the messages of the small ones. Where the type is, whether a pipe header comes first.
+local IC_TYPES = { [0] = "NEGOTIATE", "HEARTBEAT", "KVP_EXCHANGE", "SHUTDOWN", "TIMESYNC", "VSS", [7] = "FILE_COPY" }
+local KEYBOARD_TYPES = { "PROTOCOL_REQUEST", "PROTOCOL_RESPONSE", "EVENT", "LED_INDICATORS" }
+local MOUSE_TYPES = { [0] = "PROTOCOL_REQUEST", "PROTOCOL_RESPONSE", "INITIAL_DEVICE_INFO", "INITIAL_DEVICE_INFO_ACK", "INPUT_REPORT" }
+local VIDEO_TYPES = { "VERSION_REQUEST", "VERSION_RESPONSE", "VRAM_LOCATION", "VRAM_LOCATION_ACK", "SITUATION_UPDATE",
+    "SITUATION_UPDATE_ACK", "POINTER_POSITION", "POINTER_SHAPE", "FEATURE_CHANGE", "DIRT", [13] = "RESOLUTION_REQUEST",
+    [14] = "RESOLUTION_RESPONSE" }
+local MEMORY_TYPES = { "VERSION_REQUEST", "VERSION_RESPONSE", "CAPABILITIES_REPORT", "CAPABILITIES_RESPONSE", "STATUS_REPORT",
+    "BALLOON_REQUEST", "BALLOON_RESPONSE", "UNBALLOON_REQUEST", "UNBALLOON_RESPONSE", "MEM_HOT_ADD_REQUEST",
+    "MEM_HOT_ADD_RESPONSE", "INFO_MESSAGE" }
+local KVP_OPERATIONS = { [0] = "GET", "SET", "DELETE", "ENUMERATE", "GET_IP_INFO", "SET_IP_INFO" }
+local VSS_OPERATIONS = { [0] = "CREATE", "DELETE", "HOT_BACKUP", "GET_DM_INFO", "COMPLETE", "FREEZE", "THAW", "AUTO_RECOVER" }
 local HYPERCALLS = { [0x0002] = "FlushVirtualAddressSpace", [0x0003] = "FlushVirtualAddressList",
     [0x0004] = "GetLogicalProcessorRunTime", [0x0008] = "NotifyLongSpinWait", [0x000b] = "SendSyntheticClusterIpi",
     [0x0013] = "FlushVirtualAddressSpaceEx", [0x0014] = "FlushVirtualAddressListEx", [0x0015] = "SendSyntheticClusterIpiEx",
@@ -154,8 +167,20 @@ local d = {
     status = ProtoField.uint32("hv_rndis.status", "Status", H), info = ProtoField.uint32("hv_rndis.information_length", "Information", D),
     offset = ProtoField.uint32("hv_rndis.data_offset", "Data offset", D), data = ProtoField.uint32("hv_rndis.data_length", "Data length", D),
     infos = ProtoField.uint32("hv_rndis.packet_information_length", "Per-packet information", D) }
+local v = {
+    pipe_type = ProtoField.uint32("vservice.pipe.type", "Pipe message", D), pipe_size = ProtoField.uint32("vservice.pipe.size", "Pipe size", D),
+    message = ProtoField.string("vservice.message", "Message"), type = ProtoField.uint32("vservice.type", "Message type", D),
+    size = ProtoField.uint32("vservice.size", "Size", D), status = ProtoField.uint32("vservice.status", "Status", H),
+    transaction = ProtoField.uint8("vservice.transaction", "Transaction", D), flags = ProtoField.uint8("vservice.flags", "Flags", H),
+    operation = ProtoField.string("vservice.operation", "Operation"), sequence = ProtoField.uint64("vservice.heartbeat", "Sequence", D),
+    host_time = ProtoField.uint64("vservice.host_time", "Host time (100 ns)", D),
+    make_code = ProtoField.uint16("vservice.make_code", "Make code", H), up = ProtoField.bool("vservice.key_up", "Goes up"),
+    x = ProtoField.uint16("vservice.mouse.x", "X", D), y = ProtoField.uint16("vservice.mouse.y", "Y", D),
+    buttons = ProtoField.uint8("vservice.mouse.buttons", "Buttons", H), gpa = ProtoField.uint64("vservice.video.gpa", "Frame buffer", H),
+    width = ProtoField.uint32("vservice.video.width", "Width", D), height = ProtoField.uint32("vservice.video.height", "Height", D),
+    rectangles = ProtoField.uint8("vservice.video.rectangles", "Rectangles", D), pages = ProtoField.uint32("vservice.pages", "Pages", D) }
 local function values(t) local list = {} for _, v in pairs(t) do list[#list + 1] = v end return list end
-hv.fields, vmbus.fields, vstor.fields, nvsp.fields, rndis.fields = values(f), values(m), values(s), values(n), values(d)
+hv.fields, vmbus.fields, vstor.fields, nvsp.fields, rndis.fields, vservice.fields = values(f), values(m), values(s), values(n), values(d), values(v)
 local malformed = ProtoExpert.new("hv.malformed", "Lengths lie, or a field is missing", expert.group.MALFORMED, expert.severity.ERROR)
 local cut = ProtoExpert.new("hv.cut", "The capture holds only a part", expert.group.UNDECODED, expert.severity.NOTE)
 hv.experts = { malformed, cut }
@@ -377,6 +402,67 @@ local function network_content(tvb, whole, root)
     return text
 end
 
+-- Integration components behind their pipe header (D-100).
+local function component(r, tree, service)
+    local type, flags = r:u(12, 2), r:u(25, 1)
+    r:add(tree, v.size, 18, 2) r:add(tree, v.status, 20, 4) r:add(tree, v.transaction, 24, 1) r:add(tree, v.flags, 25, 1)
+    if 28 + r:u(18, 2) > r.whole then r:tell(malformed) end
+    local text = (IC_TYPES[type] or "unknown") .. (bit.band(flags, 4) ~= 0 and " response" or bit.band(flags, 2) ~= 0 and " request" or "")
+    local operation = type == 2 and KVP_OPERATIONS[r:u(28, 1)] or type == 5 and VSS_OPERATIONS[r:u(28, 1)] or nil
+    if type == 1 then r:add(tree, v.sequence, 28, 8) end
+    if type == 4 then r:add(tree, v.host_time, 28, 8) end
+    if operation then
+        tree:add(v.operation, operation)
+        text = text .. " " .. operation
+    end
+    return type, text
+end
+
+-- Keyboard, mouse, video, integration components, dynamic memory: what a service says in in-band packets.
+local function small_service(tvb, whole, root, service)
+    local tree = root:add(vservice, tvb(), "Hyper-V " .. (SERVICES[service] or "service"))
+    local r = reader(tvb, tree, whole)
+    local piped = service >= 5 and service <= 12
+    if not r:has(0, piped and 16 or 8) then return "too short" end
+    if piped then
+        r:add(tree, v.pipe_type, 0, 4) r:add(tree, v.pipe_size, 4, 4)
+        if r:u(4, 4) > r.whole - 8 then r:tell(malformed) end
+    end
+    local type, text
+    if service == 4 then
+        type = r:u(0, 4)
+        text = KEYBOARD_TYPES[type]
+        if type == 3 and r:has(0, 12) then
+            r:add(tree, v.make_code, 4, 2)
+            tree:add(v.up, tvb(8, 1), bit.band(r:u(8, 1), 2) ~= 0)
+            text = string.format("%s 0x%x %s", text, r:u(4, 2), bit.band(r:u(8, 1), 2) ~= 0 and "up" or "down")
+        end
+    elseif service == 5 then
+        type = r:u(8, 4)
+        text = MOUSE_TYPES[type]
+        if type == 4 then r:add(tree, v.buttons, 16, 1) r:add(tree, v.x, 17, 2) r:add(tree, v.y, 19, 2) end
+    elseif service == 6 then
+        type = r:u(8, 4)
+        text = VIDEO_TYPES[type]
+        if type == 3 then r:add(tree, v.gpa, 25, 8) end
+        if type == 5 then r:add(tree, v.width, 31, 4) r:add(tree, v.height, 35, 4) end
+        if type == 10 then r:add(tree, v.rectangles, 17, 1) end
+    elseif service == 13 then
+        type = r:u(0, 2)
+        text = MEMORY_TYPES[type]
+        r:add(tree, v.size, 2, 2)
+        if r:u(2, 2) > r.whole then r:tell(malformed) end
+        if type == 6 then r:add(tree, v.pages, 8, 4) end
+    elseif r:has(0, 28) then
+        type, text = component(r, tree, service)
+    end
+    tree:add(v.type, type or 0)
+    text = text or "unknown"
+    tree:add(v.message, text)
+    tree:append_text(": " .. text)
+    return (SERVICES[service] or "service") .. " " .. text
+end
+
 -- Ranges between descriptor and data; the loop ends with the bytes.
 local function ranges(r, tree, type, data)
     r:add(tree, m.ranges, 20, 4)
@@ -433,6 +519,8 @@ local function packet(tvb, whole, pinfo, root, partition, channel, to_guest, ser
             text = text .. "  " .. network_content(payload, length - data, root)
         elseif service == 3 then
             text = text .. "  " .. network(payload, length - data, root)
+        elseif service >= 4 and service <= 13 and type == 6 then
+            text = text .. "  " .. small_service(payload, length - data, root, service)
         else
             tree:add(m.payload, tvb(data))
         end

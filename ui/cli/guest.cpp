@@ -32,7 +32,7 @@ class Guest {
     Result<Json> command(Json request);
     int status();
     int kvp();
-    int list();
+    int list(const std::string* key);
     int print_keys();
     int finish(const Result<Json>& result, std::string_view done);
 
@@ -124,23 +124,28 @@ int Guest::status() {
     return guest == "alive" ? kPass : kExpectationFailed;
 }
 
-int Guest::list() {
+/// The keys of a pool, or the value of one. Linux answers a request for one value without it, so the list is asked.
+int Guest::list(const std::string* key) {
     constexpr u64 kMost = 4096;
     for (u64 index = 0; index < kMost; ++index) {
         const auto result = command({{"command", "kvp_list"}, {"pool", options_.pool}, {"index", index}});
-        if (result && result->value("status", "") == "0x80070103") return kPass;  // no more
+        if (result && result->value("status", "") == "0x80070103") break;  // no more
         if (!result || result->value("state", "") != "done") return finish(result, "");
-        std::printf("%s = %s\n", printable(result->value("key", "")).c_str(), printable(result->value("value", "")).c_str());
+        const std::string name = result->value("key", ""), value = result->value("value", "");
+        if (key == nullptr) std::printf("%s = %s\n", printable(name).c_str(), printable(value).c_str());
+        else if (name == *key) return finish(result, printable(value));
     }
-    return kPass;
+    if (key == nullptr) return kPass;
+    std::fprintf(stderr, "verdigris: pool %s has no key \"%s\"\n", options_.pool.c_str(), printable(*key).c_str());
+    return kExpectationFailed;
 }
 
 int Guest::kvp() {
     const std::string what = word(1);
-    if (what == "list" && options_.words.size() == 2) return list();
+    if (what == "list" && options_.words.size() == 2) return list(nullptr);
     if (what == "get" && options_.words.size() == 3) {
-        const auto result = command({{"command", "kvp_get"}, {"pool", options_.pool}, {"key", word(2)}});
-        return finish(result, result && result->contains("value") ? printable((*result)["value"].get<std::string>()) : "");
+        const std::string key = word(2);
+        return list(&key);
     }
     if (what == "set" && options_.words.size() == 4) {
         return finish(command({{"command", "kvp_set"}, {"pool", options_.pool}, {"key", word(2)}, {"value", word(3)}, {"type", options_.type}}), "");

@@ -26,7 +26,6 @@ constexpr const char* kOverview = R"(verdigris: a whole x86-64 computer in one p
   verdigris run examples/linux.toml                      boot a child partition, console here
   verdigris run m.toml --expect 'login:' --guest-time 60s   a verdict for CI by exit code
   verdigris run m.toml -s child.memory='"1 GiB"'         change any key of the configuration
-  verdigris config check m.toml                          look for mistakes, build nothing
 
 commands: run  gui  test  replay  trace  snapshot  config  doctor  inspect  guest  vmbus  hypercalls  disk  version
   run MACHINE.toml        run headless; Ctrl-A X leaves
@@ -44,7 +43,7 @@ commands: run  gui  test  replay  trace  snapshot  config  doctor  inspect  gues
   help cpus               the named CPU models
 
 exit codes: 0 pass  1 expectation failed  2 usage  3 host  4 guest panic  5 triple fault  6 hang
-            7 budget  8 wall time  10 damaged image  70 our own bug  125 skipped  130 interrupted
+            7 budget  8 wall time  9 replay differed  10 damaged image  70 our own bug  125 skipped  130 interrupted
 `verdigris COMMAND --help` says more. Guide: docs/guide.md
 )";
 

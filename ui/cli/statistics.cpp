@@ -158,6 +158,7 @@ std::string summary_text(const Json& statistics) {
         }
         line(fmt::format("  VMBus {}", partition["vmbus"]["version"].get<std::string>()));
         for (const Json& channel : partition["vmbus"]["channels"]) {
+            if (channel["packets_in"] == 0 && channel["packets_out"] == 0) continue;  // of no use to this guest
             line(fmt::format("  channel {} {}: {} packets ({} bytes) in, {} packets ({} bytes) out",
                              channel["relid"].get<u32>(), channel["name"].get<std::string>(), channel["packets_in"].get<u64>(),
                              channel["bytes_in"].get<u64>(), channel["packets_out"].get<u64>(), channel["bytes_out"].get<u64>()));

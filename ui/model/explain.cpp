@@ -279,10 +279,12 @@ Result<std::string> explain(machine::Machine& machine, SymbolPlace place, std::s
     if (what.empty() || what == "where") return joined(explain_where(machine, vp, name_of));
     if (what == "interrupts") return joined(explain_interrupts(machine, vp));
     if (what == "exception") return joined(explain_exception(vp));
+    if (what == "virtualization") return joined(explain_virtualization(vp));
     if (what == "registers") return joined(registers_text(*vp.processor));
     if (what == "all") {
         return joined(explain_where(machine, vp, name_of)) + joined(explain_interrupts(machine, vp)) +
-               joined(explain_exception(vp)) + joined(registers_text(*vp.processor));
+               joined(explain_exception(vp)) + joined(explain_virtualization(vp)) +
+               joined(registers_text(*vp.processor));
     }
     if (const RegisterLayout* layout = register_layout(what)) {
         const u64 value = register_value(*vp.processor, what);
@@ -292,7 +294,7 @@ Result<std::string> explain(machine::Machine& machine, SymbolPlace place, std::s
     return fail(
         Error::Code::Usage,
         fmt::format(
-            "nothing is known about \"{}\"; ask for where, interrupts, exception, registers, all, the name of a "
+            "nothing is known about \"{}\"; ask for where, interrupts, exception, virtualization, registers, all, the name of a "
             "register or an address",
             what));
 }

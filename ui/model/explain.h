@@ -20,7 +20,7 @@ using NameOf = std::function<std::string(u64 address)>;
 
 /// @param what  "" or "where": why the VP is where it is; "interrupts": what waits, and for what; "exception": the last
 /// one;
-///              "registers", or the name of one: what its bits say; "walk ADDRESS" or an address, with " write" or "
+///              "virtualization": VMX, and why its last entry failed; "registers", or the name of one: what its bits say; "walk ADDRESS" or an address, with " write" or "
 ///              fetch" behind it: how it is translated; "all": everything but a walk
 /// Error (Usage): no such VP, or nothing is known about `what`.
 [[nodiscard]] Result<std::string> explain(machine::Machine& machine, SymbolPlace place, std::string_view what,
@@ -33,6 +33,8 @@ using NameOf = std::function<std::string(u64 address)>;
 [[nodiscard]] std::vector<std::string> explain_interrupts(machine::Machine& machine, const PlacedVp& vp);
 /// The last exception that the VP's instructions raised.
 [[nodiscard]] std::vector<std::string> explain_exception(const PlacedVp& vp);
+/// VMX of the VP: where it is, its last exit, and the rule that its last entry broke. Nothing if its model has no VMX.
+[[nodiscard]] std::vector<std::string> explain_virtualization(const PlacedVp& vp);
 /// What the VP's own timers will do.
 [[nodiscard]] std::vector<std::string> explain_timers(machine::Machine& machine, const PlacedVp& vp);
 

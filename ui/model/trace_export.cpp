@@ -144,7 +144,7 @@ class DrcovOutput final : public TraceOutput {
         if (branches_.size() >= kKnown) branches_.clear();
         return branches_[i.linear] = branch;
     }
-    [[nodiscard]] std::vector<Module> symbol_modules(u64 partition) const;
+    [[nodiscard]] std::vector<Module> symbol_modules(u64 partition, bool upper_half) const;
 
     const machine::TraceFile& file_;
     TraceWrite write_;
@@ -157,10 +157,10 @@ class DrcovOutput final : public TraceOutput {
 };
 
 /// Where the symbols of each module lie.
-std::vector<DrcovOutput::Module> DrcovOutput::symbol_modules(u64 partition) const {
+std::vector<DrcovOutput::Module> DrcovOutput::symbol_modules(u64 partition, bool upper_half) const {
     std::map<std::string, Module> found;
     for (const machine::TraceSymbol& symbol : file_.symbols()) {
-        if (symbol.partition != partition) continue;
+        if (symbol.partition != partition || (symbol.address >> 63 != 0) != upper_half) continue;
         const std::string path = symbol.module.empty() ? "vmlinux" : symbol.module + ".ko";
         auto [entry, made] = found.try_emplace(path, Module{symbol.address, symbol.address, path});
         entry->second.base = std::min(entry->second.base, symbol.address & ~kPageMask);
@@ -179,8 +179,7 @@ void DrcovOutput::finish() {
     u64 count = 0;
     for (const auto& [space, blocks] : blocks_) {
         const std::size_t first_module = modules.size();
-        if (space.second == 0)
-            for (Module& module : symbol_modules(space.first)) modules.push_back(std::move(module));
+        for (Module& module : symbol_modules(space.first, space.second == 0)) modules.push_back(std::move(module));
         const std::size_t named = modules.size();
         for (const Block& block : blocks) {
             const auto holds = [&](const Module& m) {
@@ -190,7 +189,7 @@ void DrcovOutput::finish() {
                                        modules.begin() + static_cast<std::ptrdiff_t>(named), holds);
             if (module == modules.begin() + static_cast<std::ptrdiff_t>(named)) {
                 // Blocks come by address: the last one of those without names may grow.
-                const bool grows = modules.size() > named && block.start - modules.back().end < kNeighbourhood &&
+                const bool grows = modules.size() > named && block.start < modules.back().end + kNeighbourhood &&
                                    block.start + block.size - modules.back().base < kMostModule;
                 const u64 end = (block.start + block.size + kPageMask) & ~kPageMask;
                 if (grows) {

@@ -105,10 +105,10 @@ void decode_video(ByteReader& in, Decoded& out) {
             out.add_hex("gpa", body.quad(17));
             break;
         case 5:
-            out.add("width", body.word(22));
-            out.add("height", body.word(26));
-            out.add("pitch", body.word(30));
-            out.title += fmt::format(" {}x{}", body.word(22), body.word(26));
+            out.add("width", body.word(23));
+            out.add("height", body.word(27));
+            out.add("pitch", body.word(31));
+            out.title += fmt::format(" {}x{}", body.word(23), body.word(27));
             break;
         case 10: {
             const u8 count = body.byte(9);
