@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "cpu/insn.h"
+#include "cpu/spec/svm.h"
 #include "cpu/spec/xsave.h"
 
 namespace vg::cpu {
@@ -134,6 +135,7 @@ Exec write_efer(Vp& vp, u64 value) {
     if ((value & ~allowed) != 0) return refuse(vp);
     const u64 changed = value ^ s.efer;
     if ((changed & efer::LME) != 0 && (s.cr0 & cr0::PG) != 0) return refuse(vp);
+    if ((changed & value & efer::SVME) != 0 && (s.vm_cr & svm::vm_cr::kSvmDisable) != 0) return refuse(vp);
     s.efer = (value & ~efer::LMA) | (s.efer & efer::LMA);  // LMA is read-only, ignored on writes
     if ((changed & efer::NXE) != 0) vp.tlb().flush_tag();
     vp.update_context();

@@ -307,7 +307,7 @@ bool Vp::deliver(const Fault& fault, u64 next_rip) {
         if (!protected_mode()) current.has_error = false;
         const u64 rip = state_->rip;
         const bool returns_behind = current.type >= EventType::SoftInt;
-        delivering_ = Injection{current, returns_behind ? static_cast<u8>(next_rip - rip) : u8{0}};
+        delivering_ = Injection{current, returns_behind ? next_rip - rip : 0};
         const Exec result = Delivery(*this, current, next_rip).run();
         if (result != Exec::Fault) {
             delivering_.reset();

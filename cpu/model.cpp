@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "cpu/spec/svm.h"
 #include "cpu/spec/xsave.h"
 
 namespace vg::cpu {
@@ -79,9 +80,6 @@ constexpr CpuFlag kNative[] = {CpuFlag::SSE3,   CpuFlag::SSSE3,     CpuFlag::SSE
                                CpuFlag::AVX,    CpuFlag::AVX2,      CpuFlag::BMI1,   CpuFlag::BMI2,   CpuFlag::FMA,
                                CpuFlag::F16C,   CpuFlag::LZCNT,     CpuFlag::MOVBE,  CpuFlag::AES,    CpuFlag::PCLMUL,
                                CpuFlag::SHA,    CpuFlag::ADX,       CpuFlag::SSE4A,  CpuFlag::VAES,   CpuFlag::VPCLMUL};
-
-/// Bits that have a name only because the instruction table does: a model must not promise them.
-constexpr CpuFlag kMissing[] = {CpuFlag::SVM};
 
 const FlagRow& row_of(CpuFlag flag) { return kFlags[static_cast<unsigned>(flag)]; }
 
@@ -177,9 +175,9 @@ Result<void> CpuModel::apply(std::string_view change) {
         return fail(Error::Code::Usage, "unknown CPU feature '" + std::string(change.substr(1)) + "'; did you mean '" +
                                             nearest(plain(change), known) + "'?");
     }
-    const bool foreign = flag == CpuFlag::VMX && vendor_ == Vendor::Amd;
-    if (on && (foreign || std::find(std::begin(kMissing), std::end(kMissing), flag) != std::end(kMissing)))
-        return fail(Error::Code::Usage, "CPU feature '" + plain(row_of(flag).name) + "' is not implemented");
+    const bool foreign = flag == (vendor_ == Vendor::Amd ? CpuFlag::VMX : CpuFlag::SVM);
+    if (on && foreign)
+        return fail(Error::Code::Usage, "CPU feature '" + plain(row_of(flag).name) + "' is the other vendor's");
     set_flag(flag, on);
     return {};
 }
@@ -267,6 +265,7 @@ void CpuModel::build_leaves(u32 signature, std::string_view brand) {
     std::memcpy(text, brand.data(), std::min(brand.size(), sizeof text - 1));
     for (u32 i = 0; i < 3; ++i) std::memcpy(&leaves_[{0x80000002 + i, 0}], text + 16 * i, 16);
     leaves_[{0x80000008, 0}].eax = physical_bits_ | 48u << 8;
+    if (has(CpuFlag::SVM)) leaves_[{0x8000000a, 0}] = {svm::kRevision, svm::kAsids, 0, svm::kFeatures};
     if (has(CpuFlag::BHI_CTRL)) leaves_[{7, 0}].eax = 2;  // highest subleaf
     if (has(CpuFlag::XSAVE)) {
         CpuidRegs& area = leaves_[{0xd, 0}];

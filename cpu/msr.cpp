@@ -3,6 +3,8 @@
 #include "base/bits.h"
 #include "cpu/control_registers.h"
 #include "cpu/segments.h"
+#include "cpu/spec/svm.h"
+#include "cpu/svm/unit.h"
 #include "cpu/vmx/capabilities.h"
 #include "cpu/vp.h"
 
@@ -191,6 +193,35 @@ bool write_TSC_DEADLINE(Vp& vp, u32, u64 value) {
 
 bool read_VMX_CAPABILITY(Vp& vp, u32 msr, u64& value) { return vmx::read_capability_msr(vp.model(), msr, value); }
 bool write_VMX_CAPABILITY(Vp&, u32, u64) { return false; }
+
+bool read_VM_CR(Vp& vp, u32, u64& value) {
+    value = vp.state().vm_cr;
+    return true;
+}
+/// APM 2 "VM_CR MSR (C001_0114h)". DEVIATION: R_INIT, DPD and DIS_A20M are stored without effect.
+bool write_VM_CR(Vp& vp, u32, u64 value) {
+    constexpr u64 kDefined = 0x1f;
+    VpState& s = vp.state();
+    if ((value & ~kDefined) != 0) return false;
+    // Once locked, LOCK and SVMDIS stay as they are.
+    const u64 kept = (s.vm_cr & svm::vm_cr::kLock) != 0 ? svm::vm_cr::kLock | svm::vm_cr::kSvmDisable : 0;
+    value = (value & ~kept) | (s.vm_cr & kept);
+    if ((value & svm::vm_cr::kSvmDisable) != 0 && (s.efer & efer::SVME) != 0) return false;
+    s.vm_cr = value;
+    return true;
+}
+
+bool read_VM_HSAVE_PA(Vp& vp, u32, u64& value) {
+    value = svm::unit_of(vp)->host_save_address();
+    return true;
+}
+bool write_VM_HSAVE_PA(Vp& vp, u32, u64 value) { return svm::unit_of(vp)->write_host_save_address(value); }
+
+bool read_TSC_RATIO(Vp& vp, u32, u64& value) {
+    value = svm::unit_of(vp)->tsc_ratio();
+    return true;
+}
+bool write_TSC_RATIO(Vp& vp, u32, u64 value) { return svm::unit_of(vp)->write_tsc_ratio(value); }
 
 bool read_X2APIC(Vp& vp, u32 msr, u64& value) { return vp.apic().msr_read(msr - 0x800, value); }
 bool write_X2APIC(Vp& vp, u32 msr, u64 value) { return vp.apic().msr_write(msr - 0x800, value); }

@@ -140,6 +140,8 @@ bool intercepts(const virt::Controls& controls, const virt::Exit& exit, const Vp
             return controls.xsaves;
         case Reason::ApicAccess:
             return controls.switches_worlds;
+        case Reason::StackedFlags:
+            return controls.stacked_flags;
         case Reason::None:
             return false;
     }

@@ -236,7 +236,7 @@ class Vp {
     /// Delivered before anything else at the next boundary, whatever RFLAGS.IF says. One at a time.
     struct Injection {
         Fault fault;
-        u8 insn_length = 0;  ///< software interrupts and exceptions return behind the instruction
+        u64 insn_length = 0;  ///< software interrupts and exceptions return behind the instruction
     };
     void inject(const std::optional<Injection>& injection) { injected_ = injection; }
     [[nodiscard]] const std::optional<Injection>& injected() const { return injected_; }
@@ -268,6 +268,8 @@ class Vp {
         state_->tsc_offset += offset - guest_tsc_offset_;
         guest_tsc_offset_ = offset;
     }
+    /// Interrupts, NMIs and breakpoints wait: the extension's global interrupt flag (SVM) is clear.
+    void hold_events(bool held) { events_held_ = held; }
     /// An interrupt of this priority would be taken if nothing masked it: what external-interrupt exits wait for.
     [[nodiscard]] bool external_interrupt_waits() const;
     /// Takes the interrupt that waits, as an acknowledge cycle does. -1: none any more.
@@ -320,7 +322,7 @@ class Vp {
     const Insn* executing_ = nullptr;
     std::optional<Injection> delivering_;
     std::unique_ptr<virt::Extension> extension_;
-    bool guest_mode_ = false;
+    bool guest_mode_ = false, events_held_ = false;
     RequiredBits required_;
     u64 guest_tsc_offset_ = 0;
     VTime slice_end_ = 0;

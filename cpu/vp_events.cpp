@@ -8,7 +8,7 @@ namespace vg::cpu {
 
 bool Vp::breakpoint_at_rip(u64& dr6_bits) const {
     const VpState& s = *state_;
-    if ((s.dr[7] & 0xff) == 0 || (s.rflags & flag::RF) != 0) return false;
+    if ((s.dr[7] & 0xff) == 0 || (s.rflags & flag::RF) != 0 || events_held_) return false;
     const u64 address = linear_rip();
     bool hit = false;
     for (unsigned i = 0; i < 4; ++i) {
@@ -36,7 +36,7 @@ void Vp::compare_breakpoints(u64 address, u32 size, Watches watches) {
         dr6_bits |= u64{1} << i;
         hit |= bits(s.dr[7], 2 * i + 1, 2 * i) != 0;
     }
-    if (hit) access_dr6_ |= dr6_bits;
+    if (hit && !events_held_) access_dr6_ |= dr6_bits;
 }
 
 void Vp::note_access(u64 address, u32 size, bool write) {
@@ -63,9 +63,10 @@ bool Vp::external_interrupt_waits() const {
 
 bool Vp::external_interrupt_due() const {
     const VpState& s = *state_;
+    if (events_held_) return false;
     if (s.acknowledged != 0) return true;
     const virt::Controls& c = controls();
-    if ((s.rflags & flag::IF) == 0 && !(c.external_interrupt && c.interrupts_ignore_if)) return false;
+    if (c.interrupts_blocked || ((s.rflags & flag::IF) == 0 && !c.interrupts_ignore_if)) return false;
     return external_interrupt_waits();
 }
 
@@ -80,7 +81,7 @@ bool Vp::init_is_due() const {
 }
 
 bool Vp::nmi_is_due() const {
-    return state_->nmi_pending != 0 && (state_->nmi_blocked == 0 || controls().virtual_nmis);
+    return state_->nmi_pending != 0 && !events_held_ && (state_->nmi_blocked == 0 || controls().virtual_nmis);
 }
 
 /// What a guest of the extension is interrupted by, besides what interrupts any program.

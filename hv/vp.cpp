@@ -145,6 +145,7 @@ Action Vp::on_exit(cpu::Vp&, Exit& exit) {
         case ExitReason::Random:
         case ExitReason::ApicAccess:
         case ExitReason::Xsaves:
+        case ExitReason::StackedFlags:
             break;
     }
     return Action::Default;  // this level does not ask for the others

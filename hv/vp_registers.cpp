@@ -168,7 +168,7 @@ u64 pending_interruption_value(const cpu::Vp& processor) {
     if (processor.injected()) {
         const cpu::Fault& f = processor.injected()->fault;
         return pi::kPending | static_cast<u64>(f.type) << pi::kTypeLow | (f.has_error ? pi::kErrorValid : 0) |
-               u64{processor.injected()->insn_length} << 5 | u64{f.vector} << pi::kVectorLow |
+               (processor.injected()->insn_length & 15) << 5 | u64{f.vector} << pi::kVectorLow |
                (f.has_error ? u64{f.error_code} << pi::kErrorLow : 0);
     }
     if (s.acknowledged != 0) return pi::kPending | u64{s.acknowledged_vector} << pi::kVectorLow;

@@ -38,6 +38,7 @@ ModeKey mode_key(const cpu::Vp& vp, u32 model) {
     if (mode == cpu::CodeMode::Bits64 && (vp.cpl() == 0 || vp.cpl() == 3)) key |= ModeKey::kFlat;
     if (time_is_plain(vp)) key |= ModeKey::kPlainTime;
     if (cr_is_plain(vp)) key |= ModeKey::kPlainCr;
+    if (!vp.controls().stacked_flags) key |= ModeKey::kPlainFlags;
     constexpr u32 kMxcsrMasks = 0x1f80;
     const bool fpu_on = (s.cr0 & (cr0::EM | cr0::TS)) == 0;
     if (fpu_on && x87_is_quiet(s)) key |= ModeKey::kX87;

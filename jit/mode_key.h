@@ -20,7 +20,8 @@ struct ModeKey {
     static constexpr u32 kPlainTime = 1 << 9;  ///< RDTSC and PAUSE neither fault nor exit
     static constexpr u32 kStops = 1 << 10;     ///< of a linear page with breakpoints: none of them begins an instruction here
     static constexpr u32 kPlainCr = 1 << 11;   ///< MOV from CR0, CR3 and CR4 reads the register itself
-    static constexpr unsigned kModelShift = 12;
+    static constexpr u32 kPlainFlags = 1 << 12;  ///< PUSHF does not exit
+    static constexpr unsigned kModelShift = 13;
 
     [[nodiscard]] bool has(u32 bits) const { return (value & bits) == bits; }
     [[nodiscard]] cpu::CodeMode code_mode() const { return static_cast<cpu::CodeMode>(value & kModeMask); }

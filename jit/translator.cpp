@@ -357,7 +357,7 @@ bool Translator::emit_native() {
         case Emit::DirectionFlag:
             return emit_direction_flag();
         case Emit::Pushf:
-            return emit_pushf();
+            return key_.has(ModeKey::kPlainFlags) && emit_pushf();
         case Emit::Swapgs:
             return emit_swapgs();
         case Emit::String:

@@ -41,10 +41,11 @@ Result<void> check_file(const std::string& where, std::string_view what, const s
 Result<void> check_model(const Place& place, const std::string& name, bool bare) {
     const auto model = cpu::CpuModel::create(name);
     if (!model) return Unexpected{model.error().in(place.text("cpu"))};
-    if (!bare && model->has(cpu::CpuFlag::VMX))
-        return bad(place.text("cpu"), fmt::format("\"{}\" has VMX, which partitions of the hypervisor cannot use yet; use it on a "
-                                                  "PC without [hypervisor], or leave vmx out",
-                                                  name));
+    const bool vmx = model->has(cpu::CpuFlag::VMX), svm = model->has(cpu::CpuFlag::SVM);
+    if (!bare && (vmx || svm))
+        return bad(place.text("cpu"), fmt::format("\"{}\" has {}, which partitions of the hypervisor cannot use yet; use it on a "
+                                                  "PC without [hypervisor], or leave {} out",
+                                                  name, vmx ? "VMX" : "SVM", vmx ? "vmx" : "svm"));
     return {};
 }
 

@@ -80,7 +80,7 @@ SlatResult walk_once(PhysicalMemory& memory, const SlatMode& slat, u64 gpa, Acce
         const EntryView view = npt ? view_npt(entry, level, slat.physical_bits) : view_ept(entry, level, slat.physical_bits);
         if (!view.present) return result;
         if (view.misconfigured) {
-            result.misconfigured = true;
+            result.misconfigured = result.present = true;
             return result;
         }
         permissions &= view.permissions;
@@ -95,6 +95,7 @@ SlatResult walk_once(PhysicalMemory& memory, const SlatMode& slat, u64 gpa, Acce
         result.spa = (base & ~offset_mask) | (gpa & offset_mask);
         break;
     }
+    result.present = true;
     result.permissions = permissions;
     result.cacheable = permissions;
     if ((permissions & slat_needs(access)) == 0) return result;
@@ -161,7 +162,7 @@ void SlatCache::clear(u64 root) {
 SlatResult slat_walk(PhysicalMemory& memory, const SlatMode& slat, u64 gpa, Access access, bool touch,
                      SlatCache* cache) {
     if (slat.kind == SlatMode::Kind::None) {
-        return {.ok = true, .permissions = slat_right::kAll, .cacheable = slat_right::kAll, .page_bits = 48, .spa = gpa};
+        return {.ok = true, .present = true, .permissions = slat_right::kAll, .cacheable = slat_right::kAll, .page_bits = 48, .spa = gpa};
     }
     if (cache != nullptr) {
         if (const SlatResult* hit = cache->find(slat, gpa, access)) return *hit;

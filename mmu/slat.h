@@ -18,7 +18,8 @@ inline constexpr u8 kRead = 1, kWrite = 2, kExecute = 4, kAll = 7;
 struct SlatResult {
     bool ok = false;             ///< present, well formed and the access is permitted
     bool misconfigured = false;
-    u8 permissions = 0;          ///< granted by the tables (0: not present)
+    bool present = false;        ///< there is a mapping, whatever it grants
+    u8 permissions = 0;          ///< granted by the tables
     u8 cacheable = 0;            ///< permissions that need no further walk: write only once the dirty bit is set
     u8 page_bits = 12;
     u64 spa = 0;                 ///< of the byte asked for

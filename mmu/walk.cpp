@@ -121,7 +121,7 @@ bool GuestWalk::through_slat(u64 gpa, Access access, bool during_walk, SlatResul
     result = slat_walk(memory_, slat_, gpa, access, touch_, cache_);
     if (result.ok) [[likely]] return true;
     out.status = Translation::Status::SlatFault;
-    out.slat_fault = {Gpa(gpa), access, result.misconfigured, during_walk, result.permissions};
+    out.slat_fault = {Gpa(gpa), access, result.misconfigured, during_walk, result.permissions, result.present};
     out.gpa = Gpa(gpa);
     return false;
 }
@@ -255,7 +255,7 @@ Translation translate_gpa(PhysicalMemory& memory, const SlatMode& slat, Gpa gpa,
     t.gpa = gpa;
     if (!result.ok) {
         t.status = Translation::Status::SlatFault;
-        t.slat_fault = {gpa, access, result.misconfigured, during_walk, result.permissions};
+        t.slat_fault = {gpa, access, result.misconfigured, during_walk, result.permissions, result.present};
         return t;
     }
     t.spa = Spa(result.spa);
@@ -285,7 +285,7 @@ bool load_pdptes(PhysicalMemory& memory, const SlatMode& slat, u64 cr3, u8 physi
     const Access access = slat_walk_access(slat);
     const SlatResult where = slat_walk(memory, slat, table, access, true, nullptr);
     if (!where.ok && refused != nullptr)
-        *refused = SlatFault{Gpa(table), access, where.misconfigured, true, where.permissions};
+        *refused = SlatFault{Gpa(table), access, where.misconfigured, true, where.permissions, where.present};
     if (!where.ok || memory.readable(Spa(where.spa)) == nullptr) return false;
     const u64 reserved = reserved_pdpte_bits(physical_bits);
     u64 loaded[4];

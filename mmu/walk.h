@@ -53,7 +53,8 @@ struct SlatFault {
     Access access = Access::Read;
     bool misconfigured = false;
     bool during_walk = false;   ///< the access was to a guest paging structure
-    u8 permissions = 0;         ///< bits 0..2: R, W, X that the tables grant (0: not present)
+    u8 permissions = 0;         ///< bits 0..2: R, W, X that the tables grant
+    bool present = false;       ///< there is a mapping, whatever it grants
 };
 
 /// Result of a walk.

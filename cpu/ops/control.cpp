@@ -168,6 +168,8 @@ Exec iret_protected(Interp& in, const Insn& i) {
 }  // namespace
 
 Exec INT(Interp& in, const Insn& i) {
+    Exec out{};
+    if (in.vp.controls().stacked_flags && taken(in, i, virt::ExitReason::StackedFlags, out)) return out;
     const auto vector = static_cast<u8>(i.imm);
     if (in.vp.v8086()) {
         if ((in.s.cr4 & cr4::VME) != 0) {
@@ -180,7 +182,11 @@ Exec INT(Interp& in, const Insn& i) {
     return software_event(in, i, vector, EventType::SoftInt);
 }
 
-Exec INT1(Interp& in, const Insn& i) { return software_event(in, i, kDebug, EventType::PrivSoftException); }
+Exec INT1(Interp& in, const Insn& i) {
+    Exec out{};
+    if (in.vp.controls().stacked_flags && taken(in, i, virt::ExitReason::StackedFlags, out)) return out;
+    return software_event(in, i, kDebug, EventType::PrivSoftException);
+}
 Exec INT3(Interp& in, const Insn& i) { return software_event(in, i, kBreakpoint, EventType::SoftException); }
 Exec INTO(Interp& in, const Insn& i) {
     if ((in.s.rflags & flag::OF) == 0) return Exec::Next;
@@ -188,6 +194,8 @@ Exec INTO(Interp& in, const Insn& i) {
 }
 
 Exec IRET(Interp& in, const Insn& i) {
+    Exec out{};
+    if (in.vp.controls().stacked_flags && taken(in, i, virt::ExitReason::StackedFlags, out)) return out;
     // SDM 3A "Handling Multiple NMIs": NMIs are unblocked even if the instruction faults.
     // With NMI exits and without virtual NMIs it does not (SDM 3C "Changes to Instruction Behavior in VMX Non-Root Operation").
     const virt::Controls& controls = in.vp.controls();

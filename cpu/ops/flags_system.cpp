@@ -68,6 +68,8 @@ Exec STI(Interp& in, const Insn& i) {
 }
 
 Exec PUSHF(Interp& in, const Insn& i) {
+    Exec out{};
+    if (in.vp.controls().stacked_flags && taken(in, i, virt::ExitReason::StackedFlags, out)) return out;
     u64 image = in.s.rflags & ~(flag::VM | flag::RF);
     if (in.vp.v8086() && iopl(in) < 3) {
         if ((in.s.cr4 & cr4::VME) == 0 || i.op_size != 2) return general_protection(in);
@@ -77,6 +79,8 @@ Exec PUSHF(Interp& in, const Insn& i) {
 }
 
 Exec POPF(Interp& in, const Insn& i) {
+    Exec out{};
+    if (in.vp.controls().stacked_flags && taken(in, i, virt::ExitReason::StackedFlags, out)) return out;
     const bool virtualized = in.vp.v8086() && iopl(in) < 3;
     if (virtualized && ((in.s.cr4 & cr4::VME) == 0 || i.op_size != 2)) return general_protection(in);
     StackFrame stack = current_stack(in.vp);

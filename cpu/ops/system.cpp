@@ -43,7 +43,7 @@ u64 read_cr(const Interp& in, unsigned number) {
 /// @param source  LMSW: its operand
 Exec change_cr(Interp& in, const Insn& i, unsigned number, u64 value, virt::CrAccess how = virt::CrAccess::MovTo,
                u64 source = 0) {
-    if (!in.vp.levels().empty() && number != 2) {
+    if (!in.vp.levels().empty() && (number != 2 || in.vp.controls().cr_reads)) {
         virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Cr);
         exit.write = true;
         exit.cr_access = how;
@@ -66,6 +66,20 @@ Exec change_cr(Interp& in, const Insn& i, unsigned number, u64 value, virt::CrAc
     if (result != Exec::Next) return result;
     in.vp.tell(TapKind::Cr, number, value, old, in.s.rip);
     return resync(in, i);
+}
+
+/// A read of a control register, for levels that ask for it; they may change the value. True: the body returns `out`.
+bool read_exits(Interp& in, const Insn& i, unsigned number, u64& value, Exec& out) {
+    const virt::Controls& controls = in.vp.controls();
+    const bool offered = number == 8 || (number == 3 && controls.cr_all) || controls.cr_reads;
+    if (!offered || in.vp.levels().empty()) return false;
+    virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Cr);
+    exit.reg = static_cast<u8>(number);
+    exit.cr_access = virt::CrAccess::MovFrom;
+    exit.value = value;
+    const virt::Action action = offer(in, i, out);
+    if (action == virt::Action::Complete) value = exit.value;
+    return action != virt::Action::Complete && action != virt::Action::Default;
 }
 
 bool time_stamp_allowed(const Interp& in) { return (in.s.cr4 & cr4::TSD) == 0 || in.vp.cpl() == 0; }
@@ -133,16 +147,8 @@ Exec MOV_CR(Interp& in, const Insn& i) {
     const unsigned size = in_64_bit(in) ? 8 : 4;
     if (writes) return change_cr(in, i, number, in.gpr(i[1].reg, size));
     u64 value = read_cr(in, number);
-    if ((number == 8 || (number == 3 && in.vp.controls().cr_all)) && !in.vp.levels().empty()) {
-        virt::Exit& exit = begin_exit(in, i, virt::ExitReason::Cr);
-        exit.reg = static_cast<u8>(number);
-        exit.cr_access = virt::CrAccess::MovFrom;
-        exit.value = value;
-        Exec out{};
-        const virt::Action action = offer(in, i, out);
-        if (action == virt::Action::Complete) value = exit.value;
-        else if (action != virt::Action::Default) return out;
-    }
+    Exec out{};
+    if (read_exits(in, i, number, value, out)) return out;
     in.set_gpr(i[0].reg, size, value);
     return Exec::Next;
 }
@@ -190,7 +196,10 @@ Exec LMSW(Interp& in, const Insn& i) {
 
 Exec SMSW(Interp& in, const Insn& i) {
     if ((in.s.cr4 & cr4::UMIP) != 0 && in.vp.cpl() != 0) return general_protection(in);
-    return in.write(i, i[0], read_cr(in, 0)) ? Exec::Next : in.vp.failed();
+    u64 value = read_cr(in, 0);
+    Exec out{};
+    if (read_exits(in, i, 0, value, out)) return out;
+    return in.write(i, i[0], value) ? Exec::Next : in.vp.failed();
 }
 
 Exec INVLPG(Interp& in, const Insn& i) {

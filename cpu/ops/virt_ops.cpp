@@ -1,4 +1,4 @@
-// Hypercalls, and instructions that are undefined here. VMX's are in cpu/vmx/instructions.cpp.
+// Hypercalls, and instructions that are undefined here. VMX's and SVM's are in cpu/vmx and cpu/svm, instructions.cpp.
 #include "cpu/isa/bodies.h"
 #include "cpu/ops/exits.h"
 #include "cpu/vmx/unit.h"
@@ -21,16 +21,14 @@ Exec VMCALL(Interp& in, const Insn& i) {
 }
 Exec VMMCALL(Interp& in, const Insn& i) { return hypercall(in, i); }
 
+/// Undefined outside system management mode; an SVM guest's exits before that is seen.
+Exec RSM(Interp& in, const Insn& i) {
+    Exec out{};
+    return taken(in, i, virt::ExitReason::Svm, out) ? out : undefined(in);
+}
+
 #define VG_UNDEFINED(name) \
     Exec name(Interp& in, const Insn&) { return undefined(in); }
-VG_UNDEFINED(VMRUN)
-VG_UNDEFINED(VMLOAD)
-VG_UNDEFINED(VMSAVE)
-VG_UNDEFINED(STGI)
-VG_UNDEFINED(CLGI)
-VG_UNDEFINED(SKINIT)
-VG_UNDEFINED(INVLPGA)
-VG_UNDEFINED(RSM)  // outside system management mode
 VG_UNDEFINED(UD0)
 VG_UNDEFINED(UD1)
 VG_UNDEFINED(UD2)

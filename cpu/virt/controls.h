@@ -23,9 +23,9 @@ enum class ExitReason : u8 {
     None, Io, Msr, Cpuid, Hypercall, Memory, Halt, Cr, Dr, DescriptorTable, Exception, Rdtsc, Rdpmc, Pause, Mwait,
     Monitor, Invlpg, Invpcid, Wbinvd, Xsetbv, InterruptWindow, NmiWindow, TripleFault, TaskSwitch, Vmx, Svm,
     // asked for only by owners that switch worlds
-    ExternalInterrupt, Nmi, Init, Sipi, Invd, Random, ApicAccess, Xsaves
+    ExternalInterrupt, Nmi, Init, Sipi, Invd, Random, ApicAccess, Xsaves, StackedFlags
 };
-inline constexpr unsigned kExitReasons = static_cast<unsigned>(ExitReason::Xsaves) + 1;
+inline constexpr unsigned kExitReasons = static_cast<unsigned>(ExitReason::StackedFlags) + 1;
 
 /// Which instruction touches a control register.
 enum class CrAccess : u8 { MovTo, MovFrom, Clts, Lmsw };
@@ -101,7 +101,9 @@ struct Controls {
          xsaves = false, task_switch = false;
     bool extension = false;   ///< the instructions of VMX or SVM themselves
     bool cr_all = false;      ///< every MOV to or from CR0, CR3, CR4, CR8, CLTS and LMSW
+    bool cr_reads = false;    ///< with cr_all: every MOV from a control register and SMSW, and MOV to CR2
     bool dr = false;          ///< every MOV to or from a debug register, before any of its checks
+    bool stacked_flags = false;  ///< PUSHF, POPF, IRET, INT n and INT1, before any of their checks
     /// Bits of a register that belong to the owner: reads give the shadow's, writes leave them as they are.
     struct CrView {
         u64 mask = 0, shadow = 0;
@@ -109,8 +111,9 @@ struct Controls {
         [[nodiscard]] u64 write(u64 old, u64 value) const { return (old & mask) | (value & ~mask); }
     };
     CrView cr0_view, cr4_view;
-    /// External interrupts and NMIs exit; the former also while IF is clear, if `interrupts_ignore_if`.
-    bool external_interrupt = false, interrupts_ignore_if = false, nmi = false;
+    /// External interrupts and NMIs exit. Whether or not they do, the former are also taken while IF is clear, with
+    /// `interrupts_ignore_if`, or not at all, with `interrupts_blocked`.
+    bool external_interrupt = false, interrupts_ignore_if = false, interrupts_blocked = false, nmi = false;
     bool virtual_nmis = false;  ///< VpState::nmi_blocked is the guest's own; real NMIs are never blocked
     bool init = false, sipi = false;
     bool interrupt_window = false, nmi_window = false;  ///< exit as soon as one could be taken

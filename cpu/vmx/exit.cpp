@@ -39,7 +39,7 @@ void Unit::describe_vectoring(ExitRecord& record) {
         vmcs_.set(vectoring_error_code, fault.error_code);
     }
     vmcs_.set(vectoring, info);
-    if (fault.type >= EventType::SoftInt) record.insn_length = event->insn_length;
+    if (fault.type >= EventType::SoftInt) record.insn_length = static_cast<u8>(event->insn_length);
 }
 
 void Unit::exit_guest(const ExitRecord& what) {

@@ -97,7 +97,8 @@ Action Unit::on_exit(Vp&, virt::Exit& exit) {
         case Reason::Init: return leave(record_of(plain_reason(exit), exit));
         case Reason::None:
         case Reason::Svm:
-        case Reason::Xsaves: break;
+        case Reason::Xsaves:
+        case Reason::StackedFlags: break;
     }
     return Action::Default;
 }

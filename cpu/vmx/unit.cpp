@@ -1,10 +1,9 @@
 #include "cpu/vmx/unit.h"
 
-#include <algorithm>
-
 #include "base/bits.h"
 #include "base/state.h"
 #include "cpu/spec/vmx.h"
+#include "cpu/virt/physical.h"
 
 namespace vg::cpu::vmx {
 
@@ -31,48 +30,13 @@ void Unit::reset() {
 
 u64 Unit::host_tsc() const { return vp_.tsc() - vp_.guest_tsc_offset(); }
 
-/// The second level under VMX operation: none on a bare processor, the partition's for a child of hv.
-mmu::SlatMode Unit::host_slat() const {
-    const std::size_t below = vp_.levels().size() - (vp_.guest_mode() ? 1 : 0);
-    return below == 0 ? mmu::SlatMode{} : vp_.levels()[below - 1].controls.slat;
-}
-
 // ---- memory ------------------------------------------------------------------------------------------------------
 
-namespace {
+mmu::SlatMode Unit::host_slat() const { return virt::host_slat(vp_); }
 
-/// Calls `part(spa, offset, bytes)` for each page of the range. What the second level withholds is skipped.
-template <class Part>
-void by_pages(Vp& vp, const mmu::SlatMode& slat, u64 address, u32 size, mmu::Access access, Part part) {
-    for (u32 done = 0; done < size;) {
-        const u64 at = address + done;
-        const u32 count = std::min(size - done, static_cast<u32>(kPageSize - (at & kPageMask)));
-        Spa spa(at);
-        bool there = true;
-        if (slat.kind != mmu::SlatMode::Kind::None) {
-            const mmu::Translation t = mmu::translate_gpa(vp.physical(), slat, Gpa(at), access);
-            there = t.status == mmu::Translation::Status::Ok;
-            spa = t.spa;
-        }
-        if (there) part(spa, done, count);
-        done += count;
-    }
-}
+void Unit::read_physical(u64 address, void* out, u32 size) { virt::read_physical(vp_, address, out, size); }
 
-}  // namespace
-
-void Unit::read_physical(u64 address, void* out, u32 size) {
-    u8* const to = static_cast<u8*>(out);
-    std::fill(to, to + size, u8{0xff});
-    by_pages(vp_, host_slat(), address, size, mmu::Access::Read,
-             [&](Spa spa, u32 offset, u32 count) { vp_.physical().read(spa, to + offset, count); });
-}
-
-void Unit::write_physical(u64 address, const void* data, u32 size) {
-    const u8* const from = static_cast<const u8*>(data);
-    by_pages(vp_, host_slat(), address, size, mmu::Access::Write,
-             [&](Spa spa, u32 offset, u32 count) { vp_.physical().write(spa, from + offset, count); });
-}
+void Unit::write_physical(u64 address, const void* data, u32 size) { virt::write_physical(vp_, address, data, size); }
 
 // ---- boundaries --------------------------------------------------------------------------------------------------
 
@@ -167,12 +131,3 @@ void Unit::loaded(Vp& vp) {
 Unit* unit_of(Vp& vp) { return vp.model().has(CpuFlag::VMX) ? static_cast<Unit*>(vp.extension()) : nullptr; }
 
 }  // namespace vg::cpu::vmx
-
-namespace vg::cpu::virt {
-
-std::unique_ptr<Extension> make_extension(Vp& vp) {
-    if (vp.model().has(CpuFlag::VMX)) return std::make_unique<vmx::Unit>(vp);
-    return nullptr;
-}
-
-}  // namespace vg::cpu::virt

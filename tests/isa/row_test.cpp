@@ -86,7 +86,8 @@ bool checks_privilege_itself(Op op) {
     constexpr Op kOps[] = {Op::LLDT,    Op::LTR,     Op::XSETBV,  Op::SYSRET, Op::SYSEXIT, Op::MONITOR,  Op::MWAIT,
                            Op::CLAC,    Op::STAC,    Op::MOV_DR,  Op::INVPCID, Op::VMXON,  Op::VMXOFF,   Op::VMCLEAR,
                            Op::VMPTRLD, Op::VMPTRST, Op::VMREAD,  Op::VMWRITE, Op::INVEPT, Op::VMLAUNCH, Op::VMRESUME,
-                           Op::INVVPID, Op::VMFUNC};
+                           Op::INVVPID, Op::VMFUNC,  Op::VMRUN,   Op::VMLOAD, Op::VMSAVE,  Op::STGI,     Op::CLGI,
+                           Op::SKINIT,  Op::INVLPGA};
     return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
 }
 

@@ -25,7 +25,7 @@ constexpr std::string_view kExitNames[] = {
     "none",      "io",      "msr",     "cpuid",           "hypercall",  "memory",      "halt", "cr", "dr",
     "descriptor_table", "exception", "rdtsc", "rdpmc", "pause", "mwait", "monitor", "invlpg", "invpcid", "wbinvd", "xsetbv",
     "interrupt_window", "nmi_window", "triple_fault", "task_switch", "vmx", "svm",
-    "external_interrupt", "nmi", "init", "sipi", "invd", "random", "apic_access", "xsaves"};
+    "external_interrupt", "nmi", "init", "sipi", "invd", "random", "apic_access", "xsaves", "stacked_flags"};
 static_assert(std::size(kExitNames) == cpu::virt::kExitReasons);
 
 constexpr std::pair<u8, std::string_view> kScsiNames[] = {
