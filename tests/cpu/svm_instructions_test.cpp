@@ -87,7 +87,7 @@ TEST_CASE("svm: a guest's VMLOAD is guest-physical where that is virtualized", "
 }
 
 TEST_CASE("svm: without SVME, or outside CPL 0, the instructions fault", "[cpu][svm]") {
-    for (const u8 last : {0xd8, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf}) {
+    for (const u8 last : std::initializer_list<u8>{0xd8, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf}) {
         SvmStage t;
         t.machine.map_user(SvmStage::kCode, 1);
         INFO(+last);

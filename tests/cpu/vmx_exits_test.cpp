@@ -61,6 +61,14 @@ TEST_CASE("vmx: instructions exit with reason, length and qualification", "[cpu]
     }
 }
 
+TEST_CASE("vmx: without VM functions there is no VMFUNC", "[cpu][vmx]") {
+    VmxStage t;
+    t.prepare();
+    t.write(exception_bitmap, 1u << kInvalidOpcode);
+    CHECK(t.exit_of({0x0f, 0x01, 0xd4}) == why::kExceptionOrNmi);
+    CHECK((t.read(exit_interruption) & 0xff) == kInvalidOpcode);
+}
+
 TEST_CASE("vmx: bitmaps let ports and MSRs pass", "[cpu][vmx]") {
     VmxStage t;
     t.prepare();
