@@ -252,7 +252,8 @@ void NetworkAdapter::fields(StateVisitor& v) {
     v("link", link_);
     v("frames_out", frames_out_, Fmt::Dec);
     channel_fields(v);
-    due_fields(v);
+    due_list_fields(v, due_, next_sequence_, vsp::Network::kMaxInFlight,
+                    [this](const Due& due) { return core_->is_scheduled(due.slot); });
 }
 
 void NetworkAdapter::channel_fields(StateVisitor& v) {
@@ -271,26 +272,6 @@ void NetworkAdapter::channel_fields(StateVisitor& v) {
             v("byte_offset", packet.range.byte_offset);
             v("payload", open.unsent[i].payload, kMaxPayload);
         }
-    }
-}
-
-/// The timer itself is the event queue's.
-void NetworkAdapter::due_fields(StateVisitor& v) {
-    v("next_sequence", next_sequence_, Fmt::Dec);
-    std::vector<Due> list(due_.begin(), due_.end());
-    u32 count = static_cast<u32>(list.size());
-    v("due", count, Fmt::Dec);
-    if (v.loading()) list.assign(std::min(count, vsp::Network::kMaxInFlight), {});
-    for (std::size_t i = 0; i < list.size(); ++i) {
-        const VisitScope each(v, fmt::format("due{}", i));
-        v("when", list[i].when, Fmt::Dec);
-        v("sequence", list[i].sequence, Fmt::Dec);
-        v("slot", list[i].slot, Fmt::Dec);
-    }
-    if (!v.loading()) return;
-    due_.clear();
-    for (const Due& due : list) {
-        if (due.slot < vsp::Network::kMaxInFlight && core_->is_scheduled(due.slot)) due_.insert(due);
     }
 }
 

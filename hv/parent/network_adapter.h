@@ -12,6 +12,7 @@
 #include "base/events.h"
 #include "base/log.h"
 #include "devices/net/frame.h"
+#include "hv/parent/due.h"
 #include "hv/vmbus/channel.h"
 #include "hv/vsp/network.h"
 
@@ -77,12 +78,6 @@ class NetworkAdapter final : public vmbus::ChannelDevice, public devices::Networ
         bool stalled = false;  ///< packets were left in the ring
         std::deque<Unsent> unsent;
     };
-    struct Due {
-        VTime when;
-        u64 sequence;
-        u32 slot;
-        auto operator<=>(const Due&) const = default;
-    };
 
     // NetworkHost
     void complete(u32 channel, u64 transaction_id, std::span<const u8> payload) override;
@@ -110,7 +105,6 @@ class NetworkAdapter final : public vmbus::ChannelDevice, public devices::Networ
     void finish_due(VTime now);
     void arm();
     void channel_fields(StateVisitor& v);
-    void due_fields(StateVisitor& v);
 
     std::string name_;
     EventQueue& events_;

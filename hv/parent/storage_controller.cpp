@@ -207,7 +207,10 @@ void StorageController::fields(StateVisitor& v) {
         core_->fields(v);
     }
     channel_fields(v);
-    due_fields(v);
+    due_list_fields(v, due_, next_sequence_, vsp::Storage::kMaxInFlight, [this](const Due& due) {
+        sequence_of_[due.slot] = std::max(sequence_of_[due.slot], due.sequence);
+        return true;
+    });
     for (const Disk& disk : disks_) {
         const VisitScope scope(v, fmt::format("disk{}.{}.{}", disk.path, disk.target, disk.lun));
         v.note("image", disk.description);
@@ -227,28 +230,6 @@ void StorageController::channel_fields(StateVisitor& v) {
             v("transaction_id", open.unsent[i].first);
             v("reply", open.unsent[i].second);
         }
-    }
-}
-
-/// The timer itself is the event queue's.
-void StorageController::due_fields(StateVisitor& v) {
-    v("next_sequence", next_sequence_, Fmt::Dec);
-    std::vector<Due> list(due_.begin(), due_.end());
-    u32 count = static_cast<u32>(list.size());
-    v("due", count, Fmt::Dec);
-    if (v.loading()) list.assign(std::min(count, vsp::Storage::kMaxInFlight), {});
-    for (std::size_t i = 0; i < list.size(); ++i) {
-        const VisitScope each(v, fmt::format("due{}", i));
-        v("when", list[i].when, Fmt::Dec);
-        v("sequence", list[i].sequence, Fmt::Dec);
-        v("slot", list[i].slot, Fmt::Dec);
-    }
-    if (!v.loading()) return;
-    due_.clear();
-    for (const Due& due : list) {
-        if (due.slot >= vsp::Storage::kMaxInFlight) continue;
-        due_.insert(due);
-        sequence_of_[due.slot] = std::max(sequence_of_[due.slot], due.sequence);
     }
 }
 

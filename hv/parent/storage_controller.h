@@ -13,6 +13,7 @@
 #include "base/events.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "hv/parent/due.h"
 #include "hv/vmbus/channel.h"
 #include "hv/vsp/storage.h"
 
@@ -66,12 +67,6 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
         bool stalled = false;                      ///< packets were left in the ring because the core was full
         std::deque<std::pair<u64, Reply>> unsent;  ///< completions that found no room
     };
-    struct Due {
-        VTime when;
-        u64 sequence;
-        u32 slot;
-        auto operator<=>(const Due&) const = default;
-    };
 
     void complete(u32 channel, u64 transaction_id, std::span<const u8> packet) override;
     void schedule(u32 slot, u32 bytes) override;
@@ -83,7 +78,6 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     void finish_due(VTime now);
     void arm();
     void channel_fields(StateVisitor& v);
-    void due_fields(StateVisitor& v);
 
     std::string name_;
     Guid instance_;
