@@ -94,6 +94,7 @@ Apic::~Apic() {
 }
 
 void Apic::clear_registers() {
+    if (std::exchange(eoi_offered_, false)) (void)shortcut_->withdraw();
     tpr_ = ldr_ = esr_ = esr_pending_ = initial_count_ = divide_ = 0;
     dfr_ = 0xffffffff;
     svr_ = 0xff;
@@ -173,13 +174,24 @@ int Apic::acknowledge() {
     const int vector = pending_;
     if (vector < 0) return -1;
     const auto v = static_cast<u8>(vector);
+    const bool first = highest_in_service() < 0;
     clear_bit(irr_, v);
     if (!auto_eoi_[v]) set_bit(isr_, v);
     recompute();
+    if (shortcut_ != nullptr && first && !auto_eoi_[v] && !test_bit(tmr_, v) && highest(irr_) < 0)
+        eoi_offered_ = shortcut_->offer(v);
     return vector;
 }
 
+void Apic::settle_eoi() {
+    if (!std::exchange(eoi_offered_, false) || !shortcut_->withdraw()) return;
+    clear_bit(isr_, static_cast<u8>(highest_in_service()));
+    recompute();
+    vp_.platform().eoi_done(vp_);
+}
+
 void Apic::eoi() {
+    settle_eoi();
     const int vector = highest_in_service();
     if (vector >= 0) {
         const auto v = static_cast<u8>(vector);
@@ -234,6 +246,7 @@ void Apic::accept(u8 vector, bool level) {
         error(kEsrReceiveVector);
         return;
     }
+    settle_eoi();
     if (level) set_bit(tmr_, vector);
     else clear_bit(tmr_, vector);
     set_bit(irr_, vector);
@@ -439,6 +452,7 @@ void Apic::write_register(u32 reg, u32 value) {
 }
 
 u32 Apic::mmio_read(u32 offset) {
+    settle_eoi();
     if ((offset & 15) != 0) return 0;  // registers are the first four bytes of 16
     return read_register(offset >> 4 & 0xff);
 }
@@ -458,6 +472,7 @@ bool Apic::msr_read(u32 reg, u64& value) {
                           (reg >= kIsr && reg <= kEsr) || reg == kIcrLow || is_lvt(reg) || reg == kInitialCount ||
                           reg == kCurrentCount || reg == kDivide;
     if (!readable) return false;
+    settle_eoi();
     value = reg == kIcrLow ? icr_ : read_register(reg);
     return true;
 }
@@ -558,6 +573,7 @@ void Apic::fields(StateVisitor& v) {
     v("counting", counting_);
     v("count_start", count_start_);
     v("auto_eoi", auto_eoi_);
+    v("eoi_offered", eoi_offered_);
     if (v.loading()) pending_ = deliverable();
 }
 

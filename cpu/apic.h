@@ -36,6 +36,16 @@ class EoiListener {
     virtual void eoi(u8 vector) = 0;
 };
 
+/// A way around the EOI register: a guest that is told so ends an interrupt without a word.
+class EoiShortcut {
+  public:
+    virtual ~EoiShortcut() = default;
+    /// `vector` is edge-triggered and alone, in service and requested. False: the guest has to write EOI.
+    virtual bool offer(u8 vector) = 0;
+    /// Takes the offer back, before anything looks at what is in service. True: the guest has ended the interrupt.
+    virtual bool withdraw() = 0;
+};
+
 /// All local APICs of one partition, and how messages find them.
 class ApicBus {
   public:
@@ -117,6 +127,10 @@ class Apic {
     /// As acknowledge, for a vector that completes at once (auto-EOI of a SINT): IRR bit cleared, ISR not set.
     void set_auto_eoi(u8 vector, bool on) { auto_eoi_[vector] = on; }
     void eoi();
+    /// @param shortcut  outlives this
+    void set_eoi_shortcut(EoiShortcut& shortcut) { shortcut_ = &shortcut; }
+    /// An EOI that was left to the shortcut is carried out if the guest made use of it.
+    void settle_eoi();
     [[nodiscard]] bool lint0_accepts_extint() const;
     /// The line at LINT0 rose: in fixed and NMI mode the LVT entry turns it into an interrupt.
     void lint0_asserted();
@@ -168,6 +182,8 @@ class Apic {
     VTime count_start_ = 0;
     int pending_ = -1;  ///< cache of pending_vector()
     std::array<bool, 256> auto_eoi_{};
+    EoiShortcut* shortcut_ = nullptr;
+    bool eoi_offered_ = false;
 };
 
 }  // namespace vg::cpu

@@ -103,6 +103,7 @@ bool Vp::event_pending() const {
     if (s.interrupt_shadow != 0 || s.debug_pending != 0) return true;
     if (s.nmi_pending != 0 && nmi_is_due()) return true;
     if (external_interrupt_due()) return true;
+    if (s.activity == Activity::Idle && interrupt_waits()) return true;
     u64 dr6_bits = 0;
     return s.activity == Activity::Active && breakpoint_at_rip(dr6_bits);
 }
@@ -272,6 +273,10 @@ Exec Vp::take_event() {
             return Exec::Switch;
         if (external_interrupt_due()) return take_interrupt();
         if (const Exec due = guest_event(virt::Boundary::Virtual, shadow); due != Exec::Next) return due;
+    }
+    if (s.activity == Activity::Idle && interrupt_waits()) {
+        s.activity = Activity::Active;
+        return Exec::Resync;
     }
     u64 dr6_bits = 0;
     if (s.activity == Activity::Active && breakpoint_at_rip(dr6_bits)) return deliver_debug(dr6_bits);

@@ -53,8 +53,9 @@ static_assert(sizeof(X87State) == 512);
 
 inline constexpr u32 kMtrrVariableCount = 8;
 
-/// What the architecture calls activity state. SDM 3C "Guest Non-Register State".
-enum class Activity : u32 { Active, Halted, Shutdown, WaitForSipi };
+/// What the architecture calls activity state. SDM 3C "Guest Non-Register State". Idle is a hypervisor's: halted until
+/// an interrupt is pending, whether it can be delivered or not (RFLAGS.IF).
+enum class Activity : u32 { Active, Halted, Shutdown, WaitForSipi, Idle };
 
 /// What holds events back until the next instruction boundary (VpState::interrupt_shadow; 0: nothing).
 namespace shadow {

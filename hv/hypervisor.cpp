@@ -32,6 +32,14 @@ PartitionConfig root_partition_config() {
     return config;
 }
 
+PartitionConfig full_partition_config() {
+    PartitionConfig config;
+    config.privileges = 0x00100030'0000ae7f;
+    config.features_edx = 0x000ac530;
+    config.hints_eax = 0x00000e2c;
+    return config;
+}
+
 Hypervisor::Hypervisor(mmu::PhysicalMemory& memory, EventQueue& events, Log& log, Spa private_memory, u64 private_size)
     : memory_(memory),
       events_(events),

@@ -45,6 +45,9 @@ struct RootConfig {
 };
 /// Profile C-93.
 [[nodiscard]] PartitionConfig root_partition_config();
+/// A child that is offered all that a guest can make use of: profile C-91 but for StartVirtualProcessor (C-42), which
+/// stock kernels do not use. A default PartitionConfig is what a kernel needs to boot (C-90).
+[[nodiscard]] PartitionConfig full_partition_config();
 
 class Hypervisor {
   public:

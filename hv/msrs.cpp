@@ -102,6 +102,12 @@ bool read_frequency(Vp&, u32, u64& value) {
     return true;
 }
 
+bool read_guest_idle(Vp& vp, u32, u64& value) {
+    value = 0;
+    vp.idle();
+    return true;
+}
+
 // ---- local APIC (M-11..M-14). Register numbers as in the x2APIC MSR space; the xAPIC offset is 16 times that.
 
 constexpr u32 kIcr = 0x30;

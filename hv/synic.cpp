@@ -145,6 +145,11 @@ void Synic::deliver(u8 sint, u32 type, u64 origin, std::span<const u8> payload) 
     interrupt(sint);
 }
 
+bool Synic::has_sint_at(u8 vector) const {
+    return std::ranges::any_of(
+        sint_, [vector](u64 value) { return (value & sint::kMasked) == 0 && sint::vector(value) == vector; });
+}
+
 void Synic::interrupt(u8 sint) {
     const u64 value = sint_[sint];
     if ((value & (sint::kMasked | sint::kPolling)) == 0) vp_.processor().apic().accept(sint::vector(value), false);

@@ -81,6 +81,8 @@ class Synic {
     [[nodiscard]] Spa message_page() const { return message_page_.page(); }
     [[nodiscard]] Spa event_page() const { return event_page_.page(); }
     [[nodiscard]] u64 sint(unsigned index) const { return sint_[index]; }
+    /// Whether one that is not masked has this vector.
+    [[nodiscard]] bool has_sint_at(u8 vector) const;
     void set_scontrol(u64 value);
     void set_siefp(u64 value);
     void set_simp(u64 value);

@@ -65,6 +65,7 @@ Vp::Vp(Partition& partition, u32 index, const cpu::CpuModel& model, u32 apic_id)
       synic_(std::make_unique<Synic>(*this)),
       timers_(std::make_unique<SyntheticTimers>(*this)) {
     processor_->levels().push_back({{}, this});
+    processor_->apic().set_eoi_shortcut(*this);
     control_ = std::make_unique<VpControl>(*this);
     vp_assist_msr_ = assist_page_.preset();
     if (partition.config().root) {
@@ -195,6 +196,11 @@ Action Vp::on_halt(Exit& exit) {
     return Action::Default;
 }
 
+void Vp::idle() {
+    processor_->state().activity = cpu::Activity::Idle;
+    if (is_child()) control_->halting();
+}
+
 Action Vp::on_io(Exit& exit) {
     if (is_child()) return intercept_io(*this, exit);
     if (exit.write)
@@ -288,9 +294,24 @@ void Vp::complete_deferred_call(HvStatus status, std::span<const u8> output) {
 }
 
 void Vp::set_vp_assist_msr(u64 value) {
+    processor_->apic().settle_eoi();
     vp_assist_msr_ = value;
-    // Zero also means "no lazy EOI": bit 0 is never set here (S-101).
     assist_page_.place_zeroed(value);
+}
+
+// S-101. The EOI of a SINT is an occasion to deliver its next message (S-03), so it is to be seen.
+bool Vp::offer(u8 vector) {
+    if (!partition_.allows(Gate::HintApicMsrs) || !assist_page_.placed() || synic_->has_sint_at(vector)) return false;
+    partition_.hypervisor().memory().write<u32>(assist_page_.page(), kNoEoiRequired);
+    return true;
+}
+
+bool Vp::withdraw() {
+    mmu::PhysicalMemory& memory = partition_.hypervisor().memory();
+    if (!assist_page_.placed()) return false;
+    const bool taken = (memory.read<u32>(assist_page_.page()) & kNoEoiRequired) == 0;
+    memory.write<u32>(assist_page_.page(), 0);
+    return taken;
 }
 
 void Vp::reset() {

@@ -15,7 +15,7 @@ class VpControl;
 
 /// Runs as level 0 of its processor: cpu::virt exits come to on_exit, which answers CPUID leaves, synthetic MSRs,
 /// hypercalls, ports and memory holes.
-class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
+class Vp final : public cpu::virt::ExitOwner, private cpu::Platform, private cpu::EoiShortcut {
   public:
     Vp(Partition& partition, u32 index, const cpu::CpuModel& model, u32 apic_id);
     ~Vp() override;
@@ -31,6 +31,9 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
 
     /// The partition's ParentPolicy changed: what is intercepted, and whether this VP runs, follow.
     void apply_policy();
+
+    /// HV_X64_MSR_GUEST_IDLE was read: the VP executes nothing until an interrupt is pending (M-24).
+    void idle();
 
     // ---- a hypercall that is answered later (DispatchVp)
     /// Remembers what the answer needs: where the output goes, how long the instruction is.
@@ -68,6 +71,8 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform {
     void level_eoi(cpu::Vp& vp, u8 vector) override;
     void event_arrived(cpu::Vp& vp) override;
     cpu::FerrAnswer ferr(cpu::Vp& vp, bool active) override;
+    bool offer(u8 vector) override;
+    bool withdraw() override;
 
     cpu::virt::Action on_cpuid(cpu::virt::Exit& exit);
     cpu::virt::Action on_other_msr(cpu::virt::Exit& exit);

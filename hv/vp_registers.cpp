@@ -225,6 +225,7 @@ bool get_control(Vp& vp, u32 name, RegisterValue& out) {
         case reg::kInternalActivity:
             out.low = s.activity == cpu::Activity::WaitForSipi ? internal_activity::kStartupSuspend
                       : s.activity == cpu::Activity::Halted    ? internal_activity::kHaltSuspend
+                      : s.activity == cpu::Activity::Idle      ? internal_activity::kIdleSuspend
                                                                : 0;
             return true;
         case reg::kPendingInterruption:
@@ -285,6 +286,8 @@ HvStatus set_control(Vp& vp, u32 name, u64 value) {
                 s.activity = cpu::Activity::WaitForSipi;
             else if ((value & internal_activity::kHaltSuspend) != 0)
                 s.activity = cpu::Activity::Halted;
+            else if ((value & internal_activity::kIdleSuspend) != 0)
+                s.activity = cpu::Activity::Idle;
             else
                 s.activity = cpu::Activity::Active;
             return HvStatus::Success;

@@ -50,7 +50,8 @@ Result<void> ChildMachine::build(Spa ram, Spa video, u64 start_unix_seconds, Eve
     };
     parent_ = std::make_unique<hv::parent::BuiltInParent>(section_.name, hypervisor_.events(), hypervisor_.log(), io_,
                                                           std::move(parent_events));
-    hv::PartitionConfig partition_config;
+    hv::PartitionConfig partition_config =
+        section_.enlightenments == "full" ? hv::full_partition_config() : hv::PartitionConfig{};
     partition_config.name = section_.name;
     partition_config.max_vps = section_.processors;
     partition_ = &hypervisor_.create_partition(std::move(partition_config), *parent_);

@@ -599,8 +599,9 @@ std::string show_config(const Config& config) {
     return text;
 }
 
-void keep_stored_devices(Config& config) {
+void keep_stored_defaults(Config& config) {
     for (ChildSection& child : config.children) {
+        if (!child.at.keys.contains("enlightenments")) child.enlightenments = "basic";
         ChildDevicesSection& devices = child.devices;
         if (!devices.at.table.file.empty()) continue;
         for (bool* each : {&devices.heartbeat, &devices.shutdown, &devices.time_sync, &devices.kvp, &devices.vss,

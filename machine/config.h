@@ -175,7 +175,7 @@ struct ChildSection {
     std::string name = "child";
     u32 generation = 2, processors = 1;
     ByteSize memory{u64{512} << 20}, memory_max;
-    std::string cpu, kernel, kernel_name, initrd, cmdline, acpi_dsdt, symbols;
+    std::string cpu, enlightenments = "full", kernel, kernel_name, initrd, cmdline, acpi_dsdt, symbols;
     std::vector<DiskSection> disks;
     std::vector<NicSection> nics;
     ChildDevicesSection devices;
@@ -189,6 +189,8 @@ struct ChildSection {
         v("memory", memory, "RAM of the partition");
         v("memory_max", memory_max, "to which memory can be added while it runs; left out or 0: none");
         v("cpu", cpu, "CPU model; left out: the machine's");
+        v.choice("enlightenments", enlightenments, {"full", "basic"},
+                 "what the hypervisor offers the guest: all that it can make use of, or what it needs to boot");
         v.path("kernel", kernel, "bzImage or PVH ELF");
         v("kernel_name", kernel_name,
           "name that a multiboot kernel finds in front of its command line; left out: the file's");
@@ -295,9 +297,9 @@ using Override = std::pair<std::string, std::string>;
 /// JSON Schema of the configuration file.
 [[nodiscard]] std::string config_schema();
 
-/// For a configuration that was stored with a machine: one that says nothing about a child's devices is of a version that
-/// had none, and so has the machine.
-void keep_stored_devices(Config& config);
+/// For a configuration that was stored with a machine: one that says nothing about a child's devices or enlightenments
+/// is of a version that had none, or the basic ones, and so has the machine.
+void keep_stored_defaults(Config& config);
 
 /// The known name nearest to a mistyped one, or "" if none is near.
 [[nodiscard]] std::string nearest_name(std::string_view name, const std::vector<std::string>& known);

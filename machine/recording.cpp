@@ -138,7 +138,7 @@ Result<void> Recording::Impl::read_meta(const std::vector<u8>& raw) {
     auto parsed = parse_config(value_of<std::string>(meta, "config", ""), path, "/", {});
     if (!parsed) return damaged(parsed.error().text);
     config = std::move(*parsed);
-    keep_stored_devices(config);
+    keep_stored_defaults(config);
     const std::string version = value_of<std::string>(meta, "version", "");
     if (version != VG_VERSION)
         notes.push_back(fmt::format("{}: was recorded by version {}, this is {}: it may run differently", path, version,

@@ -127,7 +127,7 @@ Result<Config> Snapshot::config(const std::vector<Override>& overrides) const {
         return config;
     }
     config->restoring = true;
-    keep_stored_devices(*config);
+    keep_stored_defaults(*config);
     // What was waited for may lie behind.
     const auto of_test = [](const Override& each) { return each.first.rfind("test.", 0) == 0; };
     if (std::none_of(overrides.begin(), overrides.end(), of_test)) config->test.reset();

@@ -117,7 +117,8 @@ void Unit::save_guest_segments() {
 void Unit::save_guest_events(const ExitRecord& record) {
     u32 state = kActivityActive;
     switch (s_.activity) {
-        case Activity::Active: break;
+        case Activity::Active:
+        case Activity::Idle: break;  // which any exit ends
         case Activity::Halted: state = kActivityHlt; break;
         case Activity::Shutdown: state = kActivityShutdown; break;
         case Activity::WaitForSipi: state = kActivityWaitForSipi; break;

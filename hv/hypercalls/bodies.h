@@ -22,7 +22,7 @@ using VariableHeader = std::span<const u64>;
 HvStatus post_message(Vp& caller, const PostMessageIn& in);
 HvStatus signal_event(Vp& caller, const SignalEventIn& in);
 
-// tlb.cpp: a flush may drop more than was asked for, so every one drops all of the target's translations
+// tlb.cpp: a flush drops what was asked for in all address spaces
 HvStatus flush_space(Vp& caller, const FlushSpaceIn& in);
 HvStatus flush_list(Vp& caller, const FlushSpaceIn& in, const u64& range);
 HvStatus flush_space_ex(Vp& caller, const FlushSpaceExIn& in, VariableHeader banks);

@@ -53,6 +53,7 @@ enum class Gate : u8 {
     XmmOutput = 64 + 15,
     DirectTimers = 64 + 19,
     HintRemoteFlush = 96 + 2,
+    HintApicMsrs = 96 + 3,
     HintClusterIpi = 96 + 10,
     HintProcessorMasksEx = 96 + 11,
     None = 255,

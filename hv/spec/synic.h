@@ -31,6 +31,9 @@ struct TimerMessage {  // S-53
 };
 static_assert(sizeof(TimerMessage) == 24);
 
+/// VP assist page, word 0: the guest need not write EOI (S-100).
+inline constexpr u32 kNoEoiRequired = 1;
+
 namespace sint {
 inline constexpr u64 kMasked = 1 << 16, kAutoEoi = 1 << 17, kPolling = 1 << 18, kAsIntercept = 1 << 19, kProxy = 1 << 20;
 inline constexpr u64 kReset = kMasked;

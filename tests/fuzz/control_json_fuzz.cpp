@@ -1,5 +1,7 @@
 // Any lines as requests of the control protocol to a small machine: each has one reply, which is JSON; the machine goes on.
+#include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -20,12 +22,13 @@ std::unique_ptr<machine::Machine> make_machine() {
     test::TempDir dir;
     test::write_file(dir / "k", test::image_with({0x40, 0xeb, 0xfd}, {0xf4}, 0));  // inc eax, again
     machine::Config config;
-    config.machine.memory = {u64{4} << 20};
+    config.machine.memory = {u64{16} << 20};
     config.boot.emplace();
     config.boot->kernel = dir / "k";
     machine::MachineOptions options;
     options.engine = machine::MachineOptions::EngineKind::Step;
     auto machine = machine::Machine::create(config, std::move(options));
+    if (!machine) std::fprintf(stderr, "%s\n", machine.error().text.c_str());
     VG_ASSERT(machine);
     return std::move(*machine);
 }
@@ -33,8 +36,17 @@ std::unique_ptr<machine::Machine> make_machine() {
 }  // namespace
 
 int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
-    const auto machine = make_machine();
-    machine::Debugger debugger(*machine);
+    // Making a machine takes longer than most inputs: one serves several clients, as a socket's does.
+    constexpr unsigned kClients = 64;
+    static std::unique_ptr<machine::Machine> machine;
+    static std::optional<machine::Debugger> kept;
+    static unsigned clients = 0;
+    if (clients++ % kClients == 0) {
+        kept.reset();
+        machine = make_machine();
+        kept.emplace(*machine);
+    }
+    machine::Debugger& debugger = *kept;
     model::ConsoleHistory history;
     model::ControlOptions options;
     options.running = false;

@@ -70,6 +70,16 @@ TEST_CASE("cpuid: C-10..C-70 each bit that the child profile gives or withholds"
     CHECK(f.cpuid(0x40000005)[0] >= f.partition->vps().size());  // C-74
 }
 
+TEST_CASE("cpuid: C-91 what a child is offered that can make use of everything", "[hv][cpuid]") {
+    Fixture f(full_partition_config());
+    // Bit 53 of the privileges, StartVirtualProcessor, is not there (C-42).
+    CHECK(f.cpuid(0x40000003) == Regs{0xae7f, 0x00100030, 0, 0x000ac530});
+    CHECK(f.cpuid(0x40000004)[0] == 0xe2c);
+    CHECK(f.cpuid(0x40000004)[1] == 0xffffffff);  // C-72
+    CHECK(f.cpuid(0x40000009) == Regs{});
+    CHECK(f.cpuid(0x4000000a) == Regs{});
+}
+
 TEST_CASE("cpuid: C-80..C-82 stack leaves; properties are zero without a maximum check", "[hv][cpuid]") {
     Fixture f;
     CHECK(f.cpuid(0x40000080) == Regs{0x40000082, 0x7263694d, 0x666f736f, 0x53562074});

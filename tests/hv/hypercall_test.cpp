@@ -389,6 +389,38 @@ TEST_CASE("hypercall: K-034, K-101, S-43 SignalEvent, fast and slow", "[hv][hype
     CHECK(f.hypercall(kSignal | kFast, 7 | u64{4} << 32) == status(HvStatus::InvalidParameter));
 }
 
+TEST_CASE("hypercall: K-102..K-104 flushes reach the named VPs' translations", "[hv][hypercall]") {
+    Called f(everything(), 3);
+    const auto stats = [&](u32 i) -> const mmu::TlbStats& { return f.partition->vps()[i]->processor().tlb().stats(); };
+    std::array<u64, 3> pages{}, all{};
+    const auto count = [&](u64 call, u64 result) {
+        for (u32 i = 0; i < 3; ++i) pages[i] = stats(i).flushes_page, all[i] = stats(i).flushes_all;
+        CHECK(f.hypercall(call, kIn) == result);
+        for (u32 i = 0; i < 3; ++i) pages[i] = stats(i).flushes_page - pages[i], all[i] = stats(i).flushes_all - all[i];
+    };
+    f.guest_write<FlushSpaceIn>(kIn, {0x1000, flush_flag::kNonGlobalOnly, 0b101});
+    count(kFlush, 0);
+    CHECK((all[0] > 0 && all[1] == 0 && all[2] > 0));
+    f.guest_write<FlushSpaceIn>(kIn, {0x1000, 0, 0b010});
+    f.guest_write<u64>(kIn + 24, 0xffff800000001002);  // three pages
+    f.guest_write<u64>(kIn + 32, 0x5000);
+    count(kFlushList | reps(2), status(HvStatus::Success, 2));
+    CHECK((pages[0] == 0 && pages[1] == 4 && pages[2] == 0));
+    CHECK(all[1] == 0);
+    f.guest_write<u64>(kIn + 24, 0xffff800000001fff);  // 4096 pages: not one by one
+    count(kFlushList | reps(1), status(HvStatus::Success, 1));
+    CHECK((pages[1] == 0 && all[1] > 0));
+    f.guest_write<FlushSpaceIn>(kIn, {0, flush_flag::kAllProcessors | flush_flag::kExtendedRanges, 0});
+    f.guest_write<u64>(kIn + 24, 0x200800);  // a large page
+    count(kFlushList | reps(1), status(HvStatus::Success, 1));
+    CHECK((all[0] > 0 && all[1] > 0 && all[2] > 0));
+    f.guest_write<FlushSpaceExIn>(kIn, {0x1000, 0, kVpSetSparse4k, 1});
+    f.guest_write<u64>(kIn + 32, 0b100);
+    f.guest_write<u64>(kIn + 40, 0x7000);
+    count(kFlushListEx | variable(1) | reps(1), status(HvStatus::Success, 1));
+    CHECK((pages[0] == 0 && pages[1] == 0 && pages[2] == 1));
+}
+
 TEST_CASE("hypercall: K-105, K-106 IPIs go to VP indices", "[hv][hypercall]") {
     Called f(everything(), 3);
     CHECK(f.hypercall(kIpi | kFast, 0x40, 0b101 | u64{1} << 63) == 0u);

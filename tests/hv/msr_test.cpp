@@ -26,7 +26,7 @@ constexpr Rule kRules[] = {
     {0x400000b0, 3, true, true},  {0x400000b1, 3, true, true},   {0x400000b7, 3, true, true},
     {0x40000100, 74, true, true}, {0x40000104, 74, true, true},  {0x40000105, 74, true, true},
     {0x40000106, 13, true, true}, {0x40000107, 13, true, true},  {0x40000108, 13, true, true},
-    {0x40000118, 15, true, true},
+    {0x40000118, 15, true, true}, {0x400000f0, 10, true, false},
 };
 
 PartitionConfig config_with_only(const Rule& rule, bool with_gate) {
@@ -179,4 +179,102 @@ TEST_CASE("msr: M-05 VP_RUNTIME counts what a VP executes, not what it sleeps", 
     f.vp->reset();
     CHECK(f.rdmsr(msr::VP_RUNTIME) == 0u);
     CHECK_FALSE(f.wrmsr(msr::VP_RUNTIME, 1));
+}
+
+TEST_CASE("msr: M-24 GUEST_IDLE waits for any interrupt, delivered or not", "[hv][msr]") {
+    PartitionConfig config;
+    config.privileges |= u64{1} << static_cast<unsigned>(Gate::GuestIdle);
+    Fixture f(config);
+    cpu::Vp& processor = f.vp->processor();
+    cpu::VpState& state = processor.state();
+    state.rflags &= ~cpu::flag::IF;
+    CHECK(f.rdmsr(msr::GUEST_IDLE) == 0u);
+    CHECK(processor.activity() == cpu::Activity::Idle);
+    CHECK_FALSE(processor.event_pending());
+    const u64 rip = state.rip;
+    SECTION("an interrupt that cannot be delivered") {
+        processor.apic().accept(0x40, false);
+        REQUIRE(processor.event_pending());
+        CHECK(processor.take_event() == cpu::Exec::Resync);
+        CHECK(processor.activity() == cpu::Activity::Active);
+        CHECK(state.rip == rip);
+        CHECK(processor.apic().requested(0x40));
+        CHECK_FALSE(processor.event_pending());
+    }
+    SECTION("but not one below the task priority") {
+        processor.apic().set_tpr(0x50);
+        processor.apic().accept(0x40, false);
+        CHECK_FALSE(processor.event_pending());
+    }
+}
+
+TEST_CASE("assist page: S-100, S-101 an interrupt that is alone ends without EOI", "[hv][msr]") {
+    constexpr u64 kPage = 0x5000;
+    const bool offered = GENERATE(true, false);
+    Fixture f(offered ? full_partition_config() : PartitionConfig{});
+    cpu::Apic& apic = f.vp->processor().apic();
+    REQUIRE(f.wrmsr(msr::VP_ASSIST_PAGE, kPage | kPageEnable));
+    const auto flag = [&] { return f.guest_read<u32>(kPage); };
+    const auto take = [&](u8 vector, bool level = false) {
+        apic.accept(vector, level);
+        REQUIRE(apic.acknowledge() == vector);
+    };
+    if (!offered) {
+        take(0x40);
+        CHECK(flag() == 0);
+        return;
+    }
+    SECTION("the guest makes use of it") {
+        take(0x40);
+        CHECK(flag() == 1);
+        f.guest_write<u32>(kPage, 0);
+        apic.accept(0x31, false);  // of a lower class
+        CHECK_FALSE(apic.in_service(0x40));
+        CHECK(apic.pending_vector() == 0x31);
+    }
+    SECTION("another one comes first: the guest has to write EOI") {
+        take(0x40);
+        apic.accept(0x31, false);
+        CHECK(flag() == 0);
+        CHECK(apic.in_service(0x40));
+        CHECK(apic.pending_vector() == -1);
+        REQUIRE(f.wrmsr(msr::EOI, 0));
+        CHECK(apic.pending_vector() == 0x31);
+    }
+    SECTION("an EOI that was written all the same is one") {
+        take(0x40);
+        REQUIRE(f.wrmsr(msr::EOI, 0));
+        CHECK_FALSE(apic.in_service(0x40));
+        CHECK(flag() == 0);
+    }
+    SECTION("one of two that wait") {
+        apic.accept(0x40, false);
+        take(0x50);
+        CHECK(flag() == 0);
+    }
+    SECTION("one inside another") {
+        take(0x40);
+        take(0x50);
+        CHECK(flag() == 0);
+    }
+    SECTION("level-triggered") {
+        take(0x40, true);
+        CHECK(flag() == 0);
+    }
+    SECTION("a SINT's: its EOI brings the next message") {
+        REQUIRE(f.wrmsr(msr::SINT0 + 2, 0x40));
+        take(0x40);
+        CHECK(flag() == 0);
+    }
+    SECTION("a page that goes") {
+        take(0x40);
+        f.guest_write<u32>(kPage, 0);
+        REQUIRE(f.wrmsr(msr::VP_ASSIST_PAGE, 0));
+        CHECK_FALSE(apic.in_service(0x40));
+    }
+    SECTION("INIT") {
+        take(0x40);
+        apic.init();
+        CHECK(flag() == 0);
+    }
 }

@@ -95,12 +95,14 @@ TEST_CASE("services: a stored configuration that says nothing of them is of a ma
     auto old = parse_config(text, "stored", "/", {});
     REQUIRE(old);
     CHECK_FALSE(old->children[0].devices.none());
-    keep_stored_devices(*old);
+    keep_stored_defaults(*old);
     CHECK(old->children[0].devices.none());
+    CHECK(old->children[0].enlightenments == "basic");
     auto young = parse_config(show_config(*parse_config(text, "m", "/", {})), "stored", "/", {});
     REQUIRE(young);
-    keep_stored_devices(*young);
+    keep_stored_defaults(*young);
     CHECK(young->children[0].devices.video);
+    CHECK(young->children[0].enlightenments == "full");
 }
 
 TEST_CASE("services: memory_max is at least memory", "[machine][services]") {

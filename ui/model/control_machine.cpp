@@ -42,6 +42,8 @@ std::string_view activity_name(const FoundVp& at) {
             return at.vp->held() ? "suspended" : "runs";
         case cpu::Activity::Halted:
             return "halted";
+        case cpu::Activity::Idle:
+            return "idle";
         case cpu::Activity::Shutdown:
             return "shut down";
         case cpu::Activity::WaitForSipi:

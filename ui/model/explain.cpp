@@ -141,6 +141,12 @@ std::vector<std::string> explain_where(machine::Machine& machine, const PlacedVp
             lines.push_back(name + ":");
             add_halted(machine, vp, name_of, lines);
             break;
+        case cpu::Activity::Idle:
+            lines.push_back(fmt::format(
+                "{} is idle: it read HV_X64_MSR_GUEST_IDLE in front of {}, and goes on there when any interrupt is "
+                "pending, delivered or not.",
+                name, at(state.rip, name_of)));
+            break;
         case cpu::Activity::Active:
             lines.push_back(fmt::format("{} is at {}, at CPL {} in {}, interrupts {}.", name, at(state.rip, name_of),
                                         vp.processor->cpl(), mode_text(*vp.processor),

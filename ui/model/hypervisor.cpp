@@ -90,6 +90,8 @@ std::string state_of(hv::Vp& vp) {
             return "runs";
         case cpu::Activity::Halted:
             return "halted";
+        case cpu::Activity::Idle:
+            return "idle";
         case cpu::Activity::Shutdown:
             return "shut down";
         case cpu::Activity::WaitForSipi:
