@@ -4,7 +4,7 @@
 
 namespace vg::jit {
 
-BlockMap::BlockMap() : heads_(reinterpret_cast<Block**>(head_memory_.data())) {
+BlockMap::BlockMap() : heads_(reinterpret_cast<u64*>(head_memory_.data())) {
     VG_ASSERT(heads_ != nullptr);
     clear();
 }
@@ -13,9 +13,10 @@ Block& BlockMap::add(Spa spa, u32 key) {
     Block& block = blocks_.push_back({});
     block.spa = spa;
     block.key = key;
-    Block*& head = heads_[bucket(spa, key)];
-    block.hash_next = head;
-    head = &block;
+    const u64 hash = hash_of(spa, key);
+    u64& head = heads_[bucket(hash)];
+    block.hash_next = first_of(head);
+    head = (head & ~low_mask(kMarksShift)) | mark(hash) | reinterpret_cast<u64>(&block);
     Block*& page_head = pages_[spa.page()];
     block.page_next = page_head;
     page_head = &block;
@@ -36,9 +37,14 @@ void BlockMap::add_rest(Block& owner, Spa page, u16 size) {
 void BlockMap::remove(Block& block) {
     if (!block.valid) return;
     if (block.owner != nullptr) return remove_from_page(block);
-    Block** link = &heads_[bucket(block.spa, block.key)];
-    while (*link != &block) link = &(*link)->hash_next;
-    *link = block.hash_next;
+    u64& head = heads_[bucket(hash_of(block.spa, block.key))];
+    if (first_of(head) == &block) {  // the marks of others may stay: they only cost a look
+        head = block.hash_next == nullptr ? 0 : (head & ~low_mask(kMarksShift)) | reinterpret_cast<u64>(block.hash_next);
+    } else {
+        Block* before = first_of(head);
+        while (before->hash_next != &block) before = before->hash_next;
+        before->hash_next = block.hash_next;
+    }
     remove_from_page(block);
 }
 
@@ -52,7 +58,7 @@ void BlockMap::remove_from_page(Block& block) {
 }
 
 void BlockMap::clear() {
-    std::fill(heads_, heads_ + (u64{1} << kBucketBits), nullptr);
+    std::fill(heads_, heads_ + (u64{1} << kBucketBits), u64{0});
     pages_.clear();
     blocks_.truncate(0);
     sites_.truncate(0);

@@ -260,6 +260,8 @@ Class classify(const Insn& i, const cpu::Row& r) {
             return {.emit = Emit::Cli};
         case cpu::Op::STI:
             return {.emit = Emit::Sti};
+        case cpu::Op::SERIALIZE:  // stores to code have their effect at once
+            return {.emit = Emit::Nothing};
         case cpu::Op::PAUSE:
             return {.emit = Emit::Pause};
         case cpu::Op::RDTSC:

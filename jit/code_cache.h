@@ -19,17 +19,19 @@ class CodeArena {
     [[nodiscard]] u8* writable() const { return writable_; }
     [[nodiscard]] const u8* executable(u32 offset) const { return executable_ + offset; }
     [[nodiscard]] u32 size() const { return size_; }
-    /// Two parts: what blocks execute when all is well, and what they leave it for (stubs, other ways of conditional
-    /// jumps). The first stays dense, which the host's instruction caches and TLB thank for.
+    /// Three parts: what blocks execute when all is well, the other ways of their conditional jumps, and what is hardly ever
+    /// executed (stubs). The first two stay dense, which the host's instruction caches and TLB thank for.
     struct Part {
         u32 begin = 0, end = 0, used = 0;  ///< offsets; everything below `used` is taken
         u32 ready = 0;                     ///< below it the host has been asked for memory
         [[nodiscard]] u32 room() const { return end - used; }
     };
-    Part hot, cold;
+    Part hot, warm, cold;
+    /// Bytes taken, the fixed ones apart.
+    [[nodiscard]] u32 used() const { return hot.used - hot.begin + (warm.used - warm.begin) + (cold.used - cold.begin); }
     /// Asks the host for the memory that the next block will take, if it is not there yet. Call before emitting.
     void prepare();
-    /// Empties both parts; the first `fixed` bytes of the arena stay.
+    /// Empties them; the first `fixed` bytes of the arena stay.
     void reset(u32 fixed);
 
   private:

@@ -145,11 +145,15 @@ void Translator::emit_edge(s64 target) {
 void Translator::emit_edge_check(s64 target, s64 key, u32 number) {
     Site& site = blocks_.site(number);
     site.access = a_.offset();
+    site.edge = true;
     site.edge_distance = static_cast<s32>(target - key);
     a_.cmp(kT0, edge_entry(0, offsetof(mmu::JumpEntry, rip)));
     site.edge_compare = a_.offset() - 4;
     cold_thunk(a_.jcc_later(kNe), thunks_.miss_edge, number);
 }
+
+/// The jump of an edge has just been emitted.
+void Translator::note_edge_jump(Site& site) { site.edge_jump = static_cast<u16>(a_.offset() - 4 - site.edge_compare); }
 
 void Translator::emit_far_edge(s64 target) {
     settle_flags();
@@ -159,7 +163,7 @@ void Translator::emit_far_edge(s64 target) {
     a_.lea(kT0, {.base = kT0, .disp = static_cast<s32>(target & ~static_cast<s64>(kPageMask))});
     a_.mov({.base = kBank, .disp = kCodePage}, kT0);
     a_.jmp_memory(edge_entry(0, kJumpHost));
-    blocks_.site(number).edge_jump = a_.offset() - 4;
+    note_edge_jump(blocks_.site(number));
     ended_ = true;
 }
 
@@ -266,7 +270,7 @@ bool Translator::emit_call() {
         a_.mov({.base = kBank, .disp = kCodePage}, kT0);
         lea_stack(-8);
         a_.call_memory(edge_entry(0, kJumpHost));
-        blocks_.site(number).edge_jump = a_.offset() - 4;
+        note_edge_jump(blocks_.site(number));
     }
     emit_return_site();
     return true;

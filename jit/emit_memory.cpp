@@ -88,9 +88,10 @@ u32 Translator::take_memo(bool write, Site& site) {
     if (!tunable_ || block_->memo_checks == kMaxMemoChecks) return kNoMemo;
     const u8 check = block_->memo_checks++;
     if (tuning_.tier == Tier::Plain) return kNoMemo;
-    site.counter = counters_.take(1, tuning_.tier == Tier::Profiled ? kMissesStart : tuning_.patience);
-    if ((tuning_.no_memo >> check & 1) != 0) return kNoMemo;
-    if (site.counter == nullptr) return kNoMemo;
+    u32* const counter = counters_.take(1, tuning_.tier == Tier::Profiled ? kMissesStart : tuning_.patience);
+    if ((tuning_.no_memo >> check & 1) != 0 || counter == nullptr) return kNoMemo;
+    site.counts = true;
+    site.counter = counter;
     return site.memo = memos_.take(write);
 }
 
@@ -157,6 +158,7 @@ void Translator::emit_memo_miss(const Cold& c) {
     Site again;
     again.block = block_;
     again.access = c.back;
+    again.counts = true;
     again.counter = site.counter;
     cold_thunk(a_.jcc_later(kS), thunks_.memo_misses, blocks_.add_site(again));
     a_.jmp(c.back);
@@ -260,7 +262,7 @@ HostMem Translator::check_in_group(const Address& a, unsigned size, bool write, 
         const u32 number = new_site();
         const unsigned span = static_cast<unsigned>(group.high - group.low);
         Site& site = blocks_.site(number);
-        site.size = static_cast<u16>(span);
+        site.size = static_cast<u8>(span);
         site.write = write;
         site.group = true;
         const EntryRef entry = emit_check(first, span, write, number);

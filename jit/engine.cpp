@@ -64,7 +64,7 @@ JitEngine::JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeAr
     : memory_(memory),
       options_(options),
       arena_(std::move(arena)),
-      thunks_(make_thunks(arena_, &blocks_.site(0))),
+      thunks_(make_thunks(arena_)),
       translator_(arena_, blocks_, thunks_, memos_, counters_, options_.watchers, stats_) {
     memory_.set_code_observer(this);
     for (TranslationWatcher* watcher : options_.watchers) watcher->thunks({arena_.executable(0), Thunks::kSize});
@@ -92,7 +92,7 @@ JitEngine::Known& JitEngine::known(Vp& vp) {
 }
 
 JitEngine::Footprint JitEngine::footprint() const {
-    const u64 code = Thunks::kSize + (arena_.hot.used - arena_.hot.begin) + (arena_.cold.used - arena_.cold.begin);
+    const u64 code = Thunks::kSize + arena_.used();
     return {blocks_.block_count(), blocks_.insn_count(), blocks_.site_count(), blocks_.recipe_count(), code};
 }
 
@@ -225,7 +225,7 @@ Block* JitEngine::find_block(Vp& vp, ModeKey key, u64& page_rip, bool& global) {
 
 bool JitEngine::full() const {
     const u32 most = Translator::most_code(options_.block_limit);
-    return arena_.hot.room() < most || arena_.cold.room() < most ||
+    return arena_.hot.room() < most || arena_.warm.room() < Translator::kMostWarmCode || arena_.cold.room() < most ||
            blocks_.block_count() >= kMaxBlocks || blocks_.insn_count() >= kMaxInsns ||
            blocks_.site_count() >= kMaxSites || blocks_.recipe_count() >= kMaxRecipes;
 }
@@ -240,14 +240,15 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
                             s64 budget) {
     const auto start = std::chrono::steady_clock::now();
     arena_.prepare();
-    const u32 used = arena_.hot.used + arena_.cold.used;
+    const u32 used = arena_.used();
     const bool groups = trace_ == nullptr && !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
     const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
     const u32 end = key.has(ModeKey::kStops) ? breakpoints()->next_offset(spa.offset() + 1) : static_cast<u32>(kPageSize);
     const Translator::Limits limits{options_.block_limit, options_.profile_runs, budget, end};
     Block* block = translator_.translate(spa, page, key, vp.model(), limits, rest, groups, tuning);
     if (block == nullptr) return nullptr;
-    VG_ASSERT(arena_.hot.used <= arena_.hot.end && arena_.cold.used <= arena_.cold.end);
+    VG_ASSERT(arena_.hot.used <= arena_.hot.end && arena_.warm.used <= arena_.warm.end &&
+              arena_.cold.used <= arena_.cold.end);
     memo_count_ = std::max(memo_count_, memos_.used());
     vp.tlb().reserve_memos(memo_count_);
     if (memory_.ram(spa) != nullptr) memory_.mark_code(spa, block->size);
@@ -257,7 +258,7 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
     ++stats_.blocks;
     ++stats_.lookups_failed;
     stats_.translated_instructions += block->count;
-    stats_.code_bytes += arena_.hot.used + arena_.cold.used - used;
+    stats_.code_bytes += arena_.used() - used;
     if (!options_.watchers.empty()) report_translation(*block, {page + spa.offset(), block->size});
     return block;
 }
@@ -339,17 +340,14 @@ u32 JitEngine::open_entry(Block& block) {
     if (!block.needs_flags) return block.entry;
     if (block.settled_entry == 0) {
         if (arena_.cold.room() < kStubSize) return 0;
-        Site site;
-        site.block = &block;
-        site.rip_offset = static_cast<s32>(block.spa.offset());
         Assembler stub;
         stub.attach(arena_.writable(), arena_.cold.used);
         block.settled_entry = stub.offset();
         stub.modrm({.opcode = 0x83}, 7, HostMem{.base = kBank, .disp = kPending});
         stub.byte(0);
         stub.jcc(kE, block.entry);
-        stub.push_imm(blocks_.add_site(site));
-        stub.jmp(thunks_.settle);
+        stub.call(thunks_.settle);
+        stub.jmp(block.entry);
         arena_.cold.used = stub.offset();
     }
     return block.settled_entry;

@@ -74,7 +74,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     u64 slow_access(Context& c, u32 site, u64 address);
     u64 slow_jump(Context& c, u32 site, u64 target);
     u64 slow_edge(Context& c, u32 site, u64 key);
-    u64 settle(Context& c, u32 site);
+    void settle(Context& c);
     u64 slow_execute(Context& c, u32 site);
     u64 promote(Context& c, u32 site);
     u64 memo_misses(Context& c, u32 site);
@@ -149,6 +149,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     void lead_entry_to(u32 entry, u32 target);
     void replace(Block& block);
     static u64 code_id(const Block& block) { return block.spa.value << 16 ^ block.key; }
+    [[nodiscard]] static std::size_t redirected_mark(u64 id) { return id * 0x9e3779b97f4a7c15 >> 48; }
     void unlink(u32 site);
     void clear_jump_caches();
     void remark_page(u64 page_number);
@@ -186,6 +187,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     Stats stats_;
     std::unordered_set<u64> separate_;         ///< code addresses whose group checks failed too often
     std::unordered_map<u64, u32> redirected_;  ///< entries of invalid blocks by code_id, the last of each
+    std::vector<bool> redirected_marks_ = std::vector<bool>(1u << 16);  ///< by a hash: there may be such an entry
     std::vector<u32> incoming_;                ///< scratch
     u32 next_edge_slot_ = 0;
     u32 edge_slots_ = 1;  ///< one more than the largest number given out, ever

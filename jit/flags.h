@@ -5,6 +5,8 @@
 // is needed.
 #pragma once
 
+#include <bit>
+
 #include "base/types.h"
 #include "cpu/vp_state.h"
 
@@ -48,6 +50,23 @@ struct FlagRecipe {
         freeze(r.b, r.a);
         return r;
     }
+    /// Most recipes fit the number that stands for them, so that nobody has to fetch them from far memory: all but those
+    /// with a large constant or two. Such a number has kPacked set. 0: this one does not fit.
+    static constexpr u32 kPacked = u32{1} << 31;
+    [[nodiscard]] u32 packed() const {
+        const bool second = a.constant == 0;
+        const s64 constant = second ? b.constant : a.constant;
+        if ((!second && b.constant != 0) || constant != sign_extend12(constant)) return 0;
+        return kPacked | static_cast<u32>(kind) << 27 | static_cast<u32>(std::countr_zero(size)) << 25 | pack(a) << 19 |
+               pack(b) << 13 | u32{second} << 12 | (static_cast<u32>(constant) & 0xfff);
+    }
+    [[nodiscard]] static FlagRecipe unpacked(u32 number) {
+        FlagRecipe r{.kind = static_cast<Kind>(number >> 27 & 15), .size = static_cast<u8>(1u << (number >> 25 & 3)), .a = {}, .b = {}};
+        r.a = unpack(number >> 19);
+        r.b = unpack(number >> 13);
+        ((number >> 12 & 1) != 0 ? r.b : r.a).constant = sign_extend12(number);
+        return r;
+    }
     /// The code added `by` to register `reg`, which keeps the recipe good.
     void adjust(u8 reg, s64 by) {
         adjust_operand(reg, by, a);
@@ -55,6 +74,11 @@ struct FlagRecipe {
     }
 
   private:
+    static constexpr s64 sign_extend12(s64 value) { return static_cast<s64>(static_cast<u64>(value) << 52) >> 52; }
+    static u32 pack(const RecipeOperand& operand) { return static_cast<u32>(operand.kind) << 4 | (operand.reg & 15u); }
+    static RecipeOperand unpack(u32 bits) {
+        return {.kind = static_cast<RecipeOperand::Kind>(bits >> 4 & 3), .reg = static_cast<u8>(bits & 15), .constant = 0};
+    }
     static void freeze(RecipeOperand& operand, const RecipeOperand& other) {
         using Kind = RecipeOperand::Kind;
         if (operand.kind == Kind::Register) operand.kind = other.kind == Kind::Saved ? Kind::SavedToo : Kind::Saved;

@@ -43,7 +43,7 @@ void JitEngine::invalidate(Block& block) {
         unlink(number);
     }
     for (u32 number = block.first_site; number < block.site_end; ++number)
-        if (const u32 memo = blocks_.site(number).memo; memo != kNoMemo) memos_.give_back(memo);
+        if (const u32 memo = blocks_.site(number).memo_place(); memo != kNoMemo) memos_.give_back(memo);
     redirect(block);
     blocks_.remove(block);
     ++stats_.invalidations;
@@ -69,6 +69,7 @@ void JitEngine::redirect(Block& block) {
     arena_.cold.used = stub.offset();
     lead_entry_to(block.entry, target);
     redirected_[code_id(block)] = block.entry;
+    redirected_marks_[redirected_mark(code_id(block))] = true;
 }
 
 /// One store of the eight bytes at the entry, which is aligned: nobody is between them.
@@ -84,6 +85,7 @@ void JitEngine::lead_entry_to(u32 entry, u32 target) {
 
 /// A block that replaces an invalid one: whoever still comes to that one (edge tables, jump caches) goes on there.
 void JitEngine::replace(Block& block) {
+    if (!redirected_marks_[redirected_mark(code_id(block))]) return;
     const auto old = redirected_.find(code_id(block));
     if (old == redirected_.end()) return;
     if (const u32 entry = open_entry(block)) lead_entry_to(old->second, entry);
@@ -163,6 +165,7 @@ void JitEngine::flush() {
     arena_.reset(Thunks::kSize);
     separate_.clear();
     redirected_.clear();
+    redirected_marks_.assign(redirected_marks_.size(), false);
     memos_.reset();
     counters_.reset();
     next_edge_slot_ = 0;

@@ -21,7 +21,7 @@ extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target) {
 extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target) {
     return context->engine->slow_edge(*context, site, target);
 }
-extern "C" u64 vg_jit_settle(Context* context, u32 site) { return context->engine->settle(*context, site); }
+extern "C" void vg_jit_settle(Context* context) { context->engine->settle(*context); }
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site) { return context->engine->slow_execute(*context, site); }
 extern "C" u64 vg_jit_trace_full(Context* context, u32 site) { return context->engine->trace_full(*context, site); }
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site) {
@@ -148,11 +148,7 @@ u64 JitEngine::slow_edge(Context& c, u32 number, u64 key) {
 }
 
 /// At the entry of a block that needs the flags in the slot.
-u64 JitEngine::settle(Context& c, u32 number) {
-    VpState& s = *c.state;
-    set_flags(s, status_flags(s, 0));
-    return reinterpret_cast<u64>(arena_.executable(blocks_.site(number).block->entry));
-}
+void JitEngine::settle(Context& c) { set_flags(*c.state, status_flags(*c.state, 0)); }
 
 /// Gives the site an entry in the edge table if it has none yet, and fills it for the present bank.
 void JitEngine::fill_edge(Context& c, u32 number, u64 key, const mmu::Edge& edge) {
@@ -167,7 +163,7 @@ void JitEngine::fill_edge(Context& c, u32 number, u64 key, const mmu::Edge& edge
             std::memcpy(arena_.writable() + at, &disp, sizeof disp);
         };
         set(site.edge_compare, offsetof(mmu::JumpEntry, rip));
-        if (site.edge_jump != 0) set(site.edge_jump, offsetof(mmu::JumpEntry, host));
+        if (site.edge_jump != 0) set(site.edge_compare + site.edge_jump, offsetof(mmu::JumpEntry, host));
     }
     if (site.edge_block != nullptr && !site.edge_listed) {
         site.edge_listed = true;
@@ -215,7 +211,7 @@ u64 JitEngine::slow_execute(Context& c, u32 number) {
 u64 JitEngine::go_on(Context& c, const Site& site) {
     if (execute_at(c, site) == After::Left) return redispatch(c);
     if (site.block->uses_x87) load_x87(*c.state);
-    return reinterpret_cast<u64>(arena_.executable(site.next));
+    return reinterpret_cast<u64>(arena_.executable(site.behind()));
 }
 
 /// At an instruction boundary with the state page complete: what the dispatcher would do, if that is to run code that
@@ -261,7 +257,8 @@ u64 JitEngine::redispatch(Context& c) {
 u64 JitEngine::helper_execute(Context& c, u32 number) {
     const Site& site = blocks_.site(number);
     ++stats_.helpers;
-    ++stats_.helper_rows[site.insn != nullptr ? site.insn->row : 0];
+    const Insn* const insn = site.instruction();
+    ++stats_.helper_rows[insn != nullptr ? insn->row : 0];
     if (execute_at(c, site) == After::Left) return redispatch(c);
     if (site.block->uses_x87) load_x87(*c.state);
     return kContinueHere;
@@ -293,7 +290,7 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
     if (trace_) trace_->suspend(*c.vp);
     const u64 epoch = epoch_ + c.vp->tlb().changes();
     const ModeKey key = mode_of(*site.block);
-    const Insn* insn = site.insn != nullptr ? site.insn : cpu::fetch_cached(*c.interp);
+    const Insn* insn = site.instruction() != nullptr ? site.instruction() : cpu::fetch_cached(*c.interp);
     c.leave = Leave::Resync;
     c.vp->note_resume_flag(false);  // with RF set, single steps are made
     if (insn == nullptr) {
@@ -343,7 +340,7 @@ JitEngine::After JitEngine::completed(Context& c, const Site& site, const Insn&,
     if (site.check_key && current_key(*c.vp, key.value >> ModeKey::kModelShift) != key) return After::Left;
     c.leave = Leave::Lookup;
     const s64 rest = site.block->count - site.index - 1;
-    if (site.next == 0 || s.budget < rest) return After::Left;
+    if (site.behind() == 0 || s.budget < rest) return After::Left;
     if (trace_) trace_->resume(s, site.index + 1u);
     s.budget -= rest;
     set_flags(s, s.rflags);

@@ -17,8 +17,7 @@ namespace {
 /// The thunks as one code generator. In translated code RSP is 16-byte aligned; at kStackBase it is as on entry.
 class Generator : public Xbyak::CodeGenerator {
   public:
-    Generator(const CodeArena& arena, const Site* sites)
-        : CodeGenerator(Thunks::kOwnSize, arena.writable()), sites_(sites), executable_(arena.executable(0)) {}
+    explicit Generator(const CodeArena& arena) : CodeGenerator(Thunks::kOwnSize, arena.writable()) {}
 
     Thunks make() {
         Thunks t;
@@ -43,7 +42,7 @@ class Generator : public Xbyak::CodeGenerator {
         t.miss_edge = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_edge));
         t.settle = start();
-        emit_slow(reinterpret_cast<u64>(&vg_jit_settle));
+        emit_settle();
         t.execute = start();
         emit_slow(reinterpret_cast<u64>(&vg_jit_slow_execute));
         t.promote = start();
@@ -172,10 +171,12 @@ class Generator : public Xbyak::CodeGenerator {
         for (const int code : {0x48, 0x0f, 0xae, 0xad}) db(code);
         dd(static_cast<u32>(VG_STATE_DISP(x87)));
     }
-    void emit_slow(u64 function) {
+    /// @param site_mask  what of the pushed number is the site's
+    void emit_slow(u64 function, u32 site_mask = ~u32{0}) {
         spill();
         save_vectors();
         pop(rsi);
+        if (site_mask != ~u32{0}) and_(esi, site_mask);
         mov(rdx, r8);
         mov(rdi, rcx);
         mov(context(rcx, offsetof(Context, host_stack)), rsp);
@@ -205,13 +206,15 @@ class Generator : public Xbyak::CodeGenerator {
         reload();
         jmp(ptr[rsp - 8]);
     }
-    /// Another page has taken the place of the one accessed: its entry may be in its second place.
+    /// Another page has taken the place of the one accessed: its entry may be in its second place. Called by the check's
+    /// stub, below whose return address is a MissWord.
     void emit_miss(int table) {
         const std::size_t second = static_cast<std::size_t>(table) + mmu::kTlbEntries * sizeof(mmu::TlbEntry);
-        Xbyak::Label slow;
+        Xbyak::Label slow, any_address, guest_address;
         xor_(r8, ptr[rbp + r9 + static_cast<std::size_t>(table)]);  // the address
         mov(state(gpr_disp(cpu::RAX)), rax);
         mov(state(gpr_disp(cpu::RCX)), rcx);
+        mov(state(gpr_disp(cpu::RDX)), rdx);
         mov(r9, r8);
         shr(r9, 12);
         mov(rax, r9);
@@ -219,37 +222,49 @@ class Generator : public Xbyak::CodeGenerator {
         xor_(r9d, eax);
         and_(r9d, mmu::kSecondEntries - 1);
         shl(r9d, 4);
-        mov(ecx, dword[rsp]);
-        imul(rcx, rcx, sizeof(Site));
-        mov(rax, reinterpret_cast<u64>(sites_));
-        add(rcx, rax);
+        mov(ecx, dword[rsp + 8]);
+        shr(ecx, MissWord::kSiteBits);
+        mov(edx, ecx);
+        and_(edx, MissWord::kSizeMask);
         mov(rax, r8);
         xor_(rax, ptr[rbp + r9 + second]);
         cmp(rax, static_cast<u32>(kPageSize));
         jae(slow, T_NEAR);
-        add(ax, word[rcx + static_cast<int>(offsetof(Site, size))]);
-        cmp(eax, static_cast<u32>(kPageSize));
-        ja(slow, T_NEAR);
-        movzx(eax, byte[rcx + static_cast<int>(offsetof(Site, misalignment))]);
-        test(eax, r8d);
+        test(ecx, MissWord::kAligned);
+        jz(any_address);
+        test(eax, edx);
         jnz(slow, T_NEAR);
+        L(any_address);
+        add(edx, eax);
+        cmp(edx, static_cast<u32>(kPageSize));
+        jae(slow, T_NEAR);
         mov(r9, ptr[rbp + r9 + second + offsetof(mmu::TlbEntry, addend)]);
-        movzx(eax, byte[rcx + static_cast<int>(offsetof(Site, sum))]);
-        neg(rax);
-        and_(rax, r9);
-        add(r8, rax);  // the host's, if that is what the code goes on with
-        mov(ecx, dword[rcx + static_cast<int>(offsetof(Site, access))]);
-        mov(rax, reinterpret_cast<u64>(executable_));
-        add(rax, rcx);
-        mov(rcx, state(gpr_disp(cpu::RCX)));
-        mov(ptr[rsp], rax);
+        test(ecx, MissWord::kSum);
+        jz(guest_address);
+        add(r8, r9);  // the host's: that is what the code goes on with
+        L(guest_address);
         mov(rax, state(gpr_disp(cpu::RAX)));
-        lea(rsp, ptr[rsp + 8]);
-        jmp(ptr[rsp - 8]);
+        mov(rcx, state(gpr_disp(cpu::RCX)));
+        mov(rdx, state(gpr_disp(cpu::RDX)));
+        ret(8);
         L(slow);
         mov(rax, state(gpr_disp(cpu::RAX)));
         mov(rcx, state(gpr_disp(cpu::RCX)));
-        emit_slow(reinterpret_cast<u64>(&vg_jit_slow_access));
+        mov(rdx, state(gpr_disp(cpu::RDX)));
+        lea(rsp, ptr[rsp + 8]);
+        emit_slow(reinterpret_cast<u64>(&vg_jit_slow_access), (1u << MissWord::kSiteBits) - 1);
+    }
+    void emit_settle() {
+        spill();
+        save_vectors();
+        mov(rdi, rcx);
+        sub(rsp, 8);
+        mov(rax, reinterpret_cast<u64>(&vg_jit_settle));
+        call(rax);
+        add(rsp, 8);
+        restore_vectors();
+        reload();
+        ret();
     }
     void emit_helper() {
         spill();
@@ -274,16 +289,14 @@ class Generator : public Xbyak::CodeGenerator {
         ret();
     }
 
-    const Site* sites_;
-    const u8* executable_;
     u32 left_ = 0, resume_ = 0;
     Xbyak::Label no_return_label_;
 };
 
 }  // namespace
 
-Thunks make_thunks(CodeArena& arena, const Site* sites) {
-    Generator generator(arena, sites);
+Thunks make_thunks(CodeArena& arena) {
+    Generator generator(arena);
     Thunks thunks = generator.make();
     VG_ASSERT(Xbyak::GetError() == Xbyak::ERR_NONE);
     // A function pointer is the only way to call code that no compiler has seen.

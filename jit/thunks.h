@@ -15,11 +15,13 @@ struct Thunks {
     using Enter = void (*)(Context& context, const void* code, void* bank);
     Enter enter = nullptr;
     u32 leave = 0;      ///< pushed: site. Registers are live: spill and return to the dispatcher
-    u32 miss_read = 0;  ///< pushed: site. T0 = address ^ tag, T1 = table index; goes on where slow_access says
+    /// Called; below the return address: MissWord. T0 = address ^ tag, T1 = table index. Returns with the entry's addend in
+    /// T1, or goes on where slow_access says.
+    u32 miss_read = 0;
     u32 miss_write = 0;
     u32 miss_jump = 0;     ///< pushed: site. T0 = target that the jump cache does not know; tries again or executes
     u32 miss_edge = 0;     ///< the same for a direct jump to another page, by the site's entry in the edge table
-    u32 settle = 0;        ///< pushed: site. Puts the flags that kPending describes in the slot, then enters the block
+    u32 settle = 0;        ///< called: puts the flags that kPending describes in the slot
     u32 execute = 0;       ///< pushed: site. Executes that instruction in the interpreter, goes on behind it
     u32 promote = 0;       ///< pushed: site. The block has run often: goes on in its next translation
     u32 memo_misses = 0;   ///< pushed: site. A memo has missed often: goes on at its check
@@ -46,14 +48,14 @@ inline constexpr u64 kContinueHere = 1;
 extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address);
 extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target);
 extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target);
-extern "C" u64 vg_jit_settle(Context* context, u32 site);
+extern "C" void vg_jit_settle(Context* context);  ///< returns to the code it came from
 extern "C" u64 vg_jit_promote(Context* context, u32 site);
 extern "C" u64 vg_jit_memo_misses(Context* context, u32 site);
 extern "C" u64 vg_jit_trace_full(Context* context, u32 site);
 extern "C" u64 vg_jit_slow_execute(Context* context, u32 site);
 extern "C" u64 vg_jit_helper_execute(Context* context, u32 site);
 
-/// Emits the thunks at the start of the arena. @param sites  site 0 of the blocks to come
-Thunks make_thunks(CodeArena& arena, const Site* sites);
+/// Emits the thunks at the start of the arena.
+Thunks make_thunks(CodeArena& arena);
 
 }  // namespace vg::jit

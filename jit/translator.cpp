@@ -190,7 +190,7 @@ void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8
     while (true) {
         const u64 forced = forced_helpers_;
         for (u32 number = block_->first_site; number < blocks_.site_count(); ++number)
-            if (const u32 memo = blocks_.site(number).memo; memo != kNoMemo) memos_.give_back(memo);
+            if (const u32 memo = blocks_.site(number).memo_place(); memo != kNoMemo) memos_.give_back(memo);
         counters_.rewind(counters);
         block_->memo_checks = 0;
         const s32 first = static_cast<s32>(block_->spa.offset());
@@ -225,6 +225,9 @@ void Translator::emit_body(unsigned count, bool uses_vectors, std::span<const u8
         if (forced_helpers_ != forced) continue;
         if (!ended_) emit_fallthrough(end_);
         arena_.hot.used = a_.offset();
+        a_.attach(arena_.writable(), arena_.warm.used);
+        emit_side_exits();
+        arena_.warm.used = a_.offset();
         a_.attach(arena_.writable(), arena_.cold.used);
         emit_cold();
         arena_.cold.used = a_.offset();
@@ -293,8 +296,9 @@ void Translator::emit_instruction(unsigned index) {
     // The interpreter leaves neither the value for a recipe nor the group's address: behind it the block is over.
     if (saves_value() || (plan.group >= 0 && plan.leader)) return;
     for (u32 k = site; k < blocks_.site_count(); ++k) {
-        blocks_.site(k).next = a_.offset();
-        if (plan.how.uses_x87) blocks_.site(k).check_key = true;  // FLDCW, if the interpreter executes it
+        Site& each = blocks_.site(k);
+        if (!each.edge && each.patch == 0) each.next = a_.offset();
+        if (plan.how.uses_x87) each.check_key = true;  // FLDCW, if the interpreter executes it
     }
 }
 
@@ -385,23 +389,31 @@ void Translator::emit_helper(const Insn* insn, bool last) {
     flags_in_slot();
 }
 
+void Translator::emit_side_exits() {
+    // The list grows, by entries of other kinds.
+    for (std::size_t k = 0, end = cold_.size(); k < end; ++k) {
+        const Cold c = cold_[k];
+        if (c.kind != Cold::Kind::SideExit) continue;
+        a_.patch_here(c.from);
+        emit_side_exit(c);
+    }
+}
+
 void Translator::emit_cold() {
     // The list grows while it is worked off.
     for (std::size_t k = 0; k < cold_.size(); ++k) {
         const Cold c = cold_[k];
+        if (c.kind == Cold::Kind::SideExit) continue;
         if (c.from != 0) a_.patch_here(c.from);
         switch (c.kind) {
             case Cold::Kind::Thunk:
-                if (Site& site = blocks_.site(c.site); site.patch != 0) site.stub = a_.offset();
-                a_.push_imm(c.site);
-                a_.jmp(c.thunk);
+                emit_thunk_stub(c);
                 break;
             case Cold::Kind::LoadUnit:
                 a_.call(c.thunk);
                 a_.jmp(c.back);
                 break;
             case Cold::Kind::SideExit:
-                emit_side_exit(c);
                 break;
             case Cold::Kind::ReturnMiss:
                 emit_return_miss(c);
@@ -421,6 +433,22 @@ void Translator::emit_cold() {
                 break;
         }
     }
+}
+
+/// Out of the main line with the number of a site; a memory check's thunk returns here if it found the entry.
+void Translator::emit_thunk_stub(const Cold& c) {
+    Site& site = blocks_.site(c.site);
+    if (c.thunk == thunks_.miss_read || c.thunk == thunks_.miss_write) {
+        VG_ASSERT(site.misalignment == 0 || site.misalignment + 1 == site.size);
+        VG_ASSERT(site.size >= 1 && site.size <= MissWord::kSizeMask + 1);
+        a_.push_imm(MissWord::pack(c.site, site.size, site.sum, site.misalignment != 0));
+        a_.call(c.thunk);
+        a_.jmp(site.access);
+        return;
+    }
+    if (site.patch != 0) site.stub = a_.offset();
+    a_.push_imm(c.site);
+    a_.jmp(c.thunk);
 }
 
 // ---- flags

@@ -37,10 +37,12 @@ class Translator {
     Translator(CodeArena& arena, BlockMap& blocks, const Thunks& thunks, MemoSlots& memos, Counters& counters,
                const std::vector<TranslationWatcher*>& watchers, Stats& stats);
 
-    /// Room that one block of `max_count` instructions may take at most, in each part of the arena.
-    static constexpr u32 most_code(unsigned max_count) { return 2048 + 480 * max_count; }
     /// Conditional jumps that a block may go on behind.
     static constexpr unsigned kMaxSideExits = 6;
+    /// Room that one block of `max_count` instructions may take at most, in the arena's hot and cold part.
+    static constexpr u32 most_code(unsigned max_count) { return 2048 + 480 * max_count; }
+    /// The same in its warm part: the side exits, and the last jump's other way.
+    static constexpr u32 kMostWarmCode = (kMaxSideExits + 1) * 256;
 
     /// The page that follows in the address space.
     struct Rest {
@@ -121,7 +123,9 @@ class Translator {
     [[nodiscard]] bool emit_native();
     void emit_body(unsigned count, bool uses_vectors, std::span<const u8> guest);
     void emit_helper(const cpu::Insn* insn, bool last);
+    void emit_side_exits();
     void emit_cold();
+    void emit_thunk_stub(const Cold& c);
     [[nodiscard]] u32 new_site();
     void emit_counters(std::span<const u8> guest);  // emit_watch.cpp
     void emit_exit_counters();
@@ -252,6 +256,7 @@ class Translator {
     /// Looks a jump to code offset `target` up in the edge table, by T0, which holds code offset `key`. The site gets an entry of its own when it is
     /// taken for the first time: most never are.
     void emit_edge_check(s64 target, s64 key, u32 site);
+    void note_edge_jump(Site& site);
     void emit_stack_limit();
     void emit_return_site();
     void emit_side_exit(const Cold& c);

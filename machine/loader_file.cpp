@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/host_memory.h"
 #include "machine/loader.h"
 
 namespace vg::machine {
@@ -31,7 +32,10 @@ Result<std::vector<u8>> read_file(const std::string& path, u64 limit) {
         ::close(fd);
         return bad(path, fmt::format("has {} bytes, more than the {} allowed here", info.st_size, limit));
     }
-    std::vector<u8> content(static_cast<std::size_t>(info.st_size));
+    std::vector<u8> content;
+    content.reserve(static_cast<std::size_t>(info.st_size));
+    populate(content.data(), content.capacity());  // filling it with zeros would take a page fault for each page
+    content.resize(static_cast<std::size_t>(info.st_size));
     u64 done = 0;
     while (done < content.size()) {
         const ssize_t count = ::read(fd, content.data() + done, content.size() - done);

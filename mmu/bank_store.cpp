@@ -19,22 +19,27 @@ static_assert(kEdgeEntries % kEntriesAtOnce == 0 && kMemoEntries % kEntriesAtOnc
 
 BankStore::BankStore(int state_fd, u64 state_offset, u64 empty_memo)
     : memory_(sizeof(BankTables), kPageSize, false), empty_memo_(empty_memo) {
-    if (memory_.data() == nullptr) return;
+    if (memory_.data() == nullptr || record_memory_.data() == nullptr) return;
     void* state = mmap(memory_.data() - kPageSize, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, state_fd,
                        static_cast<off_t>(state_offset));
     if (state == MAP_FAILED) return;
     tables_ = reinterpret_cast<BankTables*>(memory_.data());
     populate(tables_, offsetof(BankTables, edge));
+    auto& records = *reinterpret_cast<Records*>(record_memory_.data());
+    table_ = records.table.data();
+    edge_links_ = records.edge_links.data();
+    populate(&records.table, sizeof records.table);
     for (const u32 slot : {0u, kTlbEntries}) tables_->read[slot].tag = tables_->write[slot].tag = empty_tag(slot);
     for (const u32 index : {0u, 1u}) tables_->jump[index].rip = empty_rip(index);
     prepare_edges(1);
 }
 
 void BankStore::prepare_edges(u32 count) {
-    if (edge_links_.size() < count) edge_links_.resize(align_up(count, kEntriesAtOnce));
     for (; edges_ready_ < count; ++edges_ready_) {
-        if (edges_ready_ % kEntriesAtOnce == 0)
+        if (edges_ready_ % kEntriesAtOnce == 0) {
             populate(tables_->edge + edges_ready_, kEntriesAtOnce * sizeof(JumpEntry));
+            populate(&edge_links_[edges_ready_], kEntriesAtOnce * sizeof(EdgeLinks));
+        }
         tables_->edge[edges_ready_].rip = kEmptyEdge;
     }
 }
@@ -64,6 +69,7 @@ void BankStore::put(bool write, u32 slot, const EntryRecord& record) {
     table.origins[slot] = record.origin;
     table.used.set(slot);
     table.global.set(slot, record.global);
+    any_global_ = any_global_ || record.global;
     table.guest_bits[slot] = record.guest_bits;
     table.large.set(slot, record.large());
 }
@@ -93,6 +99,7 @@ void BankStore::fill_fetch(const FetchEntry& entry, bool global, u8 guest_bits) 
     fetch_[index] = entry;
     fetch_used_ |= bit;
     fetch_global_ = global ? fetch_global_ | bit : fetch_global_ & ~bit;
+    any_global_ = any_global_ || global;
     fetch_large_ = guest_bits > 12 ? fetch_large_ | bit : fetch_large_ & ~bit;
     large_code_.add(entry.tag, guest_bits, global);
 }
@@ -179,6 +186,7 @@ void BankStore::clear_all() {
     for (u64 going = fetch_used_; going != 0; going &= going - 1)
         fetch_[static_cast<u32>(std::countr_zero(going))].tag = 1;
     fetch_used_ = 0;
+    any_global_ = false;
     large_code_.clear();
 }
 
@@ -222,12 +230,12 @@ void BankStore::clear_jumps(bool keep_global) {
 
 void BankStore::list_edge(u32 slot, u32 bucket) {
     EdgeLinks& links = edge_links_[slot];
-    if (links.bucket == bucket) return;
-    if (links.bucket != kNoBucket) {
-        (links.previous != 0 ? edge_links_[links.previous].next : edge_lists_[links.bucket]) = links.next;
+    if (links.bucket == bucket + 1) return;
+    if (links.bucket != 0) {
+        (links.previous != 0 ? edge_links_[links.previous].next : edge_lists_[links.bucket - 1]) = links.next;
         if (links.next != 0) edge_links_[links.next].previous = links.previous;
     }
-    links.bucket = bucket;
+    links.bucket = bucket + 1;
     links.previous = 0;
     links.next = edge_lists_[bucket];
     if (links.next != 0) edge_links_[links.next].previous = slot;
@@ -277,12 +285,17 @@ void BankStore::drop_region_jumps(u64 gva, unsigned bits) {
 }
 
 void BankStore::drop_page(u64 gva, bool only_global) {
+    if (only_global && !any_global_) return;
     const u64 tag = gva & ~kPageMask;
     const u32 index = tlb_index(gva);
     for (const bool write : {false, true}) {
         drop_memos(write, [tag](const TlbEntry& memo) { return memo.tag == tag; });
-        for (const u32 slot : {index, second_index(gva)})
-            if (entries(write)[slot].tag == tag && (!only_global || table_[write].global.test(slot))) empty(write, slot);
+        // The sets are asked first: they are small, while the entries of banks that are not current are far from all caches.
+        const Table& table = table_[write];
+        for (const u32 slot : {index, second_index(gva)}) {
+            if (!table.used.test(slot) || (only_global && !table.global.test(slot))) continue;
+            if (entries(write)[slot].tag == tag) empty(write, slot);
+        }
     }
     FetchEntry& fetch = fetch_[fetch_index(gva)];
     if (fetch.tag == tag) {

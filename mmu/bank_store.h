@@ -3,7 +3,6 @@
 
 #include <array>
 #include <bit>
-#include <vector>
 
 #include "base/host_memory.h"
 #include "base/types.h"
@@ -94,6 +93,18 @@ class BankStore {
         std::array<Origin, kTlbSlots> origins;
         std::array<u8, kTlbSlots> guest_bits;
     };
+    /// Of an entry of the edge table that has been used: where it leads, and its neighbours in the list of all that
+    /// lead, or led, to pages of one bucket (tlb_index). 0 ends a list.
+    struct EdgeLinks {
+        u64 target = 0;
+        u32 next = 0, previous = 0;
+        u32 bucket = 0;  ///< its number plus one; 0: none yet
+    };
+    /// What is too large for the heap, whose fresh memory costs a page fault per page. Zero at first.
+    struct Records {
+        std::array<Table, 2> table;  ///< read, write
+        std::array<EdgeLinks, kEdgeEntries> edge_links;
+    };
     static constexpr u32 kFetchEntries = 64;
     static constexpr u32 fetch_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kFetchEntries - 1); }
     void empty_memo(u32 index) {
@@ -126,28 +137,22 @@ class BankStore {
     void sweep(bool write, Keep keep);
 
     HostMemory memory_;
+    HostMemory record_memory_{sizeof(Records), 0, false};
+    Table* table_ = nullptr;  ///< of reads, of writes
+    EdgeLinks* edge_links_ = nullptr;
     u32 edges_ready_ = 0, memos_ready_ = 0;
     const u64 empty_memo_;
     BankTables* tables_ = nullptr;
-    std::array<Table, 2> table_;  ///< read, write
     /// Host pages that write entries in second places may lead to, by a hash; emptied with the tables as a whole.
     BitSet<16384> second_writes_;
     static constexpr u32 second_write_bit(u64 host_page) { return static_cast<u32>(host_page >> 12) & 16383; }
     BitSet<kJumpEntries> jump_used_, jump_global_, jump_large_;
     BitSet<kEdgeEntries> edge_used_, edge_global_, edge_large_;
-    /// Of an entry of the edge table that has been used: where it leads, and its neighbours in the list of all that
-    /// lead, or led, to pages of one bucket (tlb_index). 0 ends a list.
-    struct EdgeLinks {
-        u64 target = 0;
-        u32 next = 0, previous = 0;
-        u32 bucket = kNoBucket;
-    };
-    static constexpr u32 kNoBucket = ~u32{0};
-    std::vector<EdgeLinks> edge_links_;
     std::array<u32, kTlbEntries> edge_lists_{};  ///< first of each bucket
     BitSet<kTlbEntries> jump_pages_;             ///< tlb_index of the pages that jump entries lie in
     std::array<FetchEntry, kFetchEntries> fetch_{};
     u64 fetch_used_ = 0, fetch_global_ = 0, fetch_large_ = 0;
+    bool any_global_ = false;  ///< whether anything global may be here
     LargeRegions large_data_, large_code_;  ///< where large-derived read and write entries, fetch entries and jumps may be
 };
 
