@@ -1,5 +1,7 @@
 #include "mmu/slat.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "base/bits.h"
 #include "mmu/spec/ept.h"
@@ -21,9 +23,11 @@ struct EntryView {
 };
 
 /// SDM 3C "EPT Misconfigurations".
-EntryView view_ept(u64 entry, unsigned level, u8 physical_bits) {
+EntryView view_ept(u64 entry, unsigned level, const SlatMode& slat) {
+    const u8 physical_bits = slat.physical_bits;
     EntryView view;
     view.permissions = static_cast<u8>(entry & slat_right::kAll);
+    if (slat.user_execute && (entry & ept::kUserExecute) != 0) view.permissions |= slat_right::kUserExecute;
     view.present = view.permissions != 0;
     if (!view.present) return view;
     view.leaf = level == 0 || (level <= 2 && (entry & ept::kLarge) != 0);
@@ -40,13 +44,14 @@ EntryView view_ept(u64 entry, unsigned level, u8 physical_bits) {
     return view;
 }
 
-/// AMD APM 2 "Nested Paging": every guest access is a user access; EFER.NXE of the host counts as set.
-EntryView view_npt(u64 entry, unsigned level, u8 physical_bits) {
+/// AMD APM 2 "Nested Paging": every guest access is a user access, so of the host's registers EFER.NXE alone decides.
+EntryView view_npt(u64 entry, unsigned level, const SlatMode& slat) {
     EntryView view;
     view.present = (entry & pte::kPresent) != 0;
     if (!view.present) return view;
     view.leaf = level == 0 || (level <= 2 && (entry & pte::kLarge) != 0);
-    u64 reserved = low_mask(52) & ~low_mask(physical_bits);
+    u64 reserved = low_mask(52) & ~low_mask(slat.physical_bits);
+    if (!slat.no_execute) reserved |= pte::kNoExecute;
     if (level == 3) reserved |= pte::kLarge;
     if (view.leaf && level > 0) reserved |= leaf_low_bits(level) & ~(u64{1} << 12);  // bit 12 is PAT
     view.misconfigured = (entry & reserved) != 0;
@@ -57,58 +62,136 @@ EntryView view_npt(u64 entry, unsigned level, u8 physical_bits) {
     return view;
 }
 
+/// An entry as it was read, and where it can be changed.
 struct Slot {
-    u64 spa, value;
+    u64 spa = 0, value = 0;
+    bool writable = true;  ///< the level below lets it be
 };
 
-/// One attempt. `retry` is set if an accessed or dirty bit could not be set because the entry changed.
-SlatResult walk_once(PhysicalMemory& memory, const SlatMode& slat, u64 gpa, Access access, bool touch, bool& retry) {
-    const bool npt = slat.kind == SlatMode::Kind::Npt;
-    const bool marks = npt || slat.accessed_dirty;
-    const u64 accessed = npt ? pte::kAccessed : ept::kAccessed;
-    const u64 dirty = npt ? pte::kDirty : ept::kDirty;
-    SlatResult result;
-    if ((gpa >> 48) != 0) return result;
+/// One attempt at a walk; what its steps share.
+class SlatWalk {
+  public:
+    SlatWalk(PhysicalMemory& memory, const SlatMode& slat, u64 gpa, Access access, SlatCache* cache, u8 needs)
+        : memory_(memory), slat_(slat), gpa_(gpa), access_(access), cache_(cache), needs_(needs) {}
 
-    Slot slots[4];
-    unsigned used = 0;
-    u64 table = slat.root & address_mask(slat.physical_bits);
-    u8 permissions = slat_right::kAll;
+    /// Finds the page. False: `result` says why not.
+    bool descend(SlatResult& result);
+    /// Sets accessed and dirty bits. False: an entry changed meanwhile, or there is no room to log the page.
+    bool mark(SlatResult& result, bool& retry);
+    /// Whether the page's entry had its dirty bit set.
+    [[nodiscard]] bool written(u64 dirty) const { return (slots_[used_ - 1].value & dirty) != 0; }
+    /// Sends the page through the level below.
+    void compose(SlatResult& result, bool touch);
+
+  private:
+    [[nodiscard]] bool npt() const { return slat_.kind == SlatMode::Kind::Npt; }
+    [[nodiscard]] Slot load(u64 at);
+
+    PhysicalMemory& memory_;
+    const SlatMode& slat_;
+    const u64 gpa_;
+    const Access access_;
+    SlatCache* const cache_;
+    const u8 needs_;
+    Slot slots_[4];
+    unsigned used_ = 0;
+};
+
+/// An entry of a table that the level below withholds reads as all-ones, like one outside memory.
+Slot SlatWalk::load(u64 at) {
+    if (slat_.below == 0) return {at, load_entry<u64>(memory_, at)};
+    const SlatResult where = slat_walk(memory_, slat_below(slat_), at, Access::Read, true, cache_);
+    if (!where.ok) return {0, ~u64{0}, false};
+    return {where.spa, load_entry<u64>(memory_, where.spa), (where.permissions & slat_right::kWrite) != 0};
+}
+
+bool SlatWalk::descend(SlatResult& result) {
+    if ((gpa_ >> 48) != 0) return false;
+    u64 table = slat_.root & address_mask(slat_.physical_bits);
+    u8 permissions = slat_right::kAll | slat_right::kUserExecute;
     for (unsigned level = 3;; --level) {
-        const u64 at = table + ((gpa >> (12 + 9 * level)) & 511) * 8;
-        const u64 entry = load_entry<u64>(memory, at);
-        const EntryView view = npt ? view_npt(entry, level, slat.physical_bits) : view_ept(entry, level, slat.physical_bits);
-        if (!view.present) return result;
+        const Slot slot = load(table + ((gpa_ >> (12 + 9 * level)) & 511) * 8);
+        const EntryView view = npt() ? view_npt(slot.value, level, slat_) : view_ept(slot.value, level, slat_);
+        result.convertible = !npt() && (slot.value & ept::kSuppressException) == 0;
+        if (!view.present) return false;
         if (view.misconfigured) {
             result.misconfigured = result.present = true;
-            return result;
+            return false;
         }
         permissions &= view.permissions;
-        slots[used++] = {at, entry};
-        const u64 base = entry & address_mask(slat.physical_bits);
+        slots_[used_++] = slot;
+        const u64 base = slot.value & address_mask(slat_.physical_bits);
         if (!view.leaf) {
             table = base;
             continue;
         }
         result.page_bits = static_cast<u8>(12 + 9 * level);
         const u64 offset_mask = low_mask(result.page_bits);
-        result.spa = (base & ~offset_mask) | (gpa & offset_mask);
+        result.spa = (base & ~offset_mask) | (gpa_ & offset_mask);
         break;
     }
     result.present = true;
-    result.permissions = permissions;
-    result.cacheable = permissions;
-    if ((permissions & slat_needs(access)) == 0) return result;
-    result.ok = true;
-    if (!marks) return result;
+    result.permissions = result.cacheable = permissions;
+    result.ok = (permissions & needs_) != 0;
+    return result.ok;
+}
 
-    for (unsigned i = 0; i < used && touch; ++i) {
-        const bool leaf = i + 1 == used;
-        const u64 mark = accessed | (leaf && access == Access::Write ? dirty : 0);
-        if (!set_entry_bits(memory, slots[i].spa, slots[i].value, mark, 8)) retry = true;
+bool SlatWalk::mark(SlatResult& result, bool& retry) {
+    const u64 accessed = npt() ? pte::kAccessed : ept::kAccessed, dirty = npt() ? pte::kDirty : ept::kDirty;
+    const Slot& last = slots_[used_ - 1];
+    const bool logs = slat_.log != nullptr && access_ == Access::Write && (last.value & dirty) == 0;
+    if (logs && slat_.log->full()) {
+        result.ok = false;
+        result.log_full = true;
+        return false;
     }
-    const bool is_dirty = access == Access::Write || (slots[used - 1].value & dirty) != 0;
-    if (!is_dirty) result.cacheable &= static_cast<u8>(~slat_right::kWrite);
+    for (unsigned i = 0; i < used_; ++i) {
+        const u64 bits = accessed | (i + 1 == used_ && access_ == Access::Write ? dirty : 0);
+        if (!slots_[i].writable) continue;
+        if (!set_entry_bits(memory_, slots_[i].spa, slots_[i].value, bits, 8)) {
+            retry = true;
+            result.ok = false;
+            return false;
+        }
+    }
+    if (logs) {
+        const u64 page = gpa_ & ~kPageMask;
+        memory_.write(Spa(slat_.log->spa + 8 * u64{slat_.log->index}), &page, sizeof page);
+        --slat_.log->index;  // below 0: full
+    }
+    return true;
+}
+
+void SlatWalk::compose(SlatResult& result, bool touch) {
+    const SlatResult where = slat_walk(memory_, slat_below(slat_), result.spa, access_, touch, cache_);
+    if (!where.ok) {
+        result.ok = false;
+        result.below = true;
+        return;
+    }
+    result.spa = where.spa;
+    result.page_bits = std::min(result.page_bits, where.page_bits);
+    result.cacheable &= where.cacheable | slat_right::kUserExecute;
+    if ((where.cacheable & slat_right::kExecute) == 0) result.cacheable &= static_cast<u8>(~slat_right::kUserExecute);
+}
+
+/// One attempt. `retry` is set if an accessed or dirty bit could not be set because the entry changed.
+SlatResult walk_once(PhysicalMemory& memory, const SlatMode& slat, u64 gpa, Access access, bool touch, SlatCache* cache,
+                     bool user_page, bool& retry) {
+    SlatResult result;
+    SlatWalk walk(memory, slat, gpa, access, cache, slat_needs(slat, access, user_page));
+    if (slat.kind == SlatMode::Kind::None) {
+        result = {.ok = true, .present = true, .permissions = slat_right::kAll, .cacheable = slat_right::kAll, .page_bits = 48, .spa = gpa};
+    } else {
+        if (!walk.descend(result)) return result;
+        const bool npt = slat.kind == SlatMode::Kind::Npt;
+        if (npt || slat.accessed_dirty) {
+            if (touch && !walk.mark(result, retry)) return result;
+            if (access != Access::Write && !walk.written(npt ? pte::kDirty : ept::kDirty))
+                result.cacheable &= static_cast<u8>(~slat_right::kWrite);
+        }
+    }
+    if (slat.below != 0) walk.compose(result, touch);
     return result;
 }
 
@@ -128,14 +211,14 @@ u64 SlatCache::generation_of(const SlatMode& slat) {
     return modes_[current_].generation;
 }
 
-const SlatResult* SlatCache::find(const SlatMode& slat, u64 gpa, Access access) {
+const SlatResult* SlatCache::find(const SlatMode& slat, u64 gpa, u8 needs) {
     const u64 generation = generation_of(slat);
     const u64 mask[2] = {low_mask(21), kPageMask};
     const Entry* const entries[2] = {&large_[(gpa >> 21) % kLarge], &small_[(gpa >> 12) % kSmall]};
     for (unsigned i = 0; i < 2; ++i) {
         const Entry& e = *entries[i];
         if (e.tag != ((gpa & ~mask[i]) | 1) || e.generation != generation) continue;
-        if ((e.cacheable & slat_needs(access)) == 0) continue;
+        if ((e.cacheable & needs) == 0) continue;
         hit_.ok = true;
         hit_.permissions = e.permissions;
         hit_.cacheable = e.cacheable;
@@ -155,22 +238,24 @@ void SlatCache::insert(const SlatMode& slat, u64 gpa, const SlatResult& result) 
 
 void SlatCache::clear(u64 root) {
     for (Mode& mode : modes_) {
-        if (root == 0 || ((mode.slat.root ^ root) & ~kPageMask) == 0) mode.generation = next_generation_++;
+        const bool own = ((mode.slat.root ^ root) & ~kPageMask) == 0;
+        const bool below = mode.slat.below != 0 && ((mode.slat.below ^ root) & ~kPageMask) == 0;
+        if (root == 0 || own || below) mode.generation = next_generation_++;
     }
 }
 
 SlatResult slat_walk(PhysicalMemory& memory, const SlatMode& slat, u64 gpa, Access access, bool touch,
-                     SlatCache* cache) {
-    if (slat.kind == SlatMode::Kind::None) {
+                     SlatCache* cache, bool user_page) {
+    if (slat.kind == SlatMode::Kind::None && slat.below == 0) {
         return {.ok = true, .present = true, .permissions = slat_right::kAll, .cacheable = slat_right::kAll, .page_bits = 48, .spa = gpa};
     }
     if (cache != nullptr) {
-        if (const SlatResult* hit = cache->find(slat, gpa, access)) return *hit;
+        if (const SlatResult* hit = cache->find(slat, gpa, slat_needs(slat, access, user_page))) return *hit;
     }
     SlatResult result;
     for (unsigned attempt = 0; attempt < kWalkRetries; ++attempt) {
         bool retry = false;
-        result = walk_once(memory, slat, gpa, access, touch, retry);
+        result = walk_once(memory, slat, gpa, access, touch, cache, user_page, retry);
         if (!retry) break;
     }
     if (cache != nullptr && touch && result.ok) cache->insert(slat, gpa, result);

@@ -24,6 +24,7 @@ BankKey context_key(const PagingMode& mode, const SlatMode& slat) {
     bits |= u64{mode.nxe} << 4 | u64{mode.pse} << 5 | u64{mode.gib_pages} << 6 | u64{slat.accessed_dirty} << 7;
     bits |= u64{mode.physical_bits} << 8 | u64{slat.physical_bits} << 16 | u64{pcid_of(mode)} << 24;
     bits |= u64{slat.apic_access} << 36 | u64{slat.tag} << 48;
+    bits |= u64{slat.below != 0} << 37 | u64{slat.no_execute} << 38 | u64{slat.user_execute} << 39;
     return {bits, slat.kind == SlatMode::Kind::None ? 0 : slat.root};
 }
 
@@ -43,6 +44,7 @@ struct Context {
     BankKey key;
     WalkContext walk;
     u16 pcid = 0, tag = 0;
+    u64 below = 0;  ///< SlatMode::below
     u64 last_used = 0;
 };
 
@@ -79,7 +81,7 @@ struct Tlb::Impl {
     }
 
     [[nodiscard]] const WalkContext& walk_context() const { return contexts[current->context].walk; }
-    u32 context_for(const BankKey& key, u16 pcid, u16 tag);
+    u32 context_for(const BankKey& key, u16 pcid, const SlatMode& slat);
     BankStore* bank_for(const PagingMode& mode, const SlatMode& slat, Privilege privilege, TlbStats& stats);
     BankStore* new_bank(TlbStats& stats);
     void synchronize(BankStore& bank, u32 pkru);
@@ -90,10 +92,10 @@ struct Tlb::Impl {
     void drop_page(u64 gva, u16 pcid, u16 tag, bool globals_elsewhere);
 };
 
-u32 Tlb::Impl::context_for(const BankKey& key, u16 pcid, u16 tag) {
+u32 Tlb::Impl::context_for(const BankKey& key, u16 pcid, const SlatMode& slat) {
     Context* oldest = nullptr;
     for (Context& context : contexts) {
-        if (context.last_used != 0 && context.key == key) {
+        if (context.last_used != 0 && context.key == key && context.below == slat.below) {
             context.last_used = ++stamp;
             return context.walk.index;
         }
@@ -106,7 +108,8 @@ u32 Tlb::Impl::context_for(const BankKey& key, u16 pcid, u16 tag) {
     VG_ASSERT(oldest != nullptr);
     oldest->key = key;
     oldest->pcid = pcid;
-    oldest->tag = tag;
+    oldest->tag = slat.tag;
+    oldest->below = slat.below;
     oldest->last_used = ++stamp;
     oldest->walk.nonglobal = oldest->walk.global = ++generation;
     return oldest->walk.index;
@@ -140,7 +143,7 @@ BankStore* Tlb::Impl::bank_for(const PagingMode& mode, const SlatMode& slat, Pri
     bank->guest_tag = slat.tag;
     bank->pke = mode.pke;
     bank->pkru = mode.pkru;
-    bank->context = context_for(context_key(mode, slat), bank->pcid, bank->guest_tag);
+    bank->context = context_for(context_key(mode, slat), bank->pcid, slat);
     bank->nonglobal_generation = contexts[bank->context].walk.nonglobal;
     bank->global_generation = contexts[bank->context].walk.global;
     bank->jump_generation = jump_generation;
@@ -391,7 +394,8 @@ void Tlb::flush_slat(u64 root) {
     impl_->slat_cache.clear(root);
     impl_->flush(true, mode_.pkru, [&](const Context& context) {
         const bool second_level = ((context.key.bits >> 2) & 3) != static_cast<u64>(SlatMode::Kind::None);
-        return second_level && (root == 0 || same_root(context.key.root, root));
+        return (second_level && (root == 0 || same_root(context.key.root, root))) ||
+               (context.below != 0 && (root == 0 || same_root(context.below, root)));
     });
 }
 

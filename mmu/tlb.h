@@ -49,7 +49,9 @@ class Tlb final : public TlbObserver {
         return space == apic_space_ && page.page_base() == apic_page_;
     }
     [[nodiscard]] bool is_apic_page(const Translation& t) const {
-        return (apic_space_ == ApicSpace::Guest ? t.gpa.page_base().value : t.spa.page_base().value) == apic_page_.value;
+        // With a level below, the guest-physical space of t.gpa is another: there the page is found as one that is withheld.
+        if (apic_space_ == ApicSpace::Guest) return slat_.below == 0 && t.gpa.page_base().value == apic_page_.value;
+        return t.spa.page_base().value == apic_page_.value;
     }
     /// The same for the page that stands for the APIC of guests whose SlatMode says so. Accesses to it are told apart by
     /// whoever makes them.
@@ -107,7 +109,7 @@ class Tlb final : public TlbObserver {
     /// INVPCID types 1 (one PCID, non-global), 2 (all with global), 3 (all non-global).
     void flush_pcid(u16 pcid);
     void flush_all_nonglobal();
-    /// INVEPT and hv map changes: everything derived from this second-level root (0: any).
+    /// INVEPT and hv map changes: everything derived from this second-level root (0: any), on the level below too.
     void flush_slat(u64 root);
     /// The protection-key register changed; set_context with the new value must come too, before or after.
     void pkru_changed();

@@ -99,11 +99,12 @@ class GuestWalk {
     struct Slot {
         u64 gpa, spa, value;
     };
-    bool through_slat(u64 gpa, Access access, bool during_walk, SlatResult& result, Translation& out);
+    bool through_slat(u64 gpa, Access access, bool during_walk, SlatResult& result, Translation& out, bool user_page = false);
     void fault(Translation& out, u32 extra) const {
         out.status = Translation::Status::Fault;
         out.fault.error_code = access_bits(mode_, access_, user_) | extra;
     }
+    [[nodiscard]] u64 load(const SlatResult& where) const;
     [[nodiscard]] unsigned entry_size() const { return mode_.kind == PagingKind::Bits32 ? 4 : 8; }
 
     PhysicalMemory& memory_;
@@ -117,12 +118,12 @@ class GuestWalk {
     unsigned used_ = 0;
 };
 
-bool GuestWalk::through_slat(u64 gpa, Access access, bool during_walk, SlatResult& result, Translation& out) {
-    result = slat_walk(memory_, slat_, gpa, access, touch_, cache_);
+bool GuestWalk::through_slat(u64 gpa, Access access, bool during_walk, SlatResult& result, Translation& out, bool user_page) {
+    result = slat_walk(memory_, slat_, gpa, access, touch_, cache_, user_page);
     if (result.ok) [[likely]] return true;
     out.status = Translation::Status::SlatFault;
-    out.slat_fault = {Gpa(gpa), access, result.misconfigured, during_walk, result.permissions, result.present};
-    out.gpa = Gpa(gpa);
+    out.slat_fault = result.fault(gpa, access, during_walk);
+    out.gpa = out.slat_fault.gpa;
     return false;
 }
 
@@ -154,8 +155,8 @@ bool GuestWalk::descend(Leaf& leaf, Translation& out) {
     for (;; --level) {
         const u64 gpa = table + ((gva_ >> (12 + index_bits * level)) & low_mask(index_bits)) * entry_size();
         SlatResult where;
-        if (!through_slat(gpa, slat_walk_access(slat_), true, where, out)) return false;
-        const u64 entry = entry_size() == 4 ? load_entry<u32>(memory_, where.spa) : load_entry<u64>(memory_, where.spa);
+        if (!through_slat(gpa, slat_walk_access(slat_), true, where, out) && !where.below) return false;
+        const u64 entry = load(where);
         if ((entry & pte::kPresent) == 0) return fault(out, 0), false;
         const bool large = is_large(mode_, level, entry);
         if ((entry & reserved_bits(mode_, level, large)) != 0) return fault(out, pf::kPresent | pf::kReserved), false;
@@ -179,11 +180,11 @@ bool GuestWalk::descend(Leaf& leaf, Translation& out) {
 bool GuestWalk::finish(Leaf& leaf, Translation& out) {
     const u64 gpa = leaf.gpa | (gva_ & low_mask(leaf.guest_bits));
     SlatResult where;
-    if (!through_slat(gpa, access_, false, where, out)) return false;
+    if (!through_slat(gpa, access_, false, where, out, leaf.user)) return false;
     leaf.page_bits = std::min(leaf.guest_bits, where.page_bits);
     leaf.gpa = gpa & ~low_mask(leaf.page_bits);
     leaf.spa = where.spa & ~low_mask(leaf.page_bits);
-    leaf.slat = where.cacheable;
+    leaf.slat = slat_rights_of(slat_, where.cacheable, leaf.user);
     return true;
 }
 
@@ -194,7 +195,10 @@ bool GuestWalk::mark(Leaf& leaf, Translation& out, bool& retry) {
         Slot& slot = slots_[i];
         if ((slot.value & mark) == mark) continue;
         SlatResult where;
-        if (!through_slat(slot.gpa, Access::Write, true, where, out)) return false;
+        if (!through_slat(slot.gpa, Access::Write, true, where, out)) {
+            if (where.below) continue;
+            return false;
+        }
         if (!set_entry_bits(memory_, where.spa, slot.value, mark, entry_size())) {
             retry = true;
             return true;
@@ -202,6 +206,12 @@ bool GuestWalk::mark(Leaf& leaf, Translation& out, bool& retry) {
     }
     if (access_ == Access::Write) leaf.dirty = true;
     return true;
+}
+
+/// An entry where the second level found it. What a level below that withholds is not there: all-ones, as outside memory.
+u64 GuestWalk::load(const SlatResult& where) const {
+    if (!where.ok) return entry_size() == 4 ? u64{0xffffffff} : ~u64{0};
+    return entry_size() == 4 ? load_entry<u32>(memory_, where.spa) : load_entry<u64>(memory_, where.spa);
 }
 
 }  // namespace
@@ -255,7 +265,7 @@ Translation translate_gpa(PhysicalMemory& memory, const SlatMode& slat, Gpa gpa,
     t.gpa = gpa;
     if (!result.ok) {
         t.status = Translation::Status::SlatFault;
-        t.slat_fault = {gpa, access, result.misconfigured, during_walk, result.permissions, result.present};
+        t.slat_fault = result.fault(gpa.value, access, during_walk);
         return t;
     }
     t.spa = Spa(result.spa);
@@ -285,7 +295,7 @@ bool load_pdptes(PhysicalMemory& memory, const SlatMode& slat, u64 cr3, u8 physi
     const Access access = slat_walk_access(slat);
     const SlatResult where = slat_walk(memory, slat, table, access, true, nullptr);
     if (!where.ok && refused != nullptr)
-        *refused = SlatFault{Gpa(table), access, where.misconfigured, true, where.permissions, where.present};
+        *refused = where.fault(table, access, true);
     if (!where.ok || memory.readable(Spa(where.spa)) == nullptr) return false;
     const u64 reserved = reserved_pdpte_bits(physical_bits);
     u64 loaded[4];

@@ -29,6 +29,14 @@ struct PagingMode {
     bool operator==(const PagingMode&) const = default;
 };
 
+/// Where guest-physical pages are noted as they become dirty. SDM 3C "Page-Modification Logging".
+struct PageLog {
+    static constexpr u16 kEntries = 512;
+    u64 spa = 0;    ///< of the log's page
+    u16 index = 0;  ///< of the next entry; it counts down, and the log is full outside 0..511
+    [[nodiscard]] bool full() const { return index >= kEntries; }
+};
+
 /// Second-level translation. `root` 0 means none: GPA equals SPA.
 struct SlatMode {
     enum class Kind : u8 { None, Ept, Npt };
@@ -39,6 +47,15 @@ struct SlatMode {
     /// Whose translations they are, besides the root: a VPID or ASID. Those of another tag stay and are not used.
     u16 tag = 0;
     bool apic_access = false;  ///< Tlb::apic_access_page counts
+    /// EPT: instruction fetches from user-mode addresses have a right of their own (mode-based execute control).
+    bool user_execute = false;
+    /// NPT: of the host's registers, EFER.NXE, and whether a fault tells fetches from reads (NXE or CR4.SMEP).
+    bool no_execute = true, tells_fetches = true;
+    /// A level below this one, in EPT format: what translates the addresses in these tables and those that they lead to (a
+    /// partition's table, if the partition runs a guest of its own). 0: none.
+    u64 below = 0;
+    u8 below_bits = 46;
+    PageLog* log = nullptr;  ///< EPT with dirty flags: where it is noted that one was set; null: nowhere
     bool operator==(const SlatMode&) const = default;
 };
 
@@ -53,8 +70,12 @@ struct SlatFault {
     Access access = Access::Read;
     bool misconfigured = false;
     bool during_walk = false;   ///< the access was to a guest paging structure
-    u8 permissions = 0;         ///< bits 0..2: R, W, X that the tables grant
+    u8 permissions = 0;         ///< bits 0..3: R, W, X that the tables grant, and X of user-mode addresses if that is separate
     bool present = false;       ///< there is a mapping, whatever it grants
+    bool convertible = false;   ///< EPT: bit 63 of the entry that decided is clear (SDM 3C "Convertible EPT Violations")
+    bool log_full = false;      ///< nothing was refused, but SlatMode::log has no room for the page
+    /// The level below refused: `gpa` is an address of the guest-physical space that SlatMode::below translates.
+    bool below = false;
 };
 
 /// Result of a walk.

@@ -64,7 +64,7 @@ struct Walker {
 
     Outcome run(u64 gva) {
         if (mode.kind == PagingKind::None) {
-            Outcome o = translate_gpa(memory, slat, gva, access, false);
+            Outcome o = translate_gpa(memory, slat, gva, access, false, true);
             if (o.kind == Outcome::Kind::Ok) o.page_bits = 12 < o.page_bits ? 12 : o.page_bits;
             return o;
         }
@@ -120,7 +120,9 @@ struct Walker {
 
         if (const Outcome denied = permissions(steps); denied.kind == Outcome::Kind::Fault) return denied;
         const u64 gpa = page + (gva % (u64{1} << page_bits));
-        Outcome out = translate_gpa(memory, slat, gpa, access, false);
+        bool user_page = true;
+        for (const Step& step : steps) user_page = user_page && has(step.entry, 2);
+        Outcome out = translate_gpa(memory, slat, gpa, access, false, user_page);
         if (out.kind != Outcome::Kind::Ok) return out;
         if (out.page_bits > page_bits) out.page_bits = page_bits;
         for (std::size_t i = 0; i < steps.size(); ++i) {
@@ -185,7 +187,10 @@ struct Walker {
     }
 };
 
-bool second_level_bit_reserved(bool npt, Table table, bool leaf, unsigned physical_bits, unsigned i) {
+bool second_level_bit_reserved(const SlatMode& slat, Table table, bool leaf, unsigned i) {
+    const bool npt = slat.kind == SlatMode::Kind::Npt;
+    const unsigned physical_bits = slat.physical_bits;
+    if (i == 63 && npt) return !slat.no_execute;
     if (i >= 52) return false;
     if (i >= physical_bits) return true;
     if (npt) {
@@ -217,7 +222,7 @@ void Memory::set_bits(u64 address, u64 bits, unsigned size) {
     }
 }
 
-Outcome translate_gpa(Memory& memory, const SlatMode& slat, u64 gpa, Access access, bool during_walk) {
+Outcome translate_gpa(Memory& memory, const SlatMode& slat, u64 gpa, Access access, bool during_walk, bool user_page) {
     Outcome out;
     out.gpa = gpa;
     out.spa = gpa;
@@ -232,18 +237,19 @@ Outcome translate_gpa(Memory& memory, const SlatMode& slat, u64 gpa, Access acce
     if (gpa >= u64{1} << 48) return refused;
 
     std::vector<u64> path;
-    unsigned rights = 7;
+    const bool mode_based = !npt && slat.user_execute;
+    unsigned rights = mode_based ? 15 : 7;
     u64 base = pick(slat.root, slat.physical_bits - 1u, 12);
     for (const Table table : {Table::Pml4, Table::Pdpt, Table::Pd, Table::Pt}) {
         const unsigned low = 39 - 9 * static_cast<unsigned>(table);
         const u64 at = base + (pick(gpa, low + 8, low) >> low) * 8;
         const u64 entry = memory.load(at, 8);
-        const bool present = npt ? has(entry, 0) : entry % 8 != 0;
+        const bool present = npt ? has(entry, 0) : entry % 8 != 0 || (mode_based && has(entry, 10));
         if (!present) return refused;
         const bool leaf = table == Table::Pt || (table != Table::Pml4 && has(entry, 7));
         bool bad = !npt && has(entry, 1) && !has(entry, 0);
         for (unsigned i = 0; i < 64; ++i) {
-            if (has(entry, i) && second_level_bit_reserved(npt, table, leaf, slat.physical_bits, i)) bad = true;
+            if (has(entry, i) && second_level_bit_reserved(slat, table, leaf, i)) bad = true;
         }
         if (!npt && leaf) {
             const u64 type = pick(entry, 5, 3) >> 3;
@@ -259,7 +265,7 @@ Outcome translate_gpa(Memory& memory, const SlatMode& slat, u64 gpa, Access acce
             if (!has(entry, 1)) rights &= 5;
             if (has(entry, 63)) rights &= 3;
         } else {
-            rights &= static_cast<unsigned>(entry % 8);
+            rights &= static_cast<unsigned>(entry % 8) + (mode_based && has(entry, 10) ? 8 : 0);
         }
         base = pick(entry, slat.physical_bits - 1u, leaf ? low : 12);
         if (!leaf) continue;
@@ -267,7 +273,8 @@ Outcome translate_gpa(Memory& memory, const SlatMode& slat, u64 gpa, Access acce
         out.spa = base + gpa % (u64{1} << low);
         break;
     }
-    const unsigned need = access == Access::Read ? 1 : access == Access::Write ? 2 : 4;
+    const unsigned execute = mode_based && user_page ? 8 : 4;
+    const unsigned need = access == Access::Read ? 1 : access == Access::Write ? 2 : execute;
     if ((rights & need) == 0) {
         refused.permissions = rights;
         return refused;

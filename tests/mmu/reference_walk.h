@@ -31,6 +31,6 @@ Outcome translate(Memory& memory, const PagingMode& mode, const SlatMode& slat, 
                   bool ac);
 
 /// The second level alone.
-Outcome translate_gpa(Memory& memory, const SlatMode& slat, u64 gpa, Access access, bool during_walk);
+Outcome translate_gpa(Memory& memory, const SlatMode& slat, u64 gpa, Access access, bool during_walk, bool user_page = false);
 
 }  // namespace vg::mmu::reference

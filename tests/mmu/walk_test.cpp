@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 
@@ -91,6 +92,7 @@ u64 random_ept_entry(Random& r, u64 page, bool npt, bool leaf) {
         if (r.chance(50)) e |= kD;
     } else {
         e |= r.chance(88) ? 7 : r.below(8);
+        if (r.chance(80)) e |= ept::kUserExecute;
         if (leaf) e |= (r.chance(97) ? 6 : r.below(8)) << 3;
         if (r.chance(50)) e |= ept::kAccessed;
         if (r.chance(50)) e |= ept::kDirty;
@@ -171,6 +173,8 @@ Kind compare_once(Fixture& f, u64 seed) {
     if (slat.kind != SlatMode::Kind::None) slat.root = 12 * kPageSize | 0x1e;
     slat.accessed_dirty = slat.kind == SlatMode::Kind::Ept && r.chance(50);
     slat.physical_bits = 40;
+    slat.user_execute = slat.kind == SlatMode::Kind::Ept && r.chance(30);
+    slat.no_execute = slat.kind != SlatMode::Kind::Npt || r.chance(70);
     const PagingMode mode = random_mode(r, slat.kind == SlatMode::Kind::None ? kPages : 12);
     reference::Memory ref{std::vector<u8>(kBytes)};
     random_tables(r, ref.bytes, mode, slat);
@@ -197,7 +201,116 @@ Kind compare_once(Fixture& f, u64 seed) {
     return o.kind;
 }
 
+/// Memory whose pages a level below has shuffled: page p of the space above is kShuffled + order[p], in one table of that level.
+struct Below {
+    static constexpr u64 kShuffled = kPages, kTables = 2 * kPages, kAll = 2 * kPages + 4;
+    PhysicalMemory memory;
+    u64 order[kPages];
+
+    explicit Below(Random& r) {
+        REQUIRE(memory.add_ram("ram", Spa(0), kAll * kPageSize));
+        for (u64 p = 0; p < kPages; ++p) order[p] = p;
+        for (u64 p = kPages; p-- > 1;) std::swap(order[p], order[r.below(p + 1)]);
+        for (u64 level = 0; level < 3; ++level)
+            memory.write<u64>(Spa((kTables + level) * kPageSize), (kTables + level + 1) << 12 | 7);
+        for (u64 p = 0; p < kPages; ++p)
+            memory.write<u64>(Spa((kTables + 3) * kPageSize + 8 * p), (kShuffled + order[p]) << 12 | 0x37);
+    }
+    [[nodiscard]] u64 place(u64 address) const { return (kShuffled + order[address >> 12]) << 12 | (address & kPageMask); }
+    u8* page(u64 p) { return memory.ram(Spa(place(p << 12))); }
+};
+
+/// The same tables once in plain memory and once above a level below: everything but the places must be equal.
+Kind compare_composed(Fixture& f, Below& below, u64 seed) {
+    Random r(seed);
+    SlatMode slat;
+    slat.kind = static_cast<SlatMode::Kind>(r.chance(30) ? 0 : 1 + r.below(2));
+    if (slat.kind != SlatMode::Kind::None) slat.root = 12 * kPageSize | 0x1e;
+    slat.accessed_dirty = slat.kind == SlatMode::Kind::Ept && r.chance(50);
+    slat.physical_bits = 40;
+    slat.user_execute = slat.kind == SlatMode::Kind::Ept && r.chance(30);
+    const PagingMode mode = random_mode(r, slat.kind == SlatMode::Kind::None ? kPages : 12);
+    std::vector<u8> bytes(kBytes);
+    random_tables(r, bytes, mode, slat);
+    std::memcpy(f.memory.ram(Spa(0)), bytes.data(), kBytes);
+    for (u64 p = 0; p < kPages; ++p) std::memcpy(below.page(p), bytes.data() + p * kPageSize, kPageSize);
+
+    const u64 gva = random_gva(r, mode.kind);
+    const Access access = static_cast<Access>(r.below(3));
+    const bool user = r.chance(50), ac = !user && r.chance(40);
+    const Translation plain = walk(f.memory, mode, slat, Gva(gva), access, user, ac);
+    slat.below = Below::kTables * kPageSize | 0x1e;
+    const Translation t = walk(below.memory, mode, slat, Gva(gva), access, user, ac);
+
+    bool same = true;
+    const bool outside = plain.status == Translation::Status::Ok && plain.spa.value >= kBytes;
+    if (outside) {
+        same = t.status == Translation::Status::SlatFault && t.slat_fault.below && t.slat_fault.gpa.value == plain.spa.value &&
+               !t.slat_fault.during_walk && t.slat_fault.access == access;
+    } else if (plain.status == Translation::Status::Ok) {
+        same = t.status == plain.status && t.gpa == plain.gpa && t.spa.value == below.place(plain.spa.value) && t.page_bits == 12 &&
+               t.readable == plain.readable && t.writable == plain.writable && t.executable == plain.executable;
+    } else if (plain.status == Translation::Status::Fault) {
+        same = t.status == plain.status && t.fault.error_code == plain.fault.error_code;
+    } else {
+        const SlatFault &a = t.slat_fault, &b = plain.slat_fault;
+        same = t.status == plain.status && a.gpa == b.gpa && a.access == b.access && a.permissions == b.permissions && !a.below &&
+               a.misconfigured == b.misconfigured && a.during_walk == b.during_walk && a.present == b.present;
+    }
+    // Behind a refusal from below the guest's own accessed and dirty bits are not set: memory is compared for the rest.
+    for (u64 p = 0; p < kPages && !outside; ++p)
+        same = same && std::memcmp(below.page(p), f.memory.ram(Spa(p * kPageSize)), kPageSize) == 0;
+    if (!same) {
+        CAPTURE(seed, gva, static_cast<int>(mode.kind), static_cast<int>(slat.kind), static_cast<int>(access), user, ac, outside,
+                static_cast<int>(plain.status), static_cast<int>(t.status), plain.spa.value, t.spa.value);
+        FAIL("a walk above another level differs from the walk in plain memory");
+    }
+    return outside                                          ? Kind::Slat
+           : plain.status == Translation::Status::Ok        ? Kind::Ok
+           : plain.status == Translation::Status::SlatFault ? Kind::Slat
+                                                            : Kind::Fault;
+}
+
 }  // namespace
+
+TEST_CASE("walk: above a level below, random tables mean what they mean in plain memory", "[mmu][walk][ept]") {
+    Fixture f;
+    Random r(77);
+    unsigned seen[3] = {};
+    for (u64 part = 0; part < 20; ++part) {
+        Below below(r);
+        for (u64 n = 0; n < 3000; ++n) ++seen[static_cast<unsigned>(compare_composed(f, below, part * 100000 + n))];
+    }
+    CAPTURE(seen[0], seen[1], seen[2]);
+    for (const unsigned count : seen) CHECK(count > 3000);
+}
+
+TEST_CASE("walk: what becomes dirty is logged once, and a full log refuses", "[mmu][walk][ept]") {
+    Level4Fixture f(0x7000 | kP | kW | kU);
+    f.put(0xc000, 0xd007);
+    f.put(0xd000, 0xe007);
+    f.put(0xe000, 0xf007);
+    for (u64 i = 0; i < 8; ++i) f.put(0xf000 + i * 8, i << 12 | 0x37);
+    PageLog log{.spa = 0x9000, .index = 1};
+    SlatMode slat{.kind = SlatMode::Kind::Ept, .root = 0xc01e, .accessed_dirty = true};
+    slat.log = &log;
+    const auto write = [&](u64 gpa) { return translate_gpa(f.memory, slat, Gpa(gpa), Access::Write); };
+    CHECK(translate_gpa(f.memory, slat, Gpa(0x6123), Access::Read).status == Translation::Status::Ok);
+    CHECK(log.index == 1);
+    CHECK(write(0x6123).status == Translation::Status::Ok);
+    CHECK(write(0x6456).status == Translation::Status::Ok);
+    CHECK(log.index == 0);
+    CHECK(f.get(0x9008) == 0x6000);
+    CHECK(write(0x5000).status == Translation::Status::Ok);
+    CHECK(f.get(0x9000) == 0x5000);
+    CHECK(log.full());
+    const Translation refused = write(0x7abc);
+    CHECK(refused.status == Translation::Status::SlatFault);
+    CHECK(refused.slat_fault.log_full);
+    CHECK(refused.slat_fault.gpa.value == 0x7abc);
+    CHECK((f.get(0xf000 + 7 * 8) & ept::kDirty) == 0);
+    CHECK(write(0x6123).status == Translation::Status::Ok);  // it is dirty already
+}
 
 TEST_CASE("walk: random tables agree with the reference in result and in every bit of memory", "[mmu][walk]") {
     Fixture f;
