@@ -103,6 +103,13 @@ void CmosRtc::reset() {
     irq_.set(false);
 }
 
+void CmosRtc::silence() {
+    change_control(state_.reg_a, static_cast<u8>(state_.reg_b & ~(kPeriodic | kAlarm | kUpdate)), events_.now());
+    state_.reg_c = 0;
+    state_.index = 0;
+    update();
+}
+
 void CmosRtc::fields(StateVisitor& v) {
     State& s = state_;
     v("index", s.index);

@@ -27,6 +27,8 @@ class CmosRtc final : public Device, public PortIo {
     [[nodiscard]] std::string_view name() const override { return "cmos_rtc"; }
     /// Power-on: also the battery-backed part returns to the configured start.
     void reset() override;
+    /// What the reset line does: interrupts and the square wave off, nothing else.
+    void silence();
     void fields(StateVisitor& v) override;
     PortIo* port_io() override { return this; }
     IoStatus port_read(u16 offset, unsigned size, u32& value) override;

@@ -32,6 +32,9 @@ class Nvme final : public Device, public mmu::MmioHandler {
     /// The namespace's medium, once, before the machine runs. Without it the controller has no namespace.
     void attach(std::unique_ptr<BlockDevice> medium) { medium_ = std::move(medium); }
 
+    /// Of the namespace.
+    [[nodiscard]] u64 eui64() const { return 0x0a76'6567'0000'0000 | index_; }
+
     [[nodiscard]] std::string_view name() const override { return name_; }
     void reset() override;
     void fields(StateVisitor& v) override;
@@ -97,8 +100,6 @@ class Nvme final : public Device, public mmu::MmioHandler {
     Answer features(const nvme::Command& command, bool set);
     [[nodiscard]] std::vector<u8> controller_data() const;
     [[nodiscard]] std::vector<u8> namespace_data() const;
-    [[nodiscard]] u64 eui64() const { return 0x0a76'6567'0000'0000 | index_; }
-
     Answer io(const nvme::Command& command);
     Answer transfer(const nvme::Command& command, bool write);
     Answer write_zeroes(const nvme::Command& command);

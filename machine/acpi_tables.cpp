@@ -107,18 +107,32 @@ void add_pci_root(Aml& sb, const AcpiPci& pci) {
             r.dword_memory(static_cast<u32>(pci.low_memory.base), static_cast<u32>(pci.low_memory.size));
             if (pci.high_memory.size != 0) r.qword_memory(pci.high_memory.base, pci.high_memory.size);
         });
-        root.name_package("_PRT", 32 * 4, [&](Aml& table) {
-            for (u32 device = 0; device < 32; ++device) {
-                for (u32 pin = 0; pin < 4; ++pin) {
-                    table.package(4, [&](Aml& row) {
-                        row.number(device << 16 | 0xffff);
-                        row.number(pin);
-                        row.number(0);
-                        row.number(pci.gsi[device][pin]);
-                    });
+        const auto routes = [&](std::string_view name, const std::array<std::array<u32, 4>, 32>& inputs) {
+            root.name_package(name, 32 * 4, [&](Aml& table) {
+                for (u32 device = 0; device < 32; ++device) {
+                    for (u32 pin = 0; pin < 4; ++pin) {
+                        table.package(4, [&](Aml& row) {
+                            row.number(device << 16 | 0xffff);
+                            row.number(pin);
+                            row.number(0);
+                            row.number(inputs[device][pin]);
+                        });
+                    }
                 }
-            }
-        });
+            });
+        };
+        if (pci.isa[0][0] == 0) {
+            routes("_PRT", pci.gsi);
+        } else {
+            // By which interrupt controllers the system uses (ACPI 6.5 §5.8.1 "_PIC").
+            const auto term = [](std::string_view path) { return [path](Aml& a) { a.named(path); }; };
+            routes("PRTA", pci.gsi);
+            routes("PRTP", pci.isa);
+            root.method("_PRT", 0, [&](Aml& m) {
+                m.if_then(term("\\PICF"), [&](Aml& t) { t.give_back(term("PRTA")); });
+                m.give_back(term("PRTP"));
+            });
+        }
         add_osc(root);
     });
     // Linux uses the enhanced configuration space only if some device reserves it.
@@ -157,6 +171,12 @@ std::vector<u8> build_hpet() {
 std::vector<u8> build_dsdt(const AcpiOptions& options) {
     Aml aml;
     aml.name_package("\\_S5", {board::kSleepTypeS5, 0, 0, 0});
+    if (options.pci && options.pci->isa[0][0] != 0) {
+        aml.name("\\PICF", u64{0});
+        aml.method("\\_PIC", 1, [](Aml& m) {
+            m.store([](Aml& a) { a.argument(0); }, [](Aml& a) { a.named("\\PICF"); });
+        });
+    }
     aml.scope("\\_SB", [&](Aml& sb) {
         for (std::size_t i = 0; i < options.apic_ids.size(); ++i) {
             sb.device(fmt::format("P{:03X}", i), [&](Aml& cpu) {
@@ -261,8 +281,9 @@ std::vector<u8> build_madt(const AcpiOptions& options) {
     return table.finish();
 }
 
-std::vector<u8> build_fadt(u64 facs, u64 dsdt, bool has_8042) {
-    constexpr u16 kPm1Control = board::kPmBase + 4, kTimer = board::kPmBase + 8;
+std::vector<u8> build_fadt(u64 facs, u64 dsdt, const AcpiOptions& options) {
+    const bool has_8042 = options.has_pic;
+    const u16 base = options.pm_base, control = static_cast<u16>(base + 4), timer = static_cast<u16>(base + 8);
     Table table("FACP", 6);
     table.u32_(static_cast<u32>(facs));
     table.u32_(static_cast<u32>(dsdt));
@@ -271,12 +292,12 @@ std::vector<u8> build_fadt(u64 facs, u64 dsdt, bool has_8042) {
     table.u16_(board::kSciIrq);
     table.u32_(0);  // no SMI: ACPI is always on
     for (unsigned i = 0; i < 4; ++i) table.u8_(0);
-    table.u32_(board::kPmBase);
+    table.u32_(base);
     table.u32_(0);
-    table.u32_(kPm1Control);
+    table.u32_(control);
     table.u32_(0);
     table.u32_(0);
-    table.u32_(kTimer);
+    table.u32_(timer);
     table.u32_(0);
     table.u32_(0);
     table.u8_(4);  // PM1 event length
@@ -290,7 +311,8 @@ std::vector<u8> build_fadt(u64 facs, u64 dsdt, bool has_8042) {
     table.u16_(0);       // no duty cycle control
     table.u16_(0);       // RTC alarm: neither day nor month
     table.u8_(0x32);     // century register
-    table.u16_(static_cast<u16>(1 << 2 | (has_8042 ? 1 << 1 : 0)));  // IA-PC boot architecture: no VGA, no legacy devices to probe
+    // IA-PC boot architecture: no legacy devices to probe, an 8042, no VGA
+    table.u16_(static_cast<u16>((options.vga ? 0 : 1 << 2) | (has_8042 ? 1 << 1 : 0)));
     table.u8_(0);
     // WBINVD, C1, no power button, no sleep button, reset register, 32-bit PM timer
     table.u32_((1 << 0) | (1 << 2) | (1 << 4) | (1 << 5) | (1 << 8) | (1 << 10));
@@ -300,12 +322,12 @@ std::vector<u8> build_fadt(u64 facs, u64 dsdt, bool has_8042) {
     table.u8_(4);  // minor version
     table.u64_(0);  // 64-bit FACS pointer: the 32-bit one is used
     table.u64_(dsdt);
-    table.io_address(board::kPmBase, 32, 2);
+    table.io_address(base, 32, 2);
     table.null_address();
-    table.io_address(kPm1Control, 16, 2);
+    table.io_address(control, 16, 2);
     table.null_address();
     table.null_address();
-    table.io_address(kTimer, 32, 3);
+    table.io_address(timer, 32, 3);
     table.null_address();
     table.null_address();
     table.null_address();
@@ -377,7 +399,7 @@ Result<std::vector<AcpiTable>> build_acpi(const AcpiOptions& options) {
     facs_content[32] = 2;
     const u64 facs = place("FACS", std::move(facs_content));
     const u64 dsdt = place("DSDT", options.dsdt.empty() ? build_dsdt(options) : options.dsdt);
-    const u64 fadt = place("FACP", build_fadt(facs, dsdt, options.has_pic));
+    const u64 fadt = place("FACP", build_fadt(facs, dsdt, options));
     const u64 madt = place("APIC", build_madt(options));
     std::vector<u64> roots = {fadt, madt};
     if (options.pci) roots.push_back(place("MCFG", build_mcfg(*options.pci)));

@@ -29,6 +29,15 @@ inline constexpr u64 kDisplayMemoryBase = 0xdf000000;  ///< the end of PCI's mem
 inline constexpr u64 kEcamBase = 0xe0000000;
 inline constexpr u32 kPciBuses = 256;
 inline constexpr u64 kPciHighMemoryAlign = u64{1} << 32, kPciHighMemorySize = u64{1} << 36;  ///< behind the end of RAM
+// The same with firmware, which expects the chips of a Q35 board: RAM up to the configuration space, PCI's memory up to the
+// IOAPIC, ACPI's ports where firmware moves them. The display's memory is wherever its base address says, and at first
+// where no processor reaches.
+inline constexpr u64 kFirmwareEcamBase = 0xb0000000;
+inline constexpr u64 kFirmwarePciMemoryBase = 0xc0000000, kFirmwarePciMemorySize = kIoApicBase - kFirmwarePciMemoryBase;
+inline constexpr u16 kFirmwarePciPortBase = 0x6000;
+inline constexpr u32 kFirmwarePciPortCount = 0xa000;
+inline constexpr u16 kFirmwarePmBase = 0x600;
+inline constexpr u64 kDisplayHome = u64{1} << 46;
 inline constexpr u16 kPciPortBase = 0xc000;
 inline constexpr u32 kPciPortCount = 0x3000;
 inline constexpr u32 kPciFirstGsi = 16, kPciGsiCount = 8;  ///< IOAPIC pins of PCI interrupts
@@ -62,6 +71,8 @@ struct AcpiPci {
     Range ecam, low_memory, high_memory, ports;
     /// Interrupt of each device's pin (0 is INTA), level-triggered and active low.
     std::array<std::array<u32, 4>, 32> gsi{};
+    /// The same as an input of the 8259s, for systems that use those; 0: there is none.
+    std::array<std::array<u32, 4>, 32> isa{};
 };
 
 struct AcpiOptions {
@@ -70,6 +81,8 @@ struct AcpiOptions {
     bool has_pic = false;        ///< a PC's chips: two 8259 besides the IOAPIC, ISA interrupt 0 on IOAPIC pin 2, an 8042
     bool hpet = false;           ///< high precision event timers at devices::Hpet::kBase
     bool vmbus = false;          ///< the VMBus device and its MMIO windows (B-11..B-13)
+    bool vga = false;            ///< there may be a VGA
+    u16 pm_base = board::kPmBase;
     std::optional<DmarOptions> dmar;
     std::optional<AcpiPci> pci;  ///< the PCI root bridge
     std::vector<u8> dsdt;        ///< replaces the built-in DSDT when not empty: a complete table

@@ -28,7 +28,8 @@ constexpr bool is_reset_register(u16 offset, unsigned size) {
 
 }  // namespace
 
-Chipset::Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers)
+Chipset::Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers,
+                 u16 pm_base)
     : apics_(apics),
       ioapic_messages_(*this),
       ioapic_(ioapic_messages_),
@@ -52,7 +53,7 @@ Chipset::Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u6
           }) {
     io.map("com1", board::kCom1, devices::Uart16550::kPortCount, com1_);
     io.map("cmos_rtc", board::kRtcPort, devices::CmosRtc::kPortCount, rtc_);
-    io.map("acpi_pm", board::kPmBase, devices::AcpiPm::kPortCount, pm_);
+    io.map("acpi_pm", pm_base, devices::AcpiPm::kPortCount, pm_);
     io.map("reset_control", kConfigAddressPort, 4, config_ports_);
     apics_.add_eoi_listener(*this);
 }
@@ -70,6 +71,14 @@ void Chipset::cut_rtc(bool cut) {
 }
 
 void Chipset::send(u64 address, u32 data) { apics_.deliver(decode_msi(address, data)); }
+
+void Chipset::reset() {
+    rtc_.silence();
+    com1_.reset();
+    pm_.reset();
+    reset_.reset();
+    ioapic_.reset();
+}
 
 void Chipset::fields(StateVisitor& v) {
     for (devices::Device* device : std::initializer_list<devices::Device*>{&ioapic_, &com1_, &rtc_, &pm_, &reset_}) {

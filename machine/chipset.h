@@ -16,6 +16,7 @@
 #include "devices/ioapic.h"
 #include "devices/reset_control.h"
 #include "devices/uart16550.h"
+#include "machine/acpi_tables.h"
 
 namespace vg::machine {
 
@@ -30,7 +31,8 @@ struct ChipsetEvents {
 class Chipset final : private devices::MessageSink, private cpu::EoiListener {
   public:
     /// @param apics  where interrupt messages go; the IOAPIC listens to its EOIs
-    Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers);
+    Chipset(EventQueue& events, devices::IoBus& io, cpu::ApicBus& apics, u64 start_unix_seconds, ChipsetEvents handlers,
+            u16 pm_base = board::kPmBase);
 
     [[nodiscard]] devices::Ioapic& ioapic() { return ioapic_; }
     /// ISA interrupt 0..15: an IOAPIC pin (0 goes to pin 2, as on every PC) and what `connect` added to it.
@@ -47,6 +49,9 @@ class Chipset final : private devices::MessageSink, private cpu::EoiListener {
     void cut_rtc(bool cut);
     [[nodiscard]] devices::Uart16550& com1() { return com1_; }
     [[nodiscard]] devices::AcpiPm& pm() { return pm_; }
+    [[nodiscard]] devices::CmosRtc& rtc() { return rtc_; }
+    /// What a reset of the board does: all but the clock, which runs on without its interrupts.
+    void reset();
     void fields(StateVisitor& v);
 
   private:

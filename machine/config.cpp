@@ -13,6 +13,7 @@
 
 #include "base/utf8.h"
 #include "machine/config_toml.h"
+#include "machine/firmware.h"
 
 namespace vg::machine {
 
@@ -568,6 +569,7 @@ Result<Config> parse_config(std::string_view text, const std::string& name, cons
     config.keys(loader);
     loader.finish();
     if (!error.empty()) return fail(Error::Code::Usage, std::move(error));
+    find_firmware_files(config);
     return config;
 }
 

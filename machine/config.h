@@ -88,7 +88,8 @@ inline constexpr std::string_view kSymbolsDoc =
     "ELF file with symbols and DWARF of the kernel, for inspection only; a stock Linux kernel needs none for names";
 
 struct BootSection {
-    std::string kernel, kernel_name, initrd, cmdline, firmware, symbols;
+    std::string kernel, kernel_name, initrd, cmdline, firmware, firmware_vars, video_bios, symbols;
+    bool firmware_vars_kept = true;
     Place at;
 
     template <class V>
@@ -98,7 +99,12 @@ struct BootSection {
           "name that a multiboot kernel finds in front of its command line; left out: the file's");
         v.path("initrd", initrd, "initial RAM disk, or the multiboot module");
         v("cmdline", cmdline, "kernel command line");
-        v.path("firmware", firmware, "firmware image (SeaBIOS, OVMF)");
+        v.path("firmware", firmware,
+               "firmware image in place of a kernel: a file, or \"seabios\" or \"ovmf\" for those of Debian's packages");
+        v.path("firmware_vars", firmware_vars,
+               "file that keeps UEFI variables, created if missing; left out: they are thrown away afterwards");
+        v("firmware_vars_kept", firmware_vars_kept, "changes of UEFI variables reach firmware_vars");
+        v.path("video_bios", video_bios, "video BIOS of the display; left out: SeaBIOS' vgabios-stdvga.bin");
         v.path("symbols", symbols, kSymbolsDoc);
     }
 };
@@ -208,7 +214,7 @@ struct ChildSection {
 
 struct DevicesSection {
     u32 isa_debug_exit = 0;
-    bool testdev = false, fw_cfg = true, display = false;
+    bool testdev = false, fw_cfg = true, display = false, virtio_console = false;
     std::optional<bool> iommu;  ///< Config::has_iommu
     Place at;
 
@@ -216,7 +222,9 @@ struct DevicesSection {
     void keys(V& v) {
         v("isa_debug_exit", isa_debug_exit, "first of the exit device's four I/O ports; 0: absent", 0, 0xfffc);
         v("testdev", testdev, "test device of kvm-unit-tests");
-        v("display", display, "linear frame buffer display on PCI (bare PC)");
+        v("display", display, "linear frame buffer display on PCI, with firmware a VGA (bare PC)");
+        v("virtio_console", virtio_console,
+          "virtio console that shares the serial port's terminal and takes what is typed once its driver runs (bare PC)");
         v("iommu", iommu,
           "VT-d unit: of the bare PC's kernel (left out: absent), or of the hypervisor, which keeps the parent "
           "partition's devices within its memory (left out: there)");

@@ -64,10 +64,10 @@ Result<void> check_disk(const DiskSection& disk, bool child) {
             disk.at.text("bus"),
             fmt::format("bus \"{}\" is not available in a generation 2 partition; use bus = \"vmbus\"", disk.bus));
     }
-    if (!child && disk.bus != "ahci" && disk.bus != "nvme") {
+    if (!child && disk.bus != "ahci" && disk.bus != "nvme" && disk.bus != "virtio") {
         return bad(disk.at.text("bus"),
-                   fmt::format("bus \"{}\" is not available for disks of the machine itself; use bus = \"ahci\" or "
-                               "\"nvme\"",
+                   fmt::format("bus \"{}\" is not available for disks of the machine itself; use bus = \"ahci\", "
+                               "\"nvme\" or \"virtio\"",
                                disk.bus));
     }
     // Not by whether they are written down: `config show` writes all of them.
@@ -145,7 +145,7 @@ Result<void> check_backend(const NicSection& nic) {
 
 Result<void> check_nic(const NicSection& nic, bool child) {
     const std::string_view bus = child ? "vmbus" : "e1000e";
-    if (nic.bus != bus) {
+    if (nic.bus != bus && (child || nic.bus != "virtio")) {
         return bad(nic.at.text("bus"),
                    fmt::format("bus \"{}\" is not available for network adapters of {}; use bus = \"{}\"", nic.bus,
                                child ? "a generation 2 partition" : "the machine itself", bus));
@@ -258,22 +258,45 @@ Result<void> check_children(const Config& config) {
     return check_writers(config);
 }
 
+/// What goes with firmware, and what only with it.
+Result<void> check_firmware(const Config& config) {
+    const BootSection& boot = *config.boot;
+    const struct {
+        const char* key;
+        const std::string& value;
+        bool with_firmware;
+    } keys[] = {{"kernel", boot.kernel, false},           {"initrd", boot.initrd, false},
+                {"cmdline", boot.cmdline, false},         {"kernel_name", boot.kernel_name, false},
+                {"firmware_vars", boot.firmware_vars, true}, {"video_bios", boot.video_bios, true}};
+    for (const auto& each : keys) {
+        if (each.value.empty() || each.with_firmware != boot.firmware.empty()) continue;
+        return bad(boot.at.text(each.key),
+                   each.with_firmware
+                       ? fmt::format("{} is for firmware; add firmware = \"seabios\" or \"ovmf\", or leave it out", each.key)
+                       : fmt::format("{} is not for firmware, which boots what is on a disk; leave {} or firmware out",
+                                     each.key, each.key));
+    }
+    if (boot.firmware.empty() || !config.hypervisor) return {};
+    return bad(boot.at.text("firmware"),
+               "a parent partition cannot boot firmware yet; use boot.kernel, or leave [hypervisor] out");
+}
+
 Result<void> check_pc(const Config& config) {
     const BootSection& boot = *config.boot;
-    if (!boot.firmware.empty())
-        return bad(boot.at.text("firmware"), "booting firmware is not available yet; use boot.kernel");
-    if (boot.kernel.empty()) return bad(boot.at.text(), "[boot] has no kernel; add kernel = \"FILE\"");
+    if (boot.firmware.empty() && boot.kernel.empty())
+        return bad(boot.at.text(), "[boot] has no kernel; add kernel = \"FILE\", or firmware = \"seabios\" to boot from a disk");
+    if (auto ok = check_firmware(config); !ok) return ok;
     const u64 bytes = config.machine.memory.bytes;
     if (bytes < 16 * kMiB || bytes > (u64{1} << 40) || bytes % kPageSize != 0) {
         return bad(config.machine.at.text("memory"),
                    fmt::format("memory = \"{}\" must be from 16 MiB to 1 TiB in steps of 4 KiB",
                                to_string(config.machine.memory)));
     }
-    constexpr u32 kAhciPorts = 32, kNvmes = 16;
+    constexpr u32 kAhciPorts = 32, kNvmes = 16, kVirtioDisks = 5;
     std::map<std::string, u32> disks_on;
     for (const DiskSection& disk : config.disks) {
         if (auto ok = check_disk(disk, false); !ok) return ok;
-        const u32 most = disk.bus == "nvme" ? kNvmes : kAhciPorts;
+        const u32 most = disk.bus == "nvme" ? kNvmes : disk.bus == "virtio" ? kVirtioDisks : kAhciPorts;
         if (++disks_on[disk.bus] > most) {
             return bad(disk.at.text("bus"),
                        fmt::format("there is room for {} disks with bus = \"{}\"; use another", most, disk.bus));
@@ -348,9 +371,11 @@ Result<void> check_config(const Config& config) {
     }
     const DevicesSection& devices = config.devices;
     if (!config.boot &&
-        (devices.isa_debug_exit != 0 || devices.testdev || devices.display || devices.iommu.value_or(false))) {
+        (devices.isa_debug_exit != 0 || devices.testdev || devices.display || devices.virtio_console ||
+         devices.iommu.value_or(false))) {
         const char* key = devices.testdev               ? "testdev"
                           : devices.display             ? "display"
+                          : devices.virtio_console      ? "virtio_console"
                           : devices.isa_debug_exit != 0 ? "isa_debug_exit"
                                                         : "iommu";
         return bad(

@@ -11,6 +11,7 @@
 #include "hv/vp.h"
 #include "jit/engine.h"
 #include "machine/child_machine.h"
+#include "machine/guest_command.h"
 #include "machine/layout.h"
 #include "machine/pc_machine.h"
 #include "machine/stress.h"
@@ -221,11 +222,14 @@ Pause Machine::step(const cpu::Vp& vp, VTime limit, u64 instructions) {
 void Machine::enter(const Input& input) {
     bool taken = false;
     if (input.kind == Input::Kind::Console) {
-        devices::Uart16550* const port = console_port(input.target);
-        taken = port != nullptr && port->receive(input.bytes) == input.bytes.size();
+        taken = receive_console(input.target, input.bytes) == input.bytes.size();
     } else if (input.kind == Input::Kind::Command) {
         const auto command = decode_command(input.bytes);
-        taken = command && input.target < children_.size() && children_[input.target]->services().run(*command);
+        if (pc_ != nullptr)
+            taken = command && input.target == 0 && pc_->input() != nullptr && command->kind == GuestCommand::Kind::Keys &&
+                    pc_->input()->press(command->keys);
+        else
+            taken = command && input.target < children_.size() && children_[input.target]->services().run(*command);
     } else if (input.target < network().size()) {
         network().receive(input.target, input.bytes);
         taken = true;
@@ -233,9 +237,9 @@ void Machine::enter(const Input& input) {
     if (!taken) source_->refused(input);
 }
 
-devices::Uart16550* Machine::console_port(std::size_t partition) {
-    if (pc_ != nullptr) return partition == 0 ? &pc_->chipset().com1() : nullptr;
-    return partition < children_.size() ? &children_[partition]->chipset().com1() : nullptr;
+std::size_t Machine::receive_console(std::size_t partition, std::span<const u8> bytes) {
+    if (pc_ != nullptr) return partition == 0 ? pc_->console_input(bytes) : 0;
+    return partition < children_.size() ? children_[partition]->chipset().com1().receive(bytes) : 0;
 }
 
 std::size_t Machine::console_input(const std::string& partition, std::string_view text) {
@@ -244,10 +248,8 @@ std::size_t Machine::console_input(const std::string& partition, std::string_vie
     if (pc_ == nullptr && !partition.empty()) {
         while (index < children_.size() && children_[index]->name() != partition) ++index;
     }
-    devices::Uart16550* const port = console_port(index);
-    if (port == nullptr) return 0;
     const std::span<const u8> bytes(reinterpret_cast<const u8*>(text.data()), text.size());
-    const std::size_t taken = port->receive(bytes);
+    const std::size_t taken = receive_console(index, bytes);
     if (taken != 0 && on_input_) {
         on_input_({now(),
                    Input::Kind::Console,
@@ -257,7 +259,20 @@ std::size_t Machine::console_input(const std::string& partition, std::string_vie
     return taken;
 }
 
+/// The bare PC has a keyboard and nothing else that the host could reach.
+Result<u64> Machine::type_on_pc(const GuestCommand& command) {
+    if (command.kind != GuestCommand::Kind::Keys || pc_->input() == nullptr)
+        return fail(Error::Code::Usage, "the host reaches nothing of a PC but the keyboard of one that boots firmware");
+    if (source_ != nullptr) return fail(Error::Code::Usage, "a recorded run cannot be changed");
+    if (!may_command()) return fail(Error::Code::Usage, "in the middle of a round; ask again");
+    if (!pc_->input()->press(command.keys))
+        return fail(Error::Code::Usage, "the guest has not read what was typed before; ask again later");
+    if (on_input_) on_input_({now(), Input::Kind::Command, 0, encode_command(command)});
+    return 0;
+}
+
 Result<u64> Machine::guest_command(const std::string& partition, const GuestCommand& command) {
+    if (pc_ != nullptr && partition.empty()) return type_on_pc(command);
     const auto child = std::ranges::find_if(children_, [&](const auto& each) { return each->name() == partition; });
     if (child == children_.end())
         return fail(Error::Code::Usage, "only children of the built-in parent have services that the host can talk to");
@@ -289,7 +304,7 @@ bool Machine::exchange_frames(int wait_ms) {
 Result<void> Machine::flush_disks() {
     Result<void> first;
     if (pc_ != nullptr) {
-        first = pc_->pci().flush_disks();
+        first = pc_->flush();
     }
     if (auto ok = network().flush(); !ok && first) first = ok;
     for (const auto& child : children_) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,6 @@ class Partition;
 
 namespace vg::devices {
 class BlockDevice;
-class Uart16550;
 }
 
 namespace vg::jit {
@@ -150,8 +150,9 @@ class Machine {
     template <class Run>
     Pause run_fed(VTime limit, Run run);
     void enter(const Input& input);
-    /// Of child `partition`, or of the bare PC (0); null: there is none.
-    devices::Uart16550* console_port(std::size_t partition);
+    Result<u64> type_on_pc(const GuestCommand& command);
+    /// Input for the console of child `partition`, or of the bare PC (0): how many bytes were taken.
+    std::size_t receive_console(std::size_t partition, std::span<const u8> bytes);
     void end(Outcome::Kind kind, const std::string& who, std::string why, u32 raw = 0);
     void child_ended(const std::string& name, Outcome::Kind kind, std::string why);
 

@@ -30,13 +30,20 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     const u64 bytes = config.machine.memory.bytes;
     auto start = parse_clock(config.machine.clock);
     if (!start) return Unexpected{start.error()};
-    const RamLayout layout(bytes, board::kPciMemoryBase);
-    if (auto ok = memory_.add_ram("ram", Spa(0), layout.low); !ok) return ok;
-    if (layout.high != 0) {
-        if (auto ok = memory_.add_ram("ram-high", Spa(kFourGiB), layout.high); !ok) return ok;
+    if (!config.boot->firmware.empty()) {
+        auto firmware = load_firmware(config);
+        if (!firmware) return Unexpected{firmware.error()};
+        firmware_ = std::move(*firmware);
+        events_ = &events;
+        restart_ = events.add("restart", [this](VTime) { restart(); });
+        input_ = std::make_unique<PcInput>(events, keyboard_);
+        handlers_.chipset.reset = handlers_.shutdown = [this] { ask_restart(); };
     }
+    const RamLayout layout(bytes, firmware_ ? board::kFirmwareEcamBase : board::kPciMemoryBase);
+    if (auto ok = add_memory(config, layout); !ok) return ok;
     if (hypervisor != nullptr) make_root(config, *hypervisor);
-    chipset_ = std::make_unique<Chipset>(events, io_, apics(), *start, handlers_.chipset);
+    chipset_ = std::make_unique<Chipset>(events, io_, apics(), *start, handlers_.chipset,
+                                         firmware_ ? board::kFirmwarePmBase : board::kPmBase);
     if (auto ok = memory_.add_mmio("ioapic", Spa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic());
         !ok) {
         return ok;
@@ -48,7 +55,12 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     if (auto ok = add_hpet(events); !ok) return ok;
     // What the hypervisor keeps lies behind RAM.
     const u64 top = hypervisor != nullptr ? hypervisor->private_base().value + hypervisor->private_size() : layout.top();
-    auto pci = PciBoard::create(config, {memory_, events, log, io_, *chipset_, top, iommu_.get()});
+    std::optional<std::array<devices::IrqLine*, 16>> pic_inputs;
+    if (firmware_) pic_inputs.emplace();
+    for (u32 irq = 0; irq < 16; ++irq)
+        if (pic_inputs_[irq] != nullptr) (*pic_inputs)[irq] = &pic_inputs_[irq]->second();
+    auto pci = PciBoard::create(
+        config, {memory_, events, log, io_, *chipset_, top, iommu_.get(), handlers_.chipset.console, pic_inputs});
     if (!pci) return Unexpected{pci.error()};
     pci_ = std::move(*pci);
     if (iommu_ != nullptr && hypervisor != nullptr) {
@@ -58,16 +70,62 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
 
     if (root_ == nullptr) make_processors(config, events, log);
     intr_.boot_processor = boot_;
-    leave_as_firmware();
+    if (!firmware_) leave_as_firmware();
     pci_->trace_to(log);
-    if (!config.restoring) {
+    if (firmware_) {
+        debug_console_ = std::make_unique<devices::DebugConsole>(log);
+        io_.map("firmware_debug", devices::DebugConsole::kPort, 1, *debug_console_);
+        if (auto ok = tell_firmware(config, layout); !ok) return ok;
+    } else if (!config.restoring) {
         if (auto ok = load(config, layout, hypervisor); !ok) return ok;
     }
     if (auto ok = pci_->connect_nics(*start); !ok) return ok;
-    return pci_->attach_disks();
+    if (auto ok = pci_->attach_disks(); !ok) return ok;
+    const BootSection& boot = *config.boot;
+    if (flash_store_ == nullptr || boot.firmware_vars.empty() || !boot.firmware_vars_kept || config.restoring) return {};
+    return flash_store_->keep_in(boot.firmware_vars, firmware_->variables);
 }
 
-Result<void> PcMachine::load(const Config& config, const RamLayout& layout, const hv::Hypervisor* hypervisor) {
+Result<void> PcMachine::add_memory(const Config& config, const RamLayout& layout) {
+    if (firmware_) {
+        if (auto ok = add_firmware_memory(config, layout); !ok) return ok;
+    } else if (auto ok = memory_.add_ram("ram", Spa(0), layout.low); !ok) {
+        return ok;
+    }
+    if (layout.high == 0) return {};
+    return memory_.add_ram("ram-high", Spa(kFourGiB), layout.high);
+}
+
+/// The image ends at 4 GiB. Its last 128 KiB are seen below 1 MiB too, until the firmware shadows them.
+Result<void> PcMachine::add_firmware_memory(const Config&, const RamLayout& layout) {
+    namespace q35 = devices::q35;
+    constexpr u64 kMiB = u64{1} << 20, kIsaBios = 128 << 10, kBaseMemory = 0xa0000;
+    const std::vector<u8>& image = firmware_->image;
+    std::vector<u8> below(q35::kPamSize, 0xff);
+    const u64 shown = std::min<u64>(image.size(), kIsaBios);
+    std::copy_n(image.end() - static_cast<std::ptrdiff_t>(shown), shown, below.end() - static_cast<std::ptrdiff_t>(shown));
+    if (auto ok = memory_.add_ram("ram", Spa(0), kBaseMemory); !ok) return ok;
+    if (auto ok = memory_.add_switched_ram("ram-shadow", Spa(q35::kPamBase), q35::kPamSize, below, nullptr); !ok) return ok;
+    if (auto ok = memory_.add_ram("ram-low", Spa(kMiB), layout.low - kMiB); !ok) return ok;
+    if (auto ok = memory_.add_rom("firmware", Spa(kFourGiB - image.size()), image); !ok) return ok;
+    return firmware_->variables.empty() ? Result<void>{} : add_flash();
+}
+
+/// UEFI's variables, in front of its code.
+Result<void> PcMachine::add_flash() {
+    const std::vector<u8>& content = firmware_->variables;
+    const Spa base(kFourGiB - firmware_->image.size() - content.size());
+    flash_store_ = std::make_unique<FlashStore>(memory_, base, content.size());
+    flash_ = std::make_unique<devices::CfiFlash>(content.size(), *flash_store_, [this, base](bool array) {
+        memory_.switch_pages(base, firmware_->variables.size(), array, false);
+    });
+    if (auto ok = memory_.add_switched_ram("flash", base, content.size(), {}, flash_.get()); !ok) return ok;
+    flash_store_->write(0, content);
+    flash_->reset();
+    return {};
+}
+
+AcpiOptions PcMachine::acpi_options(const Config& config, const RamLayout& layout) const {
     AcpiOptions acpi;
     for (u32 i = 0; i < config.machine.processors; ++i) acpi.apic_ids.push_back(i);
     acpi.pci = pci_->acpi();
@@ -75,6 +133,71 @@ Result<void> PcMachine::load(const Config& config, const RamLayout& layout, cons
     acpi.has_pic = true;
     acpi.hpet = true;
     acpi.memory_top = layout.top();
+    if (firmware_) acpi.pm_base = board::kFirmwarePmBase;
+    acpi.vga = pci_->vga() != nullptr;
+    return acpi;
+}
+
+/// What the CMOS memory of a PC says of its size: firmware that is older than fw_cfg's memory map believes it.
+void PcMachine::fill_cmos(const RamLayout& layout, u32 processors) {
+    constexpr u64 kKiB = 1 << 10, kUnit = 64 << 10, kMiB = 1 << 20;
+    const auto word = [&](u8 index, u64 value) {
+        const u64 shown = std::min<u64>(value, 0xffff);
+        chipset_->rtc().set_nvram(index, static_cast<u8>(shown));
+        chipset_->rtc().set_nvram(static_cast<u8>(index + 1), static_cast<u8>(shown >> 8));
+    };
+    word(0x15, 640);
+    word(0x17, std::min<u64>((layout.low - kMiB) / kKiB, 0xfc00));  // up to 64 MiB
+    word(0x30, std::min<u64>((layout.low - kMiB) / kKiB, 0xfc00));
+    word(0x34, layout.low > 16 * kMiB ? (layout.low - 16 * kMiB) / kUnit : 0);
+    word(0x5b, layout.high / kUnit & 0xffff);
+    chipset_->rtc().set_nvram(0x5d, static_cast<u8>(layout.high / kUnit >> 16));
+    chipset_->rtc().set_nvram(0x5f, static_cast<u8>(processors - 1));
+}
+
+Result<void> PcMachine::tell_firmware(const Config& config, const RamLayout& layout) {
+    fill_cmos(layout, config.machine.processors);
+    auto tables = build_acpi(acpi_options(config, layout));
+    if (!tables) return Unexpected{tables.error()};
+    fw_cfg_memory_ = std::make_unique<mmu::DirectDma>(memory_);
+    fw_cfg_->enable_dma(*fw_cfg_memory_);
+    describe_board(*fw_cfg_, {.memory_bytes = layout.low + layout.high,
+                              .low_memory = layout.low,
+                              .high_memory = layout.high,
+                              .processors = config.machine.processors,
+                              .display = pci_->vga() != nullptr,
+                              .vmx = model_.has(cpu::CpuFlag::VMX),
+                              .boot_order = pci_->boot_order(),
+                              .tables = *tables,
+                              .video_bios = firmware_->video_bios});
+    return {};
+}
+
+Result<void> PcMachine::flush() {
+    Result<void> first = pci_->flush_disks();
+    if (flash_store_ != nullptr)
+        if (auto ok = flash_store_->flush(); !ok && first) first = ok;
+    return first;
+}
+
+std::size_t PcMachine::console_input(std::span<const u8> bytes) {
+    devices::VirtioConsole* const console = pci_->console();
+    return console != nullptr && console->in_use() ? console->receive(bytes) : chipset_->com1().receive(bytes);
+}
+
+void PcMachine::ask_restart() { events_->arm(restart_, events_->now()); }
+
+/// Memory keeps its content, the clock runs on; everything else is as at power-on.
+void PcMachine::restart() {
+    pci_->reset();
+    for (devices::Device* chip : chips()) chip->reset();
+    chipset_->reset();
+    input_->reset();
+    for (const auto& vp : vps_) vp->reset();
+}
+
+Result<void> PcMachine::load(const Config& config, const RamLayout& layout, const hv::Hypervisor* hypervisor) {
+    const AcpiOptions acpi = acpi_options(config, layout);
     auto tables = build_acpi(acpi);
     if (!tables) return Unexpected{tables.error()};
     for (const AcpiTable& table : *tables) {
@@ -138,7 +261,9 @@ void PcMachine::add_legacy_chips(EventQueue& events, const std::function<void()>
     io_.map("pic_elcr", PicPair::kElcrPort, 2, pic_->elcr_ports());
     constexpr u32 kCascade = 2;  // the slave's own line
     for (u32 irq = 0; irq < 16; ++irq) {
-        if (irq != kCascade) chipset_->connect(irq, pic_->line(irq));
+        if (irq == kCascade) continue;
+        if (firmware_) pic_inputs_[irq] = std::make_unique<devices::SharedLine>(pic_->line(irq));
+        chipset_->connect(irq, firmware_ ? pic_inputs_[irq]->first() : pic_->line(irq));
     }
     timer_line_.target = &chipset_->isa_line(0);
     pit_ = std::make_unique<Pit8254>(events, timer_line_);
@@ -190,11 +315,12 @@ void PcMachine::leave_as_firmware() {
 }
 
 Result<void> PcMachine::add_test_devices(const Config& config) {
-    if (config.devices.fw_cfg) {
+    if (config.devices.fw_cfg || firmware_) {
         fw_cfg_ = std::make_unique<devices::FwCfg>();
         fw_cfg_->set_number(devices::FwCfg::kRamSize, config.machine.memory.bytes, 8);
         fw_cfg_->set_number(devices::FwCfg::kCpuCount, config.machine.processors, 2);
-        io_.map("fw_cfg", devices::FwCfg::kPort, devices::FwCfg::kPortCount, *fw_cfg_);
+        io_.map("fw_cfg", devices::FwCfg::kPort,
+                firmware_ ? devices::FwCfg::kDmaPortCount : devices::FwCfg::kPortCount, *fw_cfg_);
     }
     if (config.devices.testdev) {
         if (auto ok = add_test_device(); !ok) return ok;
@@ -254,14 +380,30 @@ cpu::FerrAnswer PcMachine::ferr(cpu::Vp&, bool active) {
     return coprocessor_error_->ignored() ? cpu::FerrAnswer::Ignore : cpu::FerrAnswer::Freeze;
 }
 
+std::vector<devices::Device*> PcMachine::chips() {
+    std::vector<devices::Device*> all = {pic_.get(),           pit_.get(),   hpet_.get(),
+                                         i8042_.get(),         system_control_.get(),
+                                         &post_,
+                                         coprocessor_error_.get(), debug_exit_.get(), fw_cfg_.get(),
+                                         test_device_.get(),   iommu_.get(), flash_.get()};
+    std::erase(all, nullptr);
+    return all;
+}
+
 void PcMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
-    for (devices::Device* device : std::initializer_list<devices::Device*>{
-             pic_.get(), pit_.get(), hpet_.get(), i8042_.get(), system_control_.get(), &post_, coprocessor_error_.get(),
-             debug_exit_.get(), fw_cfg_.get(), test_device_.get(), iommu_.get()}) {
-        if (device == nullptr) continue;
+    for (devices::Device* device : chips()) {
         VisitScope scope(v, device->name());
         device->fields(v);
+    }
+    for (u32 irq = 0; irq < pic_inputs_.size(); ++irq) {
+        if (pic_inputs_[irq] == nullptr) continue;
+        VisitScope scope(v, fmt::format("pic_input{}", irq));
+        pic_inputs_[irq]->fields(v);
+    }
+    if (input_ != nullptr) {
+        VisitScope scope(v, "input");
+        input_->fields(v);
     }
     pci_->fields(v);
     for (const auto& vp : vps_) {

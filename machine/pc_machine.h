@@ -1,4 +1,4 @@
-// The PC without firmware, booted directly by a kernel image: one partition without hypervisor, or the root partition.
+// The PC: booted directly by a kernel image or by firmware, one partition without hypervisor, or the root partition.
 #pragma once
 
 #include <memory>
@@ -6,6 +6,7 @@
 
 #include "cpu/vp.h"
 #include "devices/coprocessor_error.h"
+#include "devices/debug_console.h"
 #include "devices/debug_exit.h"
 #include "devices/fw_cfg.h"
 #include "devices/hpet.h"
@@ -18,9 +19,12 @@
 #include "iommu/vtd.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
+#include "machine/firmware.h"
+#include "machine/flash_store.h"
 #include "hv/hypervisor.h"
 #include "machine/guest_memory.h"
 #include "machine/layout.h"
+#include "machine/pc_input.h"
 #include "machine/pci_board.h"
 #include "machine/root_sink.h"
 
@@ -28,7 +32,8 @@ namespace vg::machine {
 
 class RootDevices;
 
-/// Processors, RAM and chips of a PC without firmware. Owns them; the machine owns it.
+/// Processors, RAM and chips of a PC. Owns them; the machine owns it. With firmware a reset, asked for in any of the ways that
+/// a PC has, starts it again; without, it is told.
 ///
 /// DEVIATION: the A20 gates of the 8042 and of port 92 can be read back and have no effect: address line 20 always counts.
 class PcMachine final : private cpu::Platform, public GuestMemory {
@@ -53,7 +58,12 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     [[nodiscard]] const RootDevices* root_devices() const { return root_devices_; }
     [[nodiscard]] devices::Ps2Keyboard& keyboard() { return keyboard_; }
     [[nodiscard]] devices::Ps2Mouse& mouse() { return mouse_; }
+    /// What the host types; null without firmware.
+    [[nodiscard]] PcInput* input() { return input_.get(); }
     void fields(StateVisitor& v);
+    Result<void> flush();
+    /// Input for the console: to the virtio console once a driver runs it, else to COM1. How many bytes were taken.
+    std::size_t console_input(std::span<const u8> bytes);
 
     bool write(Gpa gpa, std::span<const u8> data) override;
     bool read(Gpa gpa, std::span<u8> out) override;
@@ -62,6 +72,18 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     PcMachine(mmu::PhysicalMemory& memory, Log& log, cpu::CpuModel model)
         : memory_(memory), io_(log), model_(std::move(model)) {}
     Result<void> build(const Config& config, EventQueue& events, Log& log, hv::Hypervisor* hypervisor, Events handlers);
+    Result<void> add_memory(const Config& config, const RamLayout& layout);
+    Result<void> add_flash();
+    Result<void> add_firmware_memory(const Config& config, const RamLayout& layout);
+    [[nodiscard]] AcpiOptions acpi_options(const Config& config, const RamLayout& layout) const;
+    void fill_cmos(const RamLayout& layout, u32 processors);
+    /// What firmware reads by fw_cfg.
+    Result<void> tell_firmware(const Config& config, const RamLayout& layout);
+    /// A reset of the whole board, between two slices.
+    void ask_restart();
+    void restart();
+    /// All chips but those of the chipset, PCI and processors; null where one is not there.
+    [[nodiscard]] std::vector<devices::Device*> chips();
     /// Tables and kernel into memory, the boot processor at its entry.
     Result<void> load(const Config& config, const RamLayout& layout, const hv::Hypervisor* hypervisor);
     void make_root(const Config& config, hv::Hypervisor& hypervisor);
@@ -119,6 +141,15 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     std::unique_ptr<devices::TestDevice> test_device_;
     std::unique_ptr<iommu::Vtd> iommu_;
     std::unique_ptr<PciBoard> pci_;
+    std::optional<Firmware> firmware_;
+    std::unique_ptr<FlashStore> flash_store_;
+    std::unique_ptr<devices::CfiFlash> flash_;
+    std::unique_ptr<devices::DebugConsole> debug_console_;
+    std::unique_ptr<mmu::DirectDma> fw_cfg_memory_;
+    std::array<std::unique_ptr<devices::SharedLine>, 16> pic_inputs_;  ///< with firmware: shared by ISA and PCI
+    EventQueue* events_ = nullptr;
+    std::unique_ptr<PcInput> input_;
+    EventQueue::TimerId restart_ = 0;
     RootDevices* root_devices_ = nullptr;  ///< the hypervisor's
     std::vector<std::unique_ptr<cpu::Vp>> vps_;
     std::unique_ptr<RootSink> root_sink_;

@@ -19,13 +19,18 @@ namespace pci = devices::pci;
 
 /// Device numbers on bus 0: fixed, so that a guest's names for them are too.
 constexpr u32 kHostBridgeDevice = 0, kDisplayDevice = 2, kFirstNvmeDevice = 8, kFirstNicDevice = 24, kAhciDevice = 31;
+constexpr u32 kFirstVirtioDevice = 3, kConsoleDevice = 28;
+/// With firmware, as on a Q35 board: its LPC bridge is function 0 of the device that the AHCI is a function of.
+constexpr u32 kLpcDevice = 31, kFirmwareAhciFunction = 2, kFirstWiredDevice = 25;
 constexpr u16 kFirmwareWidth = 1024, kFirmwareHeight = 768;
 
-PciBus::Windows windows_for(u64 memory_top) {
+PciBus::Windows windows_for(u64 memory_top, bool firmware) {
     PciBus::Windows windows;
     windows.low = {board::kPciMemoryBase, board::kPciMemorySize};
+    if (firmware) windows.low = {board::kFirmwarePciMemoryBase, board::kFirmwarePciMemorySize};
     windows.high = {align_up(memory_top, board::kPciHighMemoryAlign), board::kPciHighMemorySize};
     windows.ports = {board::kPciPortBase, board::kPciPortCount};
+    if (firmware) windows.ports = {board::kFirmwarePciPortBase, board::kFirmwarePciPortCount};
     return windows;
 }
 
@@ -52,6 +57,7 @@ PciBoard::PciBoard(const Config& config, const Environment& environment)
       memory_(environment.memory),
       disk_sections_(config.disks),
       has_display_(config.devices.display),
+      has_console_(config.devices.virtio_console),
       nic_sections_(config.nics),
       network_(environment.events, environment.log) {
     if (environment.iommu != nullptr)
@@ -60,9 +66,13 @@ PciBoard::PciBoard(const Config& config, const Environment& environment)
         upstream_ = std::make_unique<devices::DirectUpstream>(memory_, environment.chipset.messages());
     upstream_ = std::make_unique<devices::ToldUpstream>(std::move(upstream_), environment.log);
     std::vector<devices::IrqLine*> inputs;
-    for (u32 i = 0; i < board::kPciGsiCount; ++i)
+    if (firmware()) pirqs_.resize(board::kPciGsiCount);
+    for (u32 i = 0; i < board::kPciGsiCount; ++i) {
         inputs.push_back(&environment.chipset.ioapic().line(board::kPciFirstGsi + i));
-    bus_ = std::make_unique<PciBus>(*upstream_, windows_for(environment.memory_top), inputs);
+        if (firmware()) inputs.back() = &pirqs_[i];
+    }
+    bus_ = std::make_unique<PciBus>(*upstream_, windows_for(environment.memory_top, firmware()), inputs,
+                                    firmware() ? kFirstWiredDevice : 32);
 }
 
 PciBoard::~PciBoard() {
@@ -77,17 +87,83 @@ Result<std::unique_ptr<PciBoard>> PciBoard::create(const Config& config, const E
 
 Result<void> PciBoard::build() {
     if (auto ok = map_windows(); !ok) return ok;
-    add<HostBridge>(kHostBridgeDevice);
-    if (has_display_) display_ = &add<devices::Display>(kDisplayDevice, memory_, Iova(board::kDisplayMemoryBase));
+    if (firmware())
+        add_firmware_board();
+    else
+        add<HostBridge>(kHostBridgeDevice);
+    if (has_display_ && !firmware()) display_ = &add<devices::Display>(kDisplayDevice, memory_, Iova(board::kDisplayMemoryBase));
+    if (has_console_)
+        console_ = &add<devices::VirtioConsole>(kConsoleDevice, environment_.events, environment_.console);
     add_nics();
     return add_disks();
+}
+
+/// The host bridge shadows the BIOS, the LPC bridge leads interrupts to the 8259s.
+void PciBoard::add_firmware_board() {
+    mmu::PhysicalMemory& memory = environment_.memory;
+    add<devices::Q35Host>(kHostBridgeDevice, ecam_base(), [&memory](u64 base, u64 size, bool reads, bool writes) {
+        memory.switch_pages(Spa(base), size, reads, writes);
+    });
+    std::vector<devices::IrqLine*> pins;
+    for (u32 i = 0; i < board::kPciGsiCount; ++i)
+        pins.push_back(&environment_.chipset.ioapic().line(board::kPciFirstGsi + i));
+    auto& lpc = add<devices::Ich9Lpc>(kLpcDevice, board::kFirmwarePmBase, pins, *environment_.pic_inputs);
+    lpc.connect(pirqs_);
+    environment_.io.map("lpc_pm", board::kFirmwarePmBase + devices::Ich9Lpc::kFirstPort,
+                        devices::q35::kPmPorts - devices::Ich9Lpc::kFirstPort, lpc.pm_ports());
+    if (has_display_) add_vga();
+}
+
+void PciBoard::add_vga() {
+    const PciBus::Range low = bus_->windows().low;
+    mmu::PhysicalMemory& memory = environment_.memory;
+    const auto follow = [low, &memory](std::optional<u64> bar) {
+        const bool shown = bar && *bar >= low.base && fits(*bar - low.base, devices::Vga::kMemoryBytes, low.size);
+        const u64 place = shown ? *bar : board::kDisplayHome;
+        memory.move_ram(Spa(board::kDisplayHome), Spa(place));
+        return Iova(place);
+    };
+    vga_ = &add<devices::Vga>(kDisplayDevice, environment_.events, memory_, follow);
+    environment_.io.map("vga", devices::vga::kFirstPort, devices::vga::kPortCount, vga_->vga_ports());
+    environment_.io.map("vga_dispi", devices::dispi::kIndexPort, 3, vga_->dispi_ports());
+    // The range is free: nothing else is there on a board with firmware.
+    if (auto ok = memory.add_mmio("vga", Spa(devices::Vga::kWindowBase), devices::Vga::kWindowSize, vga_->window()); !ok)
+        VG_UNREACHABLE();
+}
+
+u64 PciBoard::ecam_base() const { return firmware() ? board::kFirmwareEcamBase : board::kEcamBase; }
+
+void PciBoard::reset() {
+    bus_->reset();
+    for (const auto& device : devices_) device->reset();
+}
+
+std::vector<std::string> PciBoard::boot_order() const {
+    std::vector<std::string> paths;
+    u32 port = 0, nvme = 0, virtio = 0;
+    for (const DiskSection& disk : disk_sections_) {
+        if (disk.bus == "nvme") {
+            paths.push_back(fmt::format("/pci@i0cf8/pci8086,5845@{:x}/namespace@1,{:x}", kFirstNvmeDevice + nvme,
+                                        nvmes_[nvme]->eui64()));
+            ++nvme;
+        } else if (disk.bus == "virtio") {
+            paths.push_back(fmt::format("/pci@i0cf8/scsi@{:x}/disk@0,0", kFirstVirtioDevice + virtio++));
+        } else {
+            paths.push_back(fmt::format("/pci@i0cf8/pci8086,2922@{:x},{:x}/drive@{:x}/disk@0", kAhciDevice,
+                                        kFirmwareAhciFunction, port++));
+        }
+    }
+    return paths;
 }
 
 void PciBoard::add_nics() {
     for (u32 i = 0; i < nic_sections_.size(); ++i) {
         devices::MacAddress address{0x52, 0x54, 0x00, 0x76, 0x67, static_cast<u8>(i)};
         if (const auto given = devices::parse_mac_address(nic_sections_[i].mac); given) address = *given;
-        nics_.push_back(&add<devices::E1000e>(kFirstNicDevice + i, environment_.events, i, address));
+        if (nic_sections_[i].bus == "virtio")
+            nics_.push_back(&add<devices::VirtioNet>(kFirstNicDevice + i, environment_.events, i, address));
+        else
+            nics_.push_back(&add<devices::E1000e>(kFirstNicDevice + i, environment_.events, i, address));
     }
 }
 
@@ -105,22 +181,30 @@ Result<void> PciBoard::add_disks() {
         if (disk.bus == "nvme") {
             nvmes_.push_back(&add<devices::Nvme>(kFirstNvmeDevice + nvmes, environment_.events, nvmes));
             ++nvmes;
+        } else if (disk.bus == "virtio") {
+            const u32 number = static_cast<u32>(virtio_disks_.size());
+            virtio_disks_.push_back(&add<devices::VirtioBlock>(kFirstVirtioDevice + number, environment_.events, number));
         } else {
             ++ports;
         }
     }
-    if (ports != 0) ahci_ = &add<devices::Ahci>(kAhciDevice, environment_.events, ports);
+    if (ports != 0)
+        ahci_ = &add_function<devices::Ahci>(kAhciDevice, firmware() ? kFirmwareAhciFunction : 0, environment_.events, ports);
     return {};
 }
 
 Result<void> PciBoard::attach_disks() {
-    u32 port = 0, nvme = 0;
+    u32 port = 0, nvme = 0, virtio = 0;
     for (const DiskSection& section : disk_sections_) {
         auto image = open_disk_image(section, {environment_.log, 0, static_cast<u32>(disks_.size())});
         if (!image) return Unexpected{image.error()};
         disks_.push_back(image->get());
         if (section.bus == "nvme") {
             nvmes_[nvme++]->attach(std::move(*image));
+            continue;
+        }
+        if (section.bus == "virtio") {
+            virtio_disks_[virtio++]->attach(std::move(*image));
             continue;
         }
         ahci_->attach(port, std::make_unique<devices::AtaDisk>(std::move(*image), fmt::format("VG{:08}", port + 1)));
@@ -149,13 +233,16 @@ Result<void> PciBoard::map_windows() {
     environment_.io.map("pci_ports", static_cast<u16>(windows.ports.base), static_cast<u32>(windows.ports.size),
                         bus_->ports());
     mmu::PhysicalMemory& memory = environment_.memory;
-    if (auto ok = memory.add_mmio("pci_config", Spa(board::kEcamBase), board::kPciBuses * PciBus::kEcamBytesPerBus,
+    if (auto ok = memory.add_mmio("pci_config", Spa(ecam_base()), board::kPciBuses * PciBus::kEcamBytesPerBus,
                                   bus_->ecam());
         !ok) {
         return ok;
     }
     u64 low_size = windows.low.size;
-    if (has_display_) {
+    if (has_display_ && firmware()) {
+        auto ok = memory.add_ram("display", Spa(board::kDisplayHome), devices::Vga::kMemoryBytes);
+        if (!ok) return ok;
+    } else if (has_display_) {
         // The end of the window is the display's memory, for good.
         constexpr u64 kEnd = board::kDisplayMemoryBase + devices::Display::kMemoryBytes;
         VG_ASSERT(kEnd == windows.low.base + windows.low.size);
@@ -170,13 +257,17 @@ Result<void> PciBoard::map_windows() {
 AcpiPci PciBoard::acpi() const {
     const auto range = [](const PciBus::Range& from) { return AcpiPci::Range{from.base, from.size}; };
     AcpiPci info;
-    info.ecam = {board::kEcamBase, board::kPciBuses * PciBus::kEcamBytesPerBus};
+    info.ecam = {ecam_base(), board::kPciBuses * PciBus::kEcamBytesPerBus};
     info.low_memory = range(bus_->windows().low);
     info.high_memory = range(bus_->windows().high);
     info.ports = range(bus_->windows().ports);
     for (u32 device = 0; device < info.gsi.size(); ++device) {
         for (u8 pin = 0; pin < 4; ++pin) {
-            info.gsi[device][pin] = board::kPciFirstGsi + bus_->input_of(device, static_cast<u8>(pin + 1));
+            const u32 input = bus_->input_of(device, static_cast<u8>(pin + 1));
+            info.gsi[device][pin] = board::kPciFirstGsi + input;
+            // As SeaBIOS and OVMF route PIRQA..D, and E..H.
+            constexpr std::array<u32, 4> kFirmwareRoutes = {10, 10, 11, 11};
+            if (firmware()) info.isa[device][pin] = kFirmwareRoutes[input % 4];
         }
     }
     return info;

@@ -1,14 +1,23 @@
 // The PCI part of the bare PC's board: root, windows, the devices on it, and what firmware would have set up.
 #pragma once
 
+#include <array>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "devices/ahci.h"
 #include "devices/core/pci_bus.h"
 #include "devices/display.h"
 #include "devices/e1000e.h"
+#include "devices/ich9_lpc.h"
 #include "devices/nvme.h"
+#include "devices/q35_host.h"
+#include "devices/vga.h"
+#include "devices/virtio/block.h"
+#include "devices/virtio/console.h"
+#include "devices/virtio/net.h"
 #include "iommu/vtd.h"
 #include "machine/acpi_tables.h"
 #include "machine/chipset.h"
@@ -31,6 +40,9 @@ class PciBoard {
         Chipset& chipset;
         u64 memory_top;               ///< end of RAM, at least 4 GiB
         iommu::Vtd* iommu = nullptr;  ///< stands between the devices and memory, if there is one
+        std::function<void(u8)> console;  ///< what a virtio console writes
+        /// With firmware: inputs of the 8259s that PCI interrupts share, by ISA interrupt.
+        std::optional<std::array<devices::IrqLine*, 16>> pic_inputs;
     };
     static Result<std::unique_ptr<PciBoard>> create(const Config& config, const Environment& environment);
     ~PciBoard();
@@ -45,8 +57,15 @@ class PciBoard {
     [[nodiscard]] std::optional<FrameBuffer> frame_buffer() const;
     /// Commands of disks are traced there. The log outlives the board.
     void trace_to(Log& log);
-    /// Null without a display.
+    /// What a reset of the board does to PCI and everything on it.
+    void reset();
+    /// The disks as firmware names them, in the order of the configuration.
+    [[nodiscard]] std::vector<std::string> boot_order() const;
+    /// Null without a display. With firmware the display is a VGA, else a plain frame buffer.
     [[nodiscard]] devices::Display* display() { return display_; }
+    /// Null without one.
+    [[nodiscard]] devices::VirtioConsole* console() { return console_; }
+    [[nodiscard]] const devices::Vga* vga() const { return vga_; }
     /// Opens the images and plugs them in. Creates missing overlays, so it comes when nothing else can fail.
     Result<void> attach_disks();
     Result<void> flush_disks();
@@ -71,6 +90,10 @@ class PciBoard {
         devices::PciFunction pci_;
     };
 
+    [[nodiscard]] bool firmware() const { return environment_.pic_inputs.has_value(); }
+    [[nodiscard]] u64 ecam_base() const;
+    void add_firmware_board();
+    void add_vga();
     PciBoard(const Config& config, const Environment& environment);
     Result<void> build();
     Result<void> map_windows();
@@ -79,7 +102,11 @@ class PciBoard {
     /// Builds a device on the bus.
     template <class D, class... Args>
     D& add(u32 number, Args&&... args) {
-        auto device = std::make_unique<D>(bus_->slot(number), std::forward<Args>(args)...);
+        return add_function<D>(number, 0, std::forward<Args>(args)...);
+    }
+    template <class D, class... Args>
+    D& add_function(u32 number, u32 function, Args&&... args) {
+        auto device = std::make_unique<D>(bus_->slot(number, function), std::forward<Args>(args)...);
         D& added = *device;
         bus_->attach(*added.pci());
         devices_.push_back(std::move(device));
@@ -93,12 +120,17 @@ class PciBoard {
     std::vector<std::unique_ptr<devices::Device>> devices_;
     std::vector<DiskSection> disk_sections_;
     bool has_display_;
+    std::vector<devices::Ich9Lpc::Pirq> pirqs_;
     devices::Display* display_ = nullptr;
+    devices::Vga* vga_ = nullptr;
+    bool has_console_;
+    devices::VirtioConsole* console_ = nullptr;
     devices::Ahci* ahci_ = nullptr;
     std::vector<devices::Nvme*> nvmes_;
+    std::vector<devices::VirtioBlock*> virtio_disks_;
     std::vector<devices::BlockDevice*> disks_;
     std::vector<NicSection> nic_sections_;
-    std::vector<devices::E1000e*> nics_;
+    std::vector<devices::NetworkCard*> nics_;
     Network network_;
 };
 

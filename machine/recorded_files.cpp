@@ -68,6 +68,8 @@ void for_each_file(Config& config, const Visit& visit) {
         visit("boot.kernel", config.boot->kernel, FileUse::Read);
         visit("boot.initrd", config.boot->initrd, FileUse::Read);
         visit("boot.firmware", config.boot->firmware, FileUse::Read);
+        visit("boot.video_bios", config.boot->video_bios, FileUse::Read);
+        visit("boot.firmware_vars", config.boot->firmware_vars, FileUse::Overlay);
     }
     visit_disks(config.disks, "", visit);
     visit_nics(config.nics, "", visit);
@@ -119,6 +121,7 @@ void isolate(Config& config) {
     isolate_nics(config.nics);
     // No part of the run: names are found without.
     if (config.boot) forget_if_gone(config.boot->symbols);
+    if (config.boot) config.boot->firmware_vars_kept = false;
     for (ChildSection& child : config.children) {
         isolate_disks(child.disks);
         isolate_nics(child.nics);

@@ -82,7 +82,7 @@ void clear(mmu::PhysicalMemory& memory, const mmu::Region& region) {
     PageRun run;
     while ((run = next_resident(region.host, run.end, region.size)).first < region.size) {
         for (u64 page = run.first; page < run.end; page += kPageSize) {
-            if (!is_zero(region.host + page)) memory.write(region.base + page, kZeroes, kPageSize);
+            if (!is_zero(region.host + page)) memory.load(region, page, kZeroes, kPageSize);
         }
     }
 }
@@ -203,7 +203,7 @@ Result<void> Snapshot::load_memory(mmu::PhysicalMemory& memory) {
             if (auto ok = file_->read(*entry, raw); !ok) return ok;
             for (std::size_t page = 0; page < raw.size(); page += kPageSize) {
                 // Zero pages stay untouched: they cost nothing, however many the file has.
-                if (!is_zero(raw.data() + page)) memory.write(region.base + at + page, raw.data() + page, kPageSize);
+                if (!is_zero(raw.data() + page)) memory.load(region, at + page, raw.data() + page, kPageSize);
             }
         }
     }

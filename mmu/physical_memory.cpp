@@ -107,7 +107,7 @@ Result<void> PhysicalMemory::add_ram(std::string name, Spa base, u64 size) {
     for (Region& r : regions_) {
         if (r.base == base) r.host = host;
     }
-    ram_.push_back({base.value, size, host, reinterpret_cast<PageInfo*>(pages)});
+    ram_.push_back({.base = base.value, .size = size, .host = host, .pages = reinterpret_cast<PageInfo*>(pages)});
     std::stable_sort(ram_.begin(), ram_.end(), [](const RamRange& a, const RamRange& b) { return a.size > b.size; });
     return {};
 }
@@ -124,6 +124,76 @@ Result<void> PhysicalMemory::add_rom(std::string name, Spa base, const std::vect
         std::memcpy(region.host, content.data(), content.size());
     }
     return insert(std::move(region));
+}
+
+Result<void> PhysicalMemory::add_switched_ram(std::string name, Spa base, u64 size, const std::vector<u8>& rom,
+                                              MmioHandler* handler) {
+    VG_ASSERT(rom.size() <= size);
+    u8* content = nullptr;
+    if (!rom.empty()) {
+        content = impl_->allocate(size);
+        if (content == nullptr) {
+            return fail(Error::Code::Host, fmt::format("cannot get {} bytes for ROM {}", size, name));
+        }
+        std::memset(content, 0xff, size);
+        std::memcpy(content, rom.data(), rom.size());
+    }
+    if (auto ok = add_ram(std::move(name), base, size); !ok) return ok;
+    const auto range = std::find_if(ram_.begin(), ram_.end(), [&](const RamRange& r) { return r.base == base.value; });
+    range->switched = true;
+    range->rom = content;
+    range->behind = handler;
+    for (u64 page = 0; page < size / kPageSize; ++page)
+        range->pages[page].flags = PageInfo::kReadsBehind | PageInfo::kWritesBehind;
+    return {};
+}
+
+const PhysicalMemory::RamRange& PhysicalMemory::ram_of(const Region& region) const {
+    const auto range = std::find_if(ram_.begin(), ram_.end(), [&](const RamRange& r) { return r.host == region.host; });
+    VG_ASSERT(range != ram_.end());
+    return *range;
+}
+
+/// @param all  also of pages without code marks: what is executed while it cannot be written has none
+void PhysicalMemory::drop_code(const RamRange& range, Spa base, u64 size, bool all) {
+    if (code_observer_ == nullptr) return;
+    for (u64 at = 0; at < size; at += kPageSize) {
+        const Spa page = base + at;
+        if (all || range.pages[(page.value - range.base) / kPageSize].code != 0)
+            code_observer_->code_written(page, static_cast<u32>(kPageSize));
+    }
+}
+
+void PhysicalMemory::switch_pages(Spa base, u64 size, bool reads, bool writes) {
+    const RamRange* range = find_ram(base);
+    VG_ASSERT(range != nullptr && range->switched && fits(base.value - range->base, size, range->size) &&
+              ((base.value | size) & kPageMask) == 0);
+    const u8 wanted = static_cast<u8>((reads ? 0 : PageInfo::kReadsBehind) | (writes ? 0 : PageInfo::kWritesBehind));
+    drop_code(*range, base, size, true);
+    for (u64 at = 0; at < size; at += kPageSize) {
+        PageInfo& info = page_info(base + at);
+        info.flags = static_cast<u8>((info.flags & ~(PageInfo::kReadsBehind | PageInfo::kWritesBehind)) | wanted);
+    }
+    for (TlbObserver* observer : impl_->observers) observer->drop_all();
+}
+
+void PhysicalMemory::move_ram(Spa home, Spa place) {
+    const Region* region = find(home);
+    VG_ASSERT(region != nullptr && region->kind == RegionKind::Ram && region->base == home && place.offset() == 0);
+    const auto range = std::find_if(ram_.begin(), ram_.end(), [&](const RamRange& r) { return r.host == region->host; });
+    VG_ASSERT(range != ram_.end());
+    if (range->base == place.value) return;
+    drop_code(*range, Spa(range->base), range->size, false);
+    for (TlbObserver* observer : impl_->observers) observer->drop_all();
+    for (u64 page = 0; page < range->size / kPageSize; ++page) range->pages[page].flags &= static_cast<u8>(~PageInfo::kWriteCached);
+    range->base = place.value;
+}
+
+void PhysicalMemory::load(const Region& region, u64 offset, const void* data, u64 size) {
+    VG_ASSERT(region.kind == RegionKind::Ram && fits(offset, size, region.size));
+    const RamRange& range = ram_of(region);
+    before_write(Spa(range.base + offset), static_cast<u32>(size));
+    std::memcpy(range.host + offset, data, size);
 }
 
 Result<void> PhysicalMemory::add_mmio(std::string name, Spa base, u64 size, MmioHandler& handler) {
@@ -147,11 +217,16 @@ const PhysicalMemory::RamRange* PhysicalMemory::find_ram(Spa spa) const {
 
 u8* PhysicalMemory::ram(Spa spa) const {
     const RamRange* range = find_ram(spa);
-    return range != nullptr ? range->host + (spa.value - range->base) : nullptr;
+    if (range == nullptr || !range->shows(spa, PageInfo::kReadsBehind | PageInfo::kWritesBehind)) return nullptr;
+    return range->host + (spa.value - range->base);
 }
 
 const u8* PhysicalMemory::readable(Spa spa) const {
-    if (const u8* host = ram(spa)) return host;
+    if (const RamRange* range = find_ram(spa)) {
+        const u64 offset = spa.value - range->base;
+        if (range->shows(spa, PageInfo::kReadsBehind)) return range->host + offset;
+        return range->rom != nullptr ? range->rom + offset : nullptr;
+    }
     const Region* region = find(spa);
     return region != nullptr && region->kind == RegionKind::Rom ? region->host + (spa - region->base) : nullptr;
 }
@@ -166,7 +241,8 @@ bool PhysicalMemory::writable_directly(Spa spa) {
     const RamRange* range = find_ram(spa);
     if (range == nullptr) return false;
     const PageInfo& info = range->pages[(spa.value - range->base) / kPageSize];
-    constexpr u8 kSlow = PageInfo::kTracked | PageInfo::kReadWatched | PageInfo::kWriteWatched;
+    constexpr u8 kSlow = PageInfo::kTracked | PageInfo::kReadWatched | PageInfo::kWriteWatched |
+                         PageInfo::kReadsBehind | PageInfo::kWritesBehind;
     return info.code == 0 && (info.flags & kSlow) == 0;
 }
 
@@ -185,10 +261,10 @@ void PhysicalMemory::note_read(Spa spa, u64 size, Accessor by) {
     }
 }
 
-void PhysicalMemory::read_mmio(const Region& region, u64 offset, u8* out, u64 size) {
+void PhysicalMemory::read_mmio(MmioHandler& handler, u64 offset, u8* out, u64 size) {
     while (size != 0) {
         const unsigned piece = piece_size(offset, size);
-        const u64 value = region.handler->mmio_read(offset, piece);
+        const u64 value = handler.mmio_read(offset, piece);
         std::memcpy(out, &value, piece);
         offset += piece;
         out += piece;
@@ -196,26 +272,55 @@ void PhysicalMemory::read_mmio(const Region& region, u64 offset, u8* out, u64 si
     }
 }
 
-void PhysicalMemory::write_mmio(const Region& region, u64 offset, const u8* data, u64 size) {
+void PhysicalMemory::write_mmio(MmioHandler& handler, u64 offset, const u8* data, u64 size) {
     while (size != 0) {
         const unsigned piece = piece_size(offset, size);
         u64 value = 0;
         std::memcpy(&value, data, piece);
-        region.handler->mmio_write(offset, piece, value);
+        handler.mmio_write(offset, piece, value);
         offset += piece;
         data += piece;
         size -= piece;
     }
 }
 
+/// Within one page.
+void PhysicalMemory::read_switched(const RamRange& range, Spa spa, u8* out, u64 size) {
+    if (const u8* host = readable(spa))
+        std::memcpy(out, host, size);
+    else if (range.behind != nullptr)
+        read_mmio(*range.behind, spa.value - range.base, out, size);
+    else
+        std::memset(out, 0xff, size);
+}
+
+/// Within one page.
+void PhysicalMemory::write_switched(const RamRange& range, Spa spa, const u8* data, u64 size, Accessor by) {
+    if (range.shows(spa, PageInfo::kWritesBehind)) {
+        before_write(spa, static_cast<u32>(size), by);
+        std::memcpy(range.host + (spa.value - range.base), data, size);
+    } else if (range.behind != nullptr) {
+        write_mmio(*range.behind, spa.value - range.base, data, size);
+    }
+}
+
 void PhysicalMemory::read(Spa spa, void* out, u64 size, Accessor by) {
     if (reads_watched_ != 0) [[unlikely]] note_read(spa, size, by);
-    if (const RamRange* range = find_ram(spa); range != nullptr && fits(spa.value - range->base, size, range->size)) {
+    if (const RamRange* range = find_ram(spa);
+        range != nullptr && !range->switched && fits(spa.value - range->base, size, range->size)) {
         std::memcpy(out, range->host + (spa.value - range->base), size);
         return;
     }
     u8* to = static_cast<u8*>(out);
     while (size != 0) {
+        if (const RamRange* range = find_ram(spa)) {
+            const u64 count = std::min(size, kPageSize - spa.offset());
+            read_switched(*range, spa, to, count);
+            spa = spa + count;
+            to += count;
+            size -= count;
+            continue;
+        }
         const Region* region = find(spa);
         if (region == nullptr) {
             const u64 count = std::min(size, kPageSize - spa.offset());
@@ -226,9 +331,9 @@ void PhysicalMemory::read(Spa spa, void* out, u64 size, Accessor by) {
             continue;
         }
         const u64 offset = spa - region->base;
-        const u64 count = std::min(size, region->size - offset);
+        const u64 count = std::min({size, region->size - offset, kPageSize - spa.offset()});  // RAM may lie in front
         if (region->kind == RegionKind::Mmio) {
-            read_mmio(*region, offset, to, count);
+            read_mmio(*region->handler, offset, to, count);
         } else {
             std::memcpy(to, region->host + offset, count);
         }
@@ -245,8 +350,10 @@ void PhysicalMemory::write(Spa spa, const void* data, u64 size, Accessor by) {
         if (u8* host = ram(spa)) {
             before_write(spa, static_cast<u32>(count), by);
             std::memcpy(host, from, count);
+        } else if (const RamRange* range = find_ram(spa)) {
+            write_switched(*range, spa, from, count, by);
         } else if (const Region* region = find(spa); region != nullptr && region->kind == RegionKind::Mmio) {
-            write_mmio(*region, spa - region->base, from, count);
+            write_mmio(*region->handler, spa - region->base, from, count);
         }
         spa = spa + count;
         from += count;
@@ -301,6 +408,7 @@ void PhysicalMemory::set_tracked(Spa page, bool tracked) {
 void PhysicalMemory::set_watched(Spa page, bool reads, bool writes) {
     constexpr u8 kWatched = PageInfo::kReadWatched | PageInfo::kWriteWatched;
     page = page.page_base();
+    if (find_ram(page) == nullptr) return;  // RAM that has moved away
     PageInfo& info = page_info(page);
     const bool were_reads = (info.flags & PageInfo::kReadWatched) != 0, was_any = (info.flags & kWatched) != 0;
     info.flags = static_cast<u8>((info.flags & ~kWatched) | (reads ? PageInfo::kReadWatched : 0) |
@@ -344,12 +452,12 @@ u64 PhysicalMemory::resident_bytes() const {
 void PhysicalMemory::hash(StateHasher& hasher) const {
     for (const Region& region : regions_) {
         if (region.kind != RegionKind::Ram) continue;
-        const RamRange& range = *find_ram(region.base);
+        const RamRange& range = ram_of(region);
         PageRun run;
         while ((run = next_resident(range.host, run.end, range.size)).first < range.size) {
             for (u64 page = run.first; page < run.end; page += kPageSize) {
                 if (is_zero_page(range.host + page)) continue;
-                const u64 spa = range.base + page;
+                const u64 spa = region.base.value + page;
                 hasher.memory(&spa, sizeof spa);
                 hasher.memory(range.host + page, kPageSize);
             }

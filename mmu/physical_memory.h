@@ -88,6 +88,8 @@ struct PageInfo {
     static constexpr u8 kTracked = 2;
     /// Reads and writes, or writes, must take the slow path, and the access observer hears of them.
     static constexpr u8 kReadWatched = 4, kWriteWatched = 8;
+    /// Switched RAM: reads, or writes, reach what lies behind it.
+    static constexpr u8 kReadsBehind = 16, kWritesBehind = 32;
     u8 flags = 0;
     /// With kWriteCached: the table index of the only write entries for this page, or kManySlots. Lets
     /// drop_write_entries look at one entry per bank instead of at all of them.
@@ -115,6 +117,19 @@ class PhysicalMemory {
     /// Adds read-only memory with this content (padded with 0xff to whole pages).
     Result<void> add_rom(std::string name, Spa base, const std::vector<u8>& content);
     Result<void> add_mmio(std::string name, Spa base, u64 size, MmioHandler& handler);
+    /// Adds zeroed RAM whose pages can be switched to what lies behind them, and are at first: reads and fetches give
+    /// `rom` (padded with 0xff), or the handler's answer if `rom` is empty, which cannot be executed then; writes
+    /// go to the handler, or nowhere if there is none.
+    Result<void> add_switched_ram(std::string name, Spa base, u64 size, const std::vector<u8>& rom,
+                                  MmioHandler* handler);
+    /// Whether reads and fetches, and writes, of whole pages of switched RAM reach it. RAM that is read only is ROM to
+    /// its readers. Translated code of these pages goes.
+    void switch_pages(Spa base, u64 size, bool reads, bool writes);
+    /// Shows the RAM region that was added at `home` at `place` from now on, in front of whatever is there, and nowhere
+    /// else. Its name, and what snapshots call it, stay. Whole pages; not over other RAM.
+    void move_ram(Spa home, Spa place);
+    /// Writes RAM whatever its pages show, for content that comes from elsewhere than the machine. No code is there yet.
+    void load(const Region& region, u64 offset, const void* data, u64 size);
 
     /// The region that holds `spa`, or nullptr (a hole: reads give all-ones, writes are dropped).
     [[nodiscard]] const Region* find(Spa spa) const;
@@ -184,15 +199,24 @@ class PhysicalMemory {
         u64 base, size;
         u8* host;
         PageInfo* pages;
+        bool switched = false;
+        const u8* rom = nullptr;          ///< behind it
+        MmioHandler* behind = nullptr;
+        [[nodiscard]] u8 flags(Spa spa) const { return pages[(spa.value - base) / kPageSize].flags; }
+        [[nodiscard]] bool shows(Spa spa, u8 not_flags) const { return !switched || (flags(spa) & not_flags) == 0; }
     };
     struct Impl;
     [[nodiscard]] const RamRange* find_ram(Spa spa) const;
+    [[nodiscard]] const RamRange& ram_of(const Region& region) const;
+    void drop_code(const RamRange& range, Spa base, u64 size, bool all);
+    void read_switched(const RamRange& range, Spa spa, u8* out, u64 size);
+    void write_switched(const RamRange& range, Spa spa, const u8* data, u64 size, Accessor by);
     Result<void> insert(Region region);
     [[nodiscard]] bool is_read_watched(Spa page) const;
     void note_read(Spa spa, u64 size, Accessor by);
     void drop_write_entries(PageInfo& info, Spa page);
-    void read_mmio(const Region& region, u64 offset, u8* out, u64 size);
-    void write_mmio(const Region& region, u64 offset, const u8* data, u64 size);
+    static void read_mmio(MmioHandler& handler, u64 offset, u8* out, u64 size);
+    static void write_mmio(MmioHandler& handler, u64 offset, const u8* data, u64 size);
 
     std::vector<Region> regions_;  // sorted by base
     std::vector<RamRange> ram_;    // largest first: few, so that a linear search is the fastest

@@ -22,6 +22,35 @@ class NoIrq final : public IrqLine {
     void set(bool) override {}
 };
 
+/// A wire that two sources share: high while either is.
+class SharedLine {
+  public:
+    explicit SharedLine(IrqLine& target) : first_(*this), second_(*this), target_(target) {}
+    SharedLine(const SharedLine&) = delete;
+    SharedLine& operator=(const SharedLine&) = delete;
+    [[nodiscard]] IrqLine& first() { return first_; }
+    [[nodiscard]] IrqLine& second() { return second_; }
+    /// Levels of the sources; the target's is its own state.
+    template <class V>
+    void fields(V& v) {
+        v("first", first_.level);
+        v("second", second_.level);
+    }
+
+  private:
+    struct Source final : IrqLine {
+        explicit Source(SharedLine& to) : line(to) {}
+        void set(bool new_level) override {
+            level = new_level;
+            line.target_.set(line.first_.level || line.second_.level);
+        }
+        SharedLine& line;
+        bool level = false;
+    };
+    Source first_, second_;
+    IrqLine& target_;
+};
+
 /// Where an IOAPIC or an MSI sends its message: address and data as on the bus (SDM 3A "Message Signalled Interrupts").
 class MessageSink {
   public:

@@ -79,6 +79,27 @@ u32 PciFunction::add_capability(u8 id, u32 size) {
     return at;
 }
 
+u32 PciFunction::add_vendor_capability(std::span<const u8> body) {
+    constexpr u32 kHeaderBytes = 3;
+    const u32 size = kHeaderBytes + static_cast<u32>(body.size());
+    const u32 at = add_capability(kCapVendor, size);
+    set_register(at + 2, 1, size);
+    for (u32 i = 0; i < body.size(); ++i) set_register(at + kHeaderBytes + i, 1, body[i]);
+    return at;
+}
+
+void PciFunction::on_config_read(u32 offset, unsigned size, std::function<u32(u32, unsigned)> reader) {
+    VG_ASSERT(!reader_ && fits(offset, size, kConfigSize));
+    reader_ = std::move(reader);
+    reader_at_ = offset;
+    reader_size_ = size;
+}
+
+u32 PciFunction::config_read(u32 offset, unsigned size) {
+    if (reader_ && overlaps(offset, size, reader_at_, reader_size_)) return reader_(offset, size);
+    return peek(offset, size);
+}
+
 void PciFunction::add_power_management() {
     power_ = add_capability(kCapPowerManagement, kPmSize);
     set_register(power_ + kPmCapabilities, 2, kPmVersion3);
@@ -154,6 +175,7 @@ void PciFunction::config_write(u32 offset, unsigned size, u32 value) {
         held = static_cast<u8>(((held & ~mask) | (byte & mask)) & ~(byte & clears_[offset + i]));
     }
     after_write(offset, size, value);
+    if (write_observer_) write_observer_(offset, size);
 }
 
 void PciFunction::after_write(u32 offset, unsigned size, u32 value) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/state.h"
@@ -63,8 +64,14 @@ class PciFunction {
     void set_interrupt_pin(u8 pin);
     /// A register of the device's own. `writable` are the bits that the guest may change.
     void set_register(u32 offset, unsigned size, u32 value, u32 writable = 0);
+    /// A vendor specific capability: `body` follows its length byte. Returns its offset.
+    u32 add_vendor_capability(std::span<const u8> body);
     /// Functions 1..7 are there too.
     void set_multi_function();
+    /// Told of every write to configuration space, after it has had its effect.
+    void on_config_write(std::function<void(u32 offset, unsigned size)> observer) { write_observer_ = std::move(observer); }
+    /// Supplies what the guest reads from these registers in place of what is stored, side effects included.
+    void on_config_read(u32 offset, unsigned size, std::function<u32(u32 offset, unsigned size)> reader);
 
     // ---- For the device.
     /// Memory as this function reaches it; refuses everything while bus mastering is off.
@@ -87,7 +94,7 @@ class PciFunction {
     // ---- For the bus.
     [[nodiscard]] Rid rid() const { return slot_.rid; }
     /// A configuration access of 1, 2 or 4 bytes, naturally aligned, below pci::kConfigSize.
-    [[nodiscard]] u32 config_read(u32 offset, unsigned size) const { return peek(offset, size); }
+    [[nodiscard]] u32 config_read(u32 offset, unsigned size);
     void config_write(u32 offset, unsigned size, u32 value);
 
     /// A range that the function claims at present: its BAR with this address, and decoding is on.
@@ -144,6 +151,9 @@ class PciFunction {
     std::array<Bar, pci::kBarCount> bars_{};
     std::vector<Decode> decodes_;
     std::function<void()> decode_observer_, function_reset_;
+    std::function<void(u32, unsigned)> write_observer_;
+    std::function<u32(u32, unsigned)> reader_;
+    u32 reader_at_ = 0, reader_size_ = 0;
     std::unique_ptr<MsixTable> msix_;
     u32 msix_bar_ = 0;
     u32 next_capability_ = 0x40, last_link_ = pci::kCapabilities;

@@ -9,9 +9,10 @@ namespace vg::devices {
 
 using namespace pci;
 
-PciBus::PciBus(Upstream& upstream, const Windows& windows, const std::vector<IrqLine*>& inputs)
+PciBus::PciBus(Upstream& upstream, const Windows& windows, const std::vector<IrqLine*>& inputs, u32 first_wired)
     : upstream_(upstream),
       windows_(windows),
+      first_wired_(first_wired),
       address_port_(
           [this](u16 offset, unsigned size, u32& value) {
               if (offset != 0 || size != 4) return IoStatus::NoRegister;

@@ -17,8 +17,8 @@ namespace vg::devices {
 /// endpoints). Base addresses have an effect only inside the windows, so that a guest cannot put one over RAM or a
 /// chip.
 ///
-/// Interrupt pins: pin p (0 is INTA) of device d drives input (d + p) modulo the number of inputs; the board's _PRT
-/// says so.
+/// Interrupt pins: pin p (0 is INTA) of device d drives input (d + p) modulo the number of inputs, or p if the device is
+/// one that the chipset wires itself; the board's _PRT says so.
 class PciBus final : public Device {
   public:
     struct Range {
@@ -32,7 +32,8 @@ class PciBus final : public Device {
 
     /// @param upstream  what functions reach memory and interrupt controllers by
     /// @param inputs    interrupt controller inputs that the pins share, level-triggered; at least one
-    PciBus(Upstream& upstream, const Windows& windows, const std::vector<IrqLine*>& inputs);
+    /// @param first_wired  devices from this number on are those of the chipset
+    PciBus(Upstream& upstream, const Windows& windows, const std::vector<IrqLine*>& inputs, u32 first_wired = 32);
     ~PciBus() override;
 
     /// The place for a new function, to build its device with. Each once.
@@ -43,7 +44,7 @@ class PciBus final : public Device {
     [[nodiscard]] const std::map<Rid, PciFunction*>& functions() const { return functions_; }
     /// The interrupt input that the pin (1 INTA .. 4 INTD) of a device drives, as an index into `inputs`.
     [[nodiscard]] u32 input_of(u32 device, u8 pin) const {
-        return (device + pin - 1u) % static_cast<u32>(inputs_.size());
+        return ((device < first_wired_ ? device : 0) + pin - 1u) % static_cast<u32>(inputs_.size());
     }
 
     [[nodiscard]] std::string_view name() const override { return "pci"; }
@@ -112,6 +113,7 @@ class PciBus final : public Device {
     Upstream& upstream_;
     Windows windows_;
     std::vector<Input> inputs_;
+    u32 first_wired_;
     std::map<Rid, std::unique_ptr<Pin>> pins_;
     std::map<Rid, PciFunction*> functions_;
     std::vector<Claim> claims_;

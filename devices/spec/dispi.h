@@ -24,6 +24,8 @@ enum Register : u32 {
 };
 
 inline constexpr u16 kIdentity = 0xb0c5;  ///< linear frame buffer, memory size register
+inline constexpr u16 kFirstIdentity = 0xb0c0;  ///< versions that software may ask for, up to kIdentity
+inline constexpr u16 kIndexPort = 0x1ce, kDataPort = 0x1cf, kWideDataPort = 0x1d0;  ///< of a VGA
 inline constexpr u16 kEnabled = 0x01, kGetCapabilities = 0x02, kLinear = 0x40, kKeepMemory = 0x80;
 
 }  // namespace vg::devices::dispi

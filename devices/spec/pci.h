@@ -29,7 +29,7 @@ inline constexpr u16 kErrorStatus = 0xf900;  ///< written ones clear
 inline constexpr u32 kBarIo = 1, kBarMemory64 = 4, kBarPrefetchable = 8;
 
 // Capabilities: identifiers and offsets from their start
-inline constexpr u8 kCapPowerManagement = 0x01, kCapMsi = 0x05, kCapExpress = 0x10, kCapMsix = 0x11;
+inline constexpr u8 kCapPowerManagement = 0x01, kCapMsi = 0x05, kCapVendor = 0x09, kCapExpress = 0x10, kCapMsix = 0x11;
 
 inline constexpr u32 kPmCapabilities = 2, kPmControl = 4, kPmSize = 8;
 inline constexpr u16 kPmVersion3 = 3;

@@ -238,3 +238,97 @@ TEST_CASE("dma: with a second level the device sees its partition's addresses", 
     u32 back = 0;
     CHECK(dma.read(Iova(0x9000), &back, 4));
 }
+
+TEST_CASE("physical memory: switched RAM shows what lies behind it until it is switched", "[mmu][memory]") {
+    PhysicalMemory memory;
+    RecordingObserver observer;
+    RecordingDevice device;
+    memory.set_code_observer(&observer);
+    memory.add_tlb_observer(&observer);
+    std::vector<u8> rom(0x3000, 0x77);
+    rom[0x1004] = 0x99;
+    REQUIRE(memory.add_switched_ram("shadow", Spa(0x10000), 0x4000, rom, nullptr));
+    REQUIRE(memory.add_switched_ram("flash", Spa(0x20000), 0x1000, {}, &device));
+
+    SECTION("reads give the ROM, writes go nowhere, and it can be executed") {
+        memory.write<u32>(Spa(0x11004), 0x12345678);
+        CHECK(memory.read<u32>(Spa(0x11004)) == 0x77777799);
+        CHECK(memory.read<u8>(Spa(0x13000)) == 0xff);
+        CHECK(memory.ram(Spa(0x11000)) == nullptr);
+        CHECK_FALSE(memory.writable_directly(Spa(0x11000)));
+        CHECK(memory.readable(Spa(0x11004))[0] == 0x99);
+        CHECK_FALSE(memory.compare_exchange(Spa(0x11004), 0x77777799, 0, 4));
+    }
+    SECTION("each direction is switched by itself, page by page") {
+        const u64 drops = observer.drops;
+        memory.switch_pages(Spa(0x11000), 0x1000, false, true);
+        CHECK(observer.drops == drops + 1);
+        memory.write<u32>(Spa(0x11004), 0x12345678);
+        CHECK(memory.read<u32>(Spa(0x11004)) == 0x77777799);
+        memory.switch_pages(Spa(0x11000), 0x1000, true, false);
+        CHECK(memory.read<u32>(Spa(0x11004)) == 0x12345678);
+        memory.write<u32>(Spa(0x11004), 0);
+        CHECK(memory.read<u32>(Spa(0x11004)) == 0x12345678);
+        CHECK(memory.ram(Spa(0x11004)) == nullptr);
+        CHECK(memory.readable(Spa(0x11004))[0] == 0x78);
+        memory.switch_pages(Spa(0x11000), 0x1000, true, true);
+        CHECK(memory.ram(Spa(0x11004)) != nullptr);
+        CHECK(memory.writable_directly(Spa(0x11004)));
+        memory.write<u32>(Spa(0x11004), 0xabcd);
+        CHECK(memory.read<u32>(Spa(0x11004)) == 0xabcd);
+        CHECK(memory.read<u32>(Spa(0x12000)) == 0x77777777);  // its neighbour has not been
+        u8 across[4];
+        memory.read(Spa(0x11ffe), across, 4);
+        CHECK(across[1] == 0);
+        CHECK(across[2] == 0x77);
+    }
+    SECTION("without a ROM the handler answers and cannot be executed") {
+        CHECK(memory.readable(Spa(0x20000)) == nullptr);
+        CHECK(memory.read<u8>(Spa(0x20010)) == 0x88);
+        memory.write<u16>(Spa(0x20010), 0x4321);
+        CHECK(device.log.back() == Touch{true, 0x10, 2, 0x4321});
+        memory.switch_pages(Spa(0x20000), 0x1000, true, false);
+        CHECK(memory.read<u8>(Spa(0x20010)) == 0);
+        CHECK(memory.readable(Spa(0x20010)) != nullptr);
+        memory.write<u16>(Spa(0x20010), 0x1111);
+        CHECK(device.log.back() == Touch{true, 0x10, 2, 0x1111});
+        CHECK(memory.read<u16>(Spa(0x20010)) == 0);
+    }
+    SECTION("its hidden content is loaded, kept and hashed") {
+        const u64 before = hash_of(memory);
+        const u32 value = 0x5566;
+        memory.load(*memory.find(Spa(0x10000)), 0x1004, &value, sizeof value);
+        CHECK(memory.read<u32>(Spa(0x11004)) == 0x77777799);
+        CHECK(hash_of(memory) != before);
+        const u64 loaded = hash_of(memory);
+        memory.switch_pages(Spa(0x10000), 0x4000, true, true);
+        CHECK(memory.read<u32>(Spa(0x11004)) == value);
+        CHECK(hash_of(memory) == loaded);
+    }
+}
+
+TEST_CASE("physical memory: RAM that moves is in front of what is there, and nowhere else", "[mmu][memory]") {
+    PhysicalMemory memory;
+    RecordingObserver observer;
+    RecordingDevice device;
+    memory.add_tlb_observer(&observer);
+    constexpr u64 kHome = u64{1} << 46;
+    REQUIRE(memory.add_mmio("window", Spa(0x100000), 0x100000, device));
+    REQUIRE(memory.add_ram("display", Spa(kHome), 0x4000));
+    memory.write<u32>(Spa(kHome + 0x1000), 0xfeed);
+    const u64 hash = hash_of(memory);
+    memory.move_ram(Spa(kHome), Spa(0x140000));
+    CHECK(observer.drops != 0);
+    CHECK(memory.ram(Spa(kHome)) == nullptr);
+    CHECK(memory.read<u32>(Spa(0x141000)) == 0xfeed);
+    CHECK(memory.read<u8>(Spa(0x144000)) == 0x88);
+    CHECK(memory.find(Spa(kHome))->name == "display");
+    CHECK(hash_of(memory) == hash);
+    u8 across[2];
+    memory.read(Spa(0x13ffff), across, 2);
+    CHECK(across[0] == 0x88);
+    CHECK(across[1] == 0);
+    memory.move_ram(Spa(kHome), Spa(kHome));
+    CHECK(memory.read<u8>(Spa(0x141000)) == 0x88);
+    CHECK(memory.read<u32>(Spa(kHome + 0x1000)) == 0xfeed);
+}

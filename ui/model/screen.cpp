@@ -17,6 +17,11 @@ u32 from_565(u16 pixel) {
 }
 
 Result<Picture> board_picture(machine::Machine& machine) {
+    if (const devices::Vga* const vga = machine.pc()->pci().vga()) {
+        devices::Vga::Picture shown = vga->picture();
+        if (shown.pixels.empty()) return off();
+        return Picture{shown.width, shown.height, std::move(shown.pixels)};
+    }
     const devices::Display::Mode mode = machine.pc()->pci().display()->mode();
     if (!mode.on || mode.width == 0 || mode.height == 0) return off();
     Picture picture{mode.width, mode.height, std::vector<u32>(u64{mode.width} * mode.height)};
@@ -53,7 +58,7 @@ Result<Picture> picture_of(machine::Machine& machine, const FoundPartition& part
         if (&child->partition() == partition.partition && child->services().video() != nullptr)
             return child_picture(machine, child->services());
     }
-    if (machine.pc() == nullptr || machine.pc()->pci().display() == nullptr ||
+    if (machine.pc() == nullptr || (machine.pc()->pci().display() == nullptr && machine.pc()->pci().vga() == nullptr) ||
         std::string_view(partition.kind) == "child")
         return fail(Error::Code::Usage, fmt::format("partition {} has no display", partition.id));
     return board_picture(machine);
