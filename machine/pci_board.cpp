@@ -123,6 +123,12 @@ Result<void> PciBoard::attach_disks() {
             nvmes_[nvme++]->attach(std::move(*image));
             continue;
         }
+        if ((*image)->logical_sector_bytes() != u32{512}) {
+            return fail(Error::Code::Usage,
+                        fmt::format("{}: disk \"{}\" has sectors of {} bytes, which the AHCI controller does not offer; use "
+                                    "bus = \"nvme\"",
+                                    section.at.text(), section.image, (*image)->logical_sector_bytes()));
+        }
         ahci_->attach(port, std::make_unique<devices::AtaDisk>(std::move(*image), fmt::format("VG{:08}", port + 1)));
         ++port;
     }
@@ -137,7 +143,7 @@ Result<void> PciBoard::flush_disks() {
     Result<void> first;
     for (devices::BlockDevice* disk : disks_) {
         if (disk->read_only()) continue;
-        if (auto ok = disk->flush(); !ok && first) first = ok;
+        if (auto ok = disk->settle(); !ok && first) first = ok;
     }
     return first;
 }
