@@ -104,6 +104,7 @@ class Nvme final : public Device, public mmu::MmioHandler {
     Answer transfer(const nvme::Command& command, bool write);
     Answer write_zeroes(const nvme::Command& command);
     Answer dataset_management(const nvme::Command& command);
+    [[nodiscard]] u64 block_bytes() const;
     [[nodiscard]] u64 blocks() const;
 
     struct Piece {

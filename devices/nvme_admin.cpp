@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/bits.h"
@@ -128,7 +129,7 @@ std::vector<u8> Nvme::namespace_data() const {
     std::vector<u8> d(4096);
     for (const u64 at : {u64{0}, u64{8}, u64{16}}) put<u64>(d, at, blocks());  // size, capacity, use
     put<u64>(d, 120, __builtin_bswap64(eui64()));
-    put<u32>(d, 128, 9 << 16);  // format 0: 512 bytes
+    put<u32>(d, 128, static_cast<u32>(std::countr_zero(block_bytes())) << 16);  // format 0: 512 or 4096 bytes
     return d;
 }
 

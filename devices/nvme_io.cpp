@@ -8,7 +8,6 @@ using namespace nvme;
 
 namespace {
 
-constexpr u64 kBlock = 512;
 constexpr u32 kAllNamespaces = 0xffffffff;
 
 u64 first_block(const Command& c) { return c.dw10 | u64{c.dw11} << 32; }
@@ -16,7 +15,8 @@ u64 block_count(const Command& c) { return bits(c.dw12, 15, 0) + 1; }
 
 }  // namespace
 
-u64 Nvme::blocks() const { return medium_ != nullptr ? medium_->size_bytes() / kBlock : 0; }
+u64 Nvme::block_bytes() const { return medium_ != nullptr ? medium_->logical_sector_bytes() : 512; }
+u64 Nvme::blocks() const { return medium_ != nullptr ? medium_->size_bytes() / block_bytes() : 0; }
 
 Nvme::Answer Nvme::io(const Command& command) {
     const auto opcode = static_cast<Io>(command.opcode);
@@ -40,17 +40,17 @@ Nvme::Answer Nvme::io(const Command& command) {
 
 Nvme::Answer Nvme::transfer(const Command& c, bool write) {
     const u64 first = first_block(c), count = block_count(c);
-    if (count * kBlock > kMaxTransfer) return {kInvalidField};
+    if (count * block_bytes() > kMaxTransfer) return {kInvalidField};
     if (!fits(first, count, blocks())) return {kLbaRange};
     if (write && medium_->read_only()) return {kWriteProtected};
-    std::vector<u8> data(count * kBlock);
+    std::vector<u8> data(count * block_bytes());
     state_.free_at = events_.now() + data.size() * 1000 / kBytesPerMicrosecond;
     if (!write) {
-        if (!medium_->read(first * kBlock, data)) return {kUnrecoveredRead};
+        if (!medium_->read(first * block_bytes(), data)) return {kUnrecoveredRead};
         return {to_host(c, data)};
     }
     if (const u16 status = from_host(c, data); status != kSuccess) return {status};
-    if (!medium_->write(first * kBlock, data)) return {kWriteFault};
+    if (!medium_->write(first * block_bytes(), data)) return {kWriteFault};
     const bool durable = (c.dw12 & kForceUnitAccess) != 0 || (state_.features[kFeatureWriteCache] & 1) == 0;
     if (durable && !medium_->flush()) return {kWriteFault};
     return {};
@@ -62,9 +62,9 @@ Nvme::Answer Nvme::write_zeroes(const Command& c) {
     if (medium_->read_only()) return {kWriteProtected};
     // Up to 32 MiB: written, because a discarded range need not read as zeroes.
     const std::vector<u8> zeroes(1 << 16);
-    for (u64 done = 0, bytes = count * kBlock; done < bytes;) {
+    for (u64 done = 0, bytes = count * block_bytes(); done < bytes;) {
         const u64 part = std::min<u64>(zeroes.size(), bytes - done);
-        if (!medium_->write(first * kBlock + done, std::span(zeroes).first(part))) return {kWriteFault};
+        if (!medium_->write(first * block_bytes() + done, std::span(zeroes).first(part))) return {kWriteFault};
         done += part;
     }
     if ((c.dw12 & kForceUnitAccess) != 0 && !medium_->flush()) return {kWriteFault};
@@ -83,7 +83,7 @@ Nvme::Answer Nvme::dataset_management(const Command& c) {
     if (medium_->read_only()) return {kWriteProtected};
     for (const Range& range : ranges) {
         if (!fits(range.first, range.blocks, blocks())) return {kLbaRange};
-        if (range.blocks != 0 && !medium_->discard(range.first * kBlock, range.blocks * kBlock)) return {kWriteFault};
+        if (range.blocks != 0 && !medium_->discard(range.first * block_bytes(), range.blocks * block_bytes())) return {kWriteFault};
     }
     return {};
 }

@@ -127,6 +127,15 @@ Result<void> ChildMachine::attach_nics(Network& network, u64 start_unix_seconds)
     return {};
 }
 
+Result<void> ChildMachine::attach_services() {
+    services_->offer();
+    if (!section_.devices.sockets) return {};
+    auto sockets = HostSockets::create(parent_->add_sockets(section_.name + ".sockets"), section_.devices.socket_path);
+    if (!sockets) return Unexpected{sockets.error().in(section_.devices.at.text("socket_path"))};
+    host_sockets_ = std::move(*sockets);
+    return {};
+}
+
 Result<void> ChildMachine::load() {
     const RamLayout layout(section_.memory.bytes);
     AcpiOptions acpi;
@@ -163,7 +172,7 @@ Result<void> ChildMachine::flush_disks() {
     Result<void> first;
     for (devices::BlockDevice* disk : disks_) {
         if (disk->read_only()) continue;
-        if (auto ok = disk->flush(); !ok && first) first = ok;
+        if (auto ok = disk->settle(); !ok && first) first = ok;
     }
     return first;
 }

@@ -13,6 +13,7 @@
 #include "machine/chipset.h"
 #include "machine/config.h"
 #include "machine/guest_memory.h"
+#include "machine/host_sockets.h"
 #include "machine/network.h"
 
 namespace vg::hv::parent {
@@ -47,14 +48,17 @@ class ChildMachine final : public GuestMemory {
     [[nodiscard]] Result<void> attach_disks();
     /// Offers the network adapters and connects their cables. Once, behind attach_disks.
     [[nodiscard]] Result<void> attach_nics(Network& network, u64 start_unix_seconds);
-    /// Offers what its devices section names, behind disks and networks. Once.
-    void attach_services() { services_->offer(); }
+    /// Offers what its devices section names, behind disks and networks. Once. Error (Usage): its Unix socket cannot be
+    /// made.
+    [[nodiscard]] Result<void> attach_services();
     /// Flushes every disk, also behind one that fails. The first error.
     [[nodiscard]] Result<void> flush_disks();
     /// In the order of the configuration.
     [[nodiscard]] const std::vector<devices::BlockDevice*>& disks() const { return disks_; }
     /// In the order of the configuration.
     [[nodiscard]] const std::vector<hv::parent::NetworkAdapter*>& adapters() const { return adapters_; }
+    /// The host's ends of its sockets; null: it has none.
+    [[nodiscard]] HostSockets* host_sockets() const { return host_sockets_.get(); }
     void fields(StateVisitor& v);
 
     bool write(Gpa gpa, std::span<const u8> data) override { return partition_->write_memory(gpa, data.data(), data.size()); }
@@ -78,6 +82,7 @@ class ChildMachine final : public GuestMemory {
     std::unique_ptr<Chipset> chipset_;
     std::vector<devices::BlockDevice*> disks_;
     std::vector<hv::parent::NetworkAdapter*> adapters_;
+    std::unique_ptr<HostSockets> host_sockets_;
     std::string kernel_kind_;
 };
 

@@ -120,7 +120,7 @@ struct DiskSection {
         v.choice("bus", bus, {"vmbus", "ahci", "nvme", "ide", "virtio"}, "how the guest sees it");
         v.path("image", image, "disk image; never written unless write = \"direct\"");
         v.path("overlay", overlay, "file that takes the writes, created if missing; left out: thrown away afterwards");
-        v.choice("format", format, {"auto", "raw", "vhd"}, "image format; auto goes by the file's name and signature");
+        v.choice("format", format, {"auto", "raw", "vhd", "vhdx", "qcow2"}, "image format; auto goes by the file's name");
         v.choice("write", write, {"overlay", "direct", "none", "memory"},
                  "where writes go (memory: kept there, gone afterwards; an overlay is only read)");
         v("controller", controller, "SCSI controller", 0, 3);
@@ -153,6 +153,8 @@ struct NicSection {
 struct ChildDevicesSection {
     bool heartbeat = true, shutdown = true, time_sync = true, kvp = true, vss = true;
     bool keyboard = true, mouse = true, video = true, dynamic_memory = true;
+    bool sockets = false;  ///< not of none(): their state is the parent's
+    std::string socket_path;
     std::string resolution = "1024x768";
     Place at;
     [[nodiscard]] bool none() const {
@@ -174,6 +176,10 @@ struct ChildDevicesSection {
                   "1600x900", "1600x1200", "1680x1050", "1920x1080"},
                  "what the video device asks the guest to begin with");
         v("dynamic_memory", dynamic_memory, "balloon and memory hot-add");
+        v("sockets", sockets, "Hyper-V sockets (AF_VSOCK in Linux)");
+        v.path("socket_path", socket_path,
+               "Unix socket for programs of the host that connect to the guest (\"CONNECT PORT\"); the guest's connections "
+               "to port P go to the socket PATH_P; left out: refused");
     }
 };
 

@@ -1,6 +1,7 @@
 #include "machine/disk_image.h"
 
 #include "base/tap.h"
+#include "devices/storage/image_format.h"
 
 namespace vg::machine {
 
@@ -13,6 +14,7 @@ class ToldDisk final : public devices::BlockDevice {
         : device_(std::move(device)), place_(place) {}
     u64 size_bytes() const override { return device_->size_bytes(); }
     bool read_only() const override { return device_->read_only(); }
+    u32 logical_sector_bytes() const override { return device_->logical_sector_bytes(); }
     u32 physical_sector_bytes() const override { return device_->physical_sector_bytes(); }
     Result<void> read(u64 offset, std::span<u8> out) override {
         tell(DiskOperation::Read, offset, out.size());
@@ -29,6 +31,10 @@ class ToldDisk final : public devices::BlockDevice {
     Result<void> flush() override {
         tell(DiskOperation::Flush, 0, 0);
         return device_->flush();
+    }
+    Result<void> settle() override {
+        tell(DiskOperation::Flush, 0, 0);
+        return device_->settle();
     }
     Result<void> for_each_unsaved(const VisitUnsaved& visit) override { return device_->for_each_unsaved(visit); }
     std::string describe() const override { return device_->describe(); }
@@ -53,9 +59,7 @@ devices::ImageOptions image_options(const DiskSection& disk) {
     devices::ImageOptions options;
     options.path = disk.image;
     options.overlay = disk.overlay;
-    options.format = disk.format == "raw"   ? devices::ImageFormat::Raw
-                     : disk.format == "vhd" ? devices::ImageFormat::Vhd
-                                            : devices::ImageFormat::Auto;
+    options.format = devices::format_of_word(disk.format);
     options.mode = disk.write == "direct" ? devices::WriteMode::Direct
                    : disk.write == "none" ? devices::WriteMode::ReadOnly
                    : disk.write == "memory" ? devices::WriteMode::Memory

@@ -14,7 +14,8 @@ struct Input {
     enum class Kind : u8 {
         Console,  ///< bytes that the serial port of partition `target` took: index of the child, 0 for the bare PC
         Frame,    ///< a frame for network card `target`, in the order of the configuration: the bare PC's, or all children's
-        Command   ///< what the services of child `target` were told (machine/guest_command.h)
+        Command,  ///< what the services of child `target` were told (machine/guest_command.h)
+        Socket    ///< what the host did with a socket of child `target` (machine/socket_input.h)
     };
     VTime time = 0;
     Kind kind = Kind::Console;

@@ -166,7 +166,7 @@ Result<void> Machine::build_children() {
     }
     for (const auto& child : children_) {
         if (auto ok = child->attach_nics(*child_network_, *start); !ok) return ok;
-        child->attach_services();
+        if (auto ok = child->attach_services(); !ok) return ok;
     }
     return {};
 }
@@ -230,6 +230,11 @@ void Machine::enter(const Input& input) {
                     pc_->input()->press(command->keys);
         else
             taken = command && input.target < children_.size() && children_[input.target]->services().run(*command);
+    } else if (input.kind == Input::Kind::Socket) {
+        const auto socket = decode_socket_input(input.bytes);
+        hv::parent::SocketHub* const hub =
+            input.target < children_.size() ? children_[input.target]->parent().sockets() : nullptr;
+        taken = socket && hub != nullptr && apply(*socket, *hub);
     } else if (input.target < network().size()) {
         network().receive(input.target, input.bytes);
         taken = true;
@@ -295,10 +300,29 @@ void Machine::on_input(std::function<void(const Input&)> observer) {
 
 Network& Machine::network() const { return pc_ != nullptr ? pc_->pci().network() : *child_network_; }
 
-bool Machine::reaches_host() const { return network().reaches_host(); }
+bool Machine::reaches_host() const {
+    return network().reaches_host() ||
+           std::ranges::any_of(children_, [](const auto& child) { return child->host_sockets() != nullptr; });
+}
 
 bool Machine::exchange_frames(int wait_ms) {
-    return source_ == nullptr && !scheduler_->in_round() && network().exchange(wait_ms);
+    if (source_ != nullptr || scheduler_->in_round()) return false;
+    const bool framed = network().exchange(network().reaches_host() ? wait_ms : 0);
+    return exchange_sockets(framed || network().reaches_host() ? 0 : wait_ms) || framed;
+}
+
+bool Machine::exchange_sockets(int wait_ms) {
+    bool any = false;
+    for (std::size_t i = 0; i < children_.size(); ++i) {
+        HostSockets* const sockets = children_[i]->host_sockets();
+        if (sockets == nullptr || children_on_.count(children_[i]->name()) == 0) continue;
+        any |= sockets->exchange(any ? 0 : wait_ms, [&](const SocketInput& input) {
+            if (!apply(input, *children_[i]->parent().sockets())) return false;
+            if (on_input_) on_input_({now(), Input::Kind::Socket, static_cast<u32>(i), encode_socket_input(input)});
+            return true;
+        });
+    }
+    return any;
 }
 
 Result<void> Machine::flush_disks() {

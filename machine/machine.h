@@ -93,10 +93,11 @@ class Machine {
     /// False in the middle of a round: nothing enters.
     [[nodiscard]] bool may_command() const { return !scheduler_->in_round() && source_ == nullptr; }
 
-    /// Whether a network card reaches the host: then exchange_frames() wants to be called between slices.
+    /// Whether a network card or a child's sockets reach the host: then exchange_frames() wants to be called between
+    /// slices.
     [[nodiscard]] bool reaches_host() const;
-    /// Hands frames to the host and its frames to the network cards, at the present virtual time: another door, closed
-    /// in the middle of a round. True if a card got one. Virtual time should not run ahead of the wall clock then, or a
+    /// Hands frames to the host and its frames to the network cards, and the same with the bytes of sockets, at the
+    /// present virtual time: another door, closed in the middle of a round. True if a guest got something. Virtual time should not run ahead of the wall clock then, or a
     /// guest's time-outs pass before the host can answer.
     /// @param wait_ms  how long to wait if the host has nothing
     bool exchange_frames(int wait_ms);
@@ -106,7 +107,7 @@ class Machine {
     /// From now on input comes from here; what else would enter does not. It outlives the machine; null: as before.
     void set_input_source(InputSource* source) { source_ = source; }
 
-    /// Flushes every disk and capture to its file.
+    /// Flushes every disk and capture to its file, which stays as it is until something is written again.
     Result<void> flush_disks();
     /// The machine's own and the children's, in the order of the configuration.
     [[nodiscard]] std::vector<devices::BlockDevice*> disks() const;
@@ -153,6 +154,7 @@ class Machine {
     Result<u64> type_on_pc(const GuestCommand& command);
     /// Input for the console of child `partition`, or of the bare PC (0): how many bytes were taken.
     std::size_t receive_console(std::size_t partition, std::span<const u8> bytes);
+    bool exchange_sockets(int wait_ms);
     void end(Outcome::Kind kind, const std::string& who, std::string why, u32 raw = 0);
     void child_ended(const std::string& name, Outcome::Kind kind, std::string why);
 

@@ -203,6 +203,12 @@ Result<void> PciBoard::attach_disks() {
             nvmes_[nvme++]->attach(std::move(*image));
             continue;
         }
+        if ((*image)->logical_sector_bytes() != u32{512}) {
+            return fail(Error::Code::Usage,
+                        fmt::format("{}: disk \"{}\" has sectors of {} bytes, which neither AHCI nor virtio offers here; use "
+                                    "bus = \"nvme\"",
+                                    section.at.text(), section.image, (*image)->logical_sector_bytes()));
+        }
         if (section.bus == "virtio") {
             virtio_disks_[virtio++]->attach(std::move(*image));
             continue;
@@ -221,7 +227,7 @@ Result<void> PciBoard::flush_disks() {
     Result<void> first;
     for (devices::BlockDevice* disk : disks_) {
         if (disk->read_only()) continue;
-        if (auto ok = disk->flush(); !ok && first) first = ok;
+        if (auto ok = disk->settle(); !ok && first) first = ok;
     }
     return first;
 }

@@ -7,7 +7,7 @@
 
 #include "devices/storage/block_file.h"
 #include "devices/storage/image_format.h"
-#include "devices/storage/vhd_layout.h"
+#include "devices/storage/vhd_chain.h"
 #include "machine/recording.h"
 #include "machine/spec/recording.h"
 
@@ -51,14 +51,10 @@ void forget_if_gone(std::string& path) {
     if (!std::filesystem::is_regular_file(path, error)) path.clear();
 }
 
-/// A VHD whose content is partly in other files.
+/// An image whose content is partly in other files.
 bool has_parents(const std::string& path) {
     const auto format = devices::format_of_name(path);
-    if (!format || *format != devices::ImageFormat::Vhd) return false;
-    auto file = devices::open_file(path, devices::FileAccess::ReadOnly);
-    if (!file) return false;
-    const auto layout = devices::vhd::load_layout(**file);
-    return layout && layout->differencing();
+    return format && devices::vhd::has_parent(path, *format);
 }
 
 }  // namespace
@@ -125,6 +121,7 @@ void isolate(Config& config) {
     for (ChildSection& child : config.children) {
         isolate_disks(child.disks);
         isolate_nics(child.nics);
+        child.devices.socket_path.clear();
         forget_if_gone(child.symbols);
     }
     config.machine.pace = "off";

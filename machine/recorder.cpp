@@ -53,8 +53,9 @@ struct Recorder::Impl {
     }
     void record(const Input& input) {
         begin_entry(input.kind == Input::Kind::Console ? format::EntryKind::Console
-                    : input.kind == Input::Kind::Frame ? format::EntryKind::Frame
-                                                       : format::EntryKind::Command,
+                    : input.kind == Input::Kind::Frame   ? format::EntryKind::Frame
+                    : input.kind == Input::Kind::Command ? format::EntryKind::Command
+                                                         : format::EntryKind::Socket,
                     input.time);
         journal.number(input.target);
         journal.number(input.bytes.size());

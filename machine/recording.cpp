@@ -199,14 +199,16 @@ bool Recording::Impl::read_entry(ByteReader& reader) {
     switch (kind) {
         case format::EntryKind::Console:
         case format::EntryKind::Frame:
-        case format::EntryKind::Command: {
+        case format::EntryKind::Command:
+        case format::EntryKind::Socket: {
             const u64 target = reader.number(), size = reader.number();
             if (target > 0xffff || size > format::kMaxInputBytes) return false;
             const auto bytes = reader.bytes(size);
             inputs.push_back({journal_time,
                               kind == format::EntryKind::Console ? Input::Kind::Console
-                              : kind == format::EntryKind::Frame ? Input::Kind::Frame
-                                                                 : Input::Kind::Command,
+                              : kind == format::EntryKind::Frame   ? Input::Kind::Frame
+                              : kind == format::EntryKind::Command ? Input::Kind::Command
+                                                                   : Input::Kind::Socket,
                               static_cast<u32>(target),
                               {bytes.begin(), bytes.end()}});
             return true;
@@ -293,7 +295,7 @@ Result<void> Recording::Impl::use_files() {
                 std::find_if(files.begin(), files.end(), [&](const RecordedFile& file) { return file.key == key; });
             if (disks[i].format != "auto" || about == files.end()) continue;
             const auto known = devices::format_of_name(about->path);
-            if (known) disks[i].format = *known == devices::ImageFormat::Vhd ? "vhd" : "raw";
+            if (known) disks[i].format = devices::format_word(*known);
         }
     };
     name_formats(config.disks, "");

@@ -141,6 +141,7 @@ Result<Config> Snapshot::config(const std::vector<Override>& overrides) const {
     for (NicSection& nic : config->nics) nics.push_back(&nic);
     for (ChildSection& child : config->children) {
         for (NicSection& nic : child.nics) nics.push_back(&nic);
+        if (!from_command_line(child.devices.at, "socket_path")) child.devices.socket_path.clear();
     }
     for (NicSection* const each : nics) {
         NicSection& nic = *each;

@@ -67,7 +67,7 @@ vhd::Footer make_footer(const vhd::Plan& plan) {
 Result<void> check_plan(const std::string& name, const vhd::Plan& plan) {
     if (plan.size_bytes == 0 || plan.size_bytes % kSector != 0 || plan.size_bytes > vhd::kMaxDiskBytes) {
         return fail(Error::Code::Usage,
-                    fmt::format("{}: a VHD cannot have {} bytes; give a multiple of 512 up to 2040 GiB", name,
+                    fmt::format("{}: a VHD cannot have {} bytes; give a multiple of 512 up to 2040 GiB, or use a VHDX: name it .vhdx", name,
                                 plan.size_bytes));
     }
     const u32 block = plan.block_bytes;
@@ -106,6 +106,12 @@ vhd::Plan new_plan(VhdKind kind, u64 size_bytes, u32 block_bytes) {
 }  // namespace
 
 namespace vhd {
+
+Result<Plan> plan_new(const std::string& name, VhdKind kind, u64 size_bytes, u32 block_bytes) {
+    const Plan plan = new_plan(kind, size_bytes, block_bytes);
+    if (auto checked = check_plan(name, plan); !checked) return Unexpected{checked.error()};
+    return plan;
+}
 
 Result<void> write_new(BlockFile& file, const Plan& plan) {
     const Footer footer = make_footer(plan);
@@ -146,16 +152,30 @@ Result<void> write_new(BlockFile& file, const Plan& plan) {
 
 }  // namespace vhd
 
+Result<std::string> path_to_parent(const std::string& overlay, const std::string& parent) {
+    std::error_code error;
+    const fs::path folder = fs::weakly_canonical(fs::absolute(overlay).parent_path(), error);
+    const std::string path = fs::weakly_canonical(fs::absolute(parent), error).lexically_relative(folder).string();
+    if (path.find('\\') == std::string::npos) return path;
+    return fail(Error::Code::Usage,
+                fmt::format("{}: a VHD cannot name a parent with a backslash in its path; rename it", parent));
+}
+
+Result<vhd::IdentifiedImage> open_parent_image(const std::string& path) {
+    const auto format = format_of_name(path);
+    if (!format) return Unexpected{format.error()};
+    auto file = open_file(path, FileAccess::ReadOnly);
+    if (!file) return Unexpected{file.error()};
+    vhd::HostFolder folder({});
+    return vhd::open_chain(*std::move(file), *format, folder);
+}
+
 Result<void> create_overlay(const std::string& path, const vhd::Identity& parent, u64 size_bytes, u32 block_bytes) {
     vhd::Plan plan = new_plan(VhdKind::Differencing, size_bytes, block_bytes);
     plan.parent = parent;
-    std::error_code error;
-    const fs::path folder = fs::weakly_canonical(fs::absolute(path).parent_path(), error);
-    plan.parent_path = fs::weakly_canonical(fs::absolute(parent.name), error).lexically_relative(folder).string();
-    if (plan.parent_path.find('\\') != std::string::npos) {
-        return fail(Error::Code::Usage,
-                    fmt::format("{}: a VHD cannot name a parent with a backslash in its path; rename it", parent.name));
-    }
+    auto relative = path_to_parent(path, parent.name);
+    if (!relative) return Unexpected{relative.error()};
+    plan.parent_path = *std::move(relative);
     return create_finished(path, plan);
 }
 
@@ -163,12 +183,7 @@ Result<void> create_vhd(const VhdOptions& options) {
     if (options.kind != VhdKind::Differencing) {
         return create_finished(options.path, new_plan(options.kind, options.size_bytes, options.block_bytes));
     }
-    const auto format = format_of_name(options.parent);
-    if (!format) return Unexpected{format.error()};
-    auto file = open_file(options.parent, FileAccess::ReadOnly);
-    if (!file) return Unexpected{file.error()};
-    vhd::HostFolder folder({});
-    const auto parent = vhd::open_chain(*std::move(file), *format, folder);
+    const auto parent = open_parent_image(options.parent);
     if (!parent) return Unexpected{parent.error()};
     return create_overlay(options.path, parent->identity, parent->device->size_bytes(), options.block_bytes);
 }

@@ -29,6 +29,11 @@ struct VhdOptions {
 [[nodiscard]] Result<void> create_overlay(const std::string& path, const vhd::Identity& parent, u64 size_bytes,
                                           u32 block_bytes = vhd::kDefaultBlockBytes);
 
+/// The way from an overlay's folder to its parent. Error (Usage): a name that Windows' formats cannot hold.
+[[nodiscard]] Result<std::string> path_to_parent(const std::string& overlay, const std::string& parent);
+/// The image below a new differencing one, opened read-only, its format by its name.
+[[nodiscard]] Result<vhd::IdentifiedImage> open_parent_image(const std::string& path);
+
 namespace vhd {
 
 /// Everything that makes a new file; `parent_path` is relative to the file's folder.
@@ -41,6 +46,9 @@ struct Plan {
     Identity parent;
     std::string parent_path;
 };
+
+/// A plan with a fresh id for a Fixed or Dynamic disk. Error (Usage), naming `name`: the format cannot hold it.
+[[nodiscard]] Result<Plan> plan_new(const std::string& name, VhdKind kind, u64 size_bytes, u32 block_bytes);
 
 /// Writes an empty image into an empty file.
 [[nodiscard]] Result<void> write_new(BlockFile& file, const Plan& plan);

@@ -12,6 +12,7 @@
 #include "devices/storage/image_format.h"
 #include "devices/storage/throwaway.h"
 #include "devices/storage/vhd_chain.h"
+#include "devices/storage/vhdx_create.h"
 
 namespace vg::devices {
 
@@ -37,9 +38,16 @@ Result<std::unique_ptr<BlockDevice>> open_overlay(const std::string& path, vhd::
     if (auto checked = check_overlay_name(path, base.identity); !checked) return Unexpected{checked.error()};
     std::error_code error;
     if (access == FileAccess::ReadWrite && !std::filesystem::exists(path, error)) {
-        if (auto made = create_overlay(path, base.identity, base.device->size_bytes()); !made) {
-            return Unexpected{made.error()};
+        const auto format = format_of_name(path);
+        if (!format) return Unexpected{format.error()};
+        if (*format == ImageFormat::Qcow2) {
+            return fail(Error::Code::Usage,
+                        fmt::format("{}: an overlay is a VHDX or VHD; name it .avhdx or .avhd", path));
         }
+        auto made = *format == ImageFormat::Vhdx
+                        ? create_vhdx_overlay(path, base)
+                        : create_overlay(path, base.identity, base.device->size_bytes());
+        if (!made) return Unexpected{made.error()};
     }
     auto file = open_file(path, access);
     if (!file) return Unexpected{file.error()};

@@ -21,6 +21,7 @@ class Throwaway final : public BlockDevice {
 
     [[nodiscard]] u64 size_bytes() const override { return base_->size_bytes(); }
     [[nodiscard]] bool read_only() const override { return false; }
+    [[nodiscard]] u32 logical_sector_bytes() const override { return base_->logical_sector_bytes(); }
     [[nodiscard]] u32 physical_sector_bytes() const override { return base_->physical_sector_bytes(); }
 
     [[nodiscard]] Result<void> read(u64 offset, std::span<u8> out) override {

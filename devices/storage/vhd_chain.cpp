@@ -4,12 +4,17 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <filesystem>
 
 #include "devices/storage/image_format.h"
+#include "devices/storage/qcow2.h"
 #include "devices/storage/raw_image.h"
 #include "devices/storage/vhd_image.h"
 #include "devices/storage/vhd_path.h"
+#include "devices/storage/vhdx_image.h"
+#include "devices/storage/vhdx_layout.h"
 
 namespace vg::devices::vhd {
 
@@ -40,6 +45,49 @@ Result<void> check_parent(const BlockFile& child, const Layout& layout, const Id
                                stamp + kEpochUnixSeconds, parent.name));
 }
 
+/// The same for a VHDX, which knows its parent by the id of that one's last write.
+Result<void> check_vhdx_parent(const BlockFile& child, const vhdx::Layout& layout, const IdentifiedImage& parent) {
+    bool named = false;
+    for (const char* key : {"parent_linkage", "parent_linkage2"}) {
+        const auto found = layout.parent.find(key);
+        if (found == layout.parent.end()) continue;
+        const auto id = vhdx::parse_guid(found->second);
+        named = named || (id && *id == parent.identity.linkage);
+    }
+    if (!named) {
+        const auto found = layout.parent.find("parent_linkage");
+        return damaged(child, 0, fmt::format("parent linkage {}", found == layout.parent.end() ? "" : found->second),
+                       fmt::format("{}, that of {}", vhdx::to_string(parent.identity.linkage), parent.identity.name),
+                       "it was made from another image or that one was written since: put the original back, or delete "
+                       "this file to start again from the image as it is");
+    }
+    if (parent.device->logical_sector_bytes() == layout.shape.sector_bytes) return {};
+    return damaged(child, 0, fmt::format("sectors of {} bytes", layout.shape.sector_bytes),
+                   fmt::format("{}, those of {}", parent.device->logical_sector_bytes(), parent.identity.name));
+}
+
+std::vector<std::string> vhdx_candidates(const vhdx::Layout& layout) {
+    std::vector<std::string> out;
+    for (const char* key : {"relative_path", "volume_path", "absolute_win32_path"}) {
+        const auto found = layout.parent.find(key);
+        if (found != layout.parent.end()) out.push_back(from_windows(found->second));
+    }
+    return out;
+}
+
+bool is_vhdx(BlockFile& file) {
+    std::array<u8, 8> bytes{};
+    if (file.size() < bytes.size() || !file.read(0, bytes)) return false;
+    return std::equal(bytes.begin(), bytes.end(), vhdx::kFileSignature.begin());
+}
+
+Unexpected<Error> no_overlay(const BlockFile& file) {
+    return fail(Error::Code::Usage,
+                fmt::format("{}: is not an overlay but a whole disk of its own; name it as the image, or choose another "
+                            "overlay file",
+                            file.name()));
+}
+
 /// Time stamp of a file's own time, as other programs store it.
 u32 stamp_of(s64 unix_seconds) {
     return static_cast<u32>(std::max<s64>(unix_seconds - static_cast<s64>(kEpochUnixSeconds), 0));
@@ -50,18 +98,21 @@ class Chain {
     explicit Chain(ImageFolder& folder) : folder_(folder) {}
 
     Result<IdentifiedImage> open(std::unique_ptr<BlockFile> file, ImageFormat format) {
-        return format == ImageFormat::Vhd ? open_vhd(std::move(file)) : open_raw_image(std::move(file));
+        if (format == ImageFormat::Vhd) return open_vhd(std::move(file));
+        if (format == ImageFormat::Vhdx) return open_vhdx(std::move(file));
+        return open_plain(std::move(file), format);
     }
 
   private:
-    Result<IdentifiedImage> open_raw_image(std::unique_ptr<BlockFile> file) {
+    /// Formats that do not say who they are.
+    Result<IdentifiedImage> open_plain(std::unique_ptr<BlockFile> file, ImageFormat format) {
         IdentifiedImage image;
         image.identity.name = file->name();
         image.identity.modified = stamp_of(file->modified());
         auto id = raw_identity(*file);
         if (!id) return Unexpected{id.error()};
-        image.identity.id = *id;
-        auto device = open_raw(std::move(file));
+        image.identity.id = image.identity.linkage = *id;
+        auto device = format == ImageFormat::Qcow2 ? open_qcow2(std::move(file)) : open_raw(std::move(file));
         if (!device) return Unexpected{device.error()};
         image.device = *std::move(device);
         return image;
@@ -73,20 +124,16 @@ class Chain {
         IdentifiedImage image;
         image.identity = {file->name(), layout->footer.unique_id, layout->footer.time_stamp,
                           stamp_of(file->modified())};
-        if (std::find(seen_.begin(), seen_.end(), image.identity.id) != seen_.end()) {
-            return damaged(*file, 68,
-                           fmt::format("unique id {} a second time in one chain", to_string(image.identity.id)),
-                           "an id of its own: the chain of parents is a loop");
-        }
-        seen_.push_back(image.identity.id);
-        if (seen_.size() > kMaxChain) {
-            return damaged(*file, 0, fmt::format("parent number {}", seen_.size()),
-                           fmt::format("at most {}", kMaxChain), "merge the chain into one image");
-        }
+        image.identity.linkage = linkage_of(image.identity);
+        if (auto checked = count(*file, 68, image.identity.id); !checked) return Unexpected{checked.error()};
         std::unique_ptr<BlockDevice> parent;
         if (layout->differencing()) {
-            auto found = open_parent(*file, *layout);
+            const auto candidates = parent_candidates(*file, *layout);
+            if (!candidates) return Unexpected{candidates.error()};
+            auto found = open_parent(*file, *candidates);
             if (!found) return Unexpected{found.error()};
+            if (auto checked = check_parent(*file, *layout, found->identity); !checked)
+                return Unexpected{checked.error()};
             parent = std::move(found->device);
         }
         auto device = make_image(std::move(file), *std::move(layout), std::move(parent));
@@ -95,11 +142,43 @@ class Chain {
         return image;
     }
 
-    Result<IdentifiedImage> open_parent(BlockFile& child, const Layout& layout) {
-        const auto candidates = parent_candidates(child, layout);
-        if (!candidates) return Unexpected{candidates.error()};
+    Result<IdentifiedImage> open_vhdx(std::unique_ptr<BlockFile> file) {
+        IdentifiedImage image;
+        image.identity.name = file->name();
+        image.identity.modified = stamp_of(file->modified());
+        auto opened = vhdx::open_layout(std::move(file));
+        if (!opened) return Unexpected{opened.error()};
+        const vhdx::Layout& layout = opened->layout;
+        image.identity.id = image.identity.linkage = layout.header.data_write_guid;
+        if (auto checked = count(*opened->file, vhdx::kHeaderOffsets[layout.header_slot], image.identity.id); !checked)
+            return Unexpected{checked.error()};
+        std::unique_ptr<BlockDevice> parent;
+        if (layout.shape.has_parent) {
+            auto found = open_parent(*opened->file, vhdx_candidates(layout));
+            if (!found) return Unexpected{found.error()};
+            if (auto checked = check_vhdx_parent(*opened->file, layout, *found); !checked)
+                return Unexpected{checked.error()};
+            parent = std::move(found->device);
+        }
+        image.device = vhdx::make_image(*std::move(opened), std::move(parent));
+        return image;
+    }
+
+    /// One more file of the chain, known by an id that it has at byte `at`.
+    Result<void> count(const BlockFile& file, u64 at, const Id& id) {
+        if (std::find(seen_.begin(), seen_.end(), id) != seen_.end()) {
+            return damaged(file, at, fmt::format("unique id {} a second time in one chain", to_string(id)),
+                           "an id of its own: the chain of parents is a loop");
+        }
+        seen_.push_back(id);
+        if (seen_.size() <= kMaxChain) return {};
+        return damaged(file, 0, fmt::format("parent number {}", seen_.size()), fmt::format("at most {}", kMaxChain),
+                       "merge the chain into one image");
+    }
+
+    Result<IdentifiedImage> open_parent(const BlockFile& child, const std::vector<std::string>& candidates) {
         std::string looked;
-        for (const std::string& path : *candidates) {
+        for (const std::string& path : candidates) {
             auto file = folder_.find(child.name(), path);
             if (!file) return Unexpected{file.error()};
             if (*file == nullptr) {
@@ -110,8 +189,6 @@ class Chain {
             if (!format) return Unexpected{format.error()};
             auto parent = open(*std::move(file), *format);
             if (!parent) return Unexpected{parent.error().in("parent of " + child.name())};
-            if (auto checked = check_parent(child, layout, parent->identity); !checked)
-                return Unexpected{checked.error()};
             return parent;
         }
         return fail(Error::Code::Usage,
@@ -178,18 +255,43 @@ Result<IdentifiedImage> open_chain(std::unique_ptr<BlockFile> file, ImageFormat 
     return Chain(folder).open(std::move(file), format);
 }
 
+Id linkage_of(const Identity& identity) {
+    std::array<u8, 20> bytes{};
+    std::copy(identity.id.begin(), identity.id.end(), bytes.begin());
+    std::memcpy(bytes.data() + 16, &identity.time_stamp, 4);
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes.data(), bytes.size()));
+    Id id;
+    std::copy(std::begin(canonical.digest), std::end(canonical.digest), id.begin());
+    return id;
+}
+
 Result<std::unique_ptr<BlockDevice>> open_over(std::unique_ptr<BlockFile> file, IdentifiedImage parent) {
+    if (is_vhdx(*file)) {
+        auto opened = vhdx::open_layout(std::move(file));
+        if (!opened) return Unexpected{opened.error()};
+        if (!opened->layout.shape.has_parent) return no_overlay(*opened->file);
+        if (auto checked = check_vhdx_parent(*opened->file, opened->layout, parent); !checked)
+            return Unexpected{checked.error()};
+        return vhdx::make_image(*std::move(opened), std::move(parent.device));
+    }
     auto layout = load_layout(*file);
     if (!layout) return Unexpected{layout.error()};
-    if (!layout->differencing()) {
-        return fail(
-            Error::Code::Usage,
-            fmt::format("{}: is not an overlay but a whole disk of its own; name it as the image, or choose another "
-                        "overlay file",
-                        file->name()));
-    }
+    if (!layout->differencing()) return no_overlay(*file);
     if (auto checked = check_parent(*file, *layout, parent.identity); !checked) return Unexpected{checked.error()};
     return make_image(std::move(file), *std::move(layout), std::move(parent.device));
+}
+
+bool has_parent(const std::string& path, ImageFormat format) {
+    auto file = open_file(path, FileAccess::ReadOnly);
+    if (!file) return false;
+    if (format == ImageFormat::Vhdx) {
+        const auto opened = vhdx::open_layout(*std::move(file));
+        return opened && opened->layout.shape.has_parent;
+    }
+    if (format != ImageFormat::Vhd) return false;
+    const auto layout = load_layout(**file);
+    return layout && layout->differencing();
 }
 
 }  // namespace vg::devices::vhd

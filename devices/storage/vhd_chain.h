@@ -1,4 +1,4 @@
-// A VHD file and its parents.
+// An image and, if it is a differencing VHD or VHDX, its parents.
 #pragma once
 
 #include <memory>
@@ -41,6 +41,7 @@ struct Identity {
     Id id{};
     u32 time_stamp = 0;  ///< of the footer; 0 for raw images
     u32 modified = 0;    ///< the file's own time, seconds since 2000
+    Id linkage{};        ///< what a VHDX remembers instead: changes with the content
 };
 
 struct IdentifiedImage {
@@ -52,13 +53,20 @@ struct IdentifiedImage {
 /// 2 MiB, the last 4 KiB, and 256 pages of 4 KiB at equal distances between.
 [[nodiscard]] Result<Id> raw_identity(BlockFile& file);
 
-/// Opens an image of the given format and, for a differencing VHD, its chain of parents, read-only. Errors: Usage for
+/// The linkage of an image that is no VHDX: made from what identifies it for a VHD.
+[[nodiscard]] Id linkage_of(const Identity& identity);
+
+/// Opens an image of the given format and, for a differencing one, its chain of parents, read-only. Errors: Usage for
 /// a missing parent, Damaged for a loop, a chain of more than kMaxChain, or a parent that is not the one the child
 /// was made from.
 [[nodiscard]] Result<IdentifiedImage> open_chain(std::unique_ptr<BlockFile> file, ImageFormat format,
                                                  ImageFolder& folder);
 
-/// Opens a differencing VHD over a parent that the user named; the paths in the file are not followed.
+/// Opens a differencing VHD or VHDX, by its signature, over a parent that the user named; the paths in the file are
+/// not followed.
 [[nodiscard]] Result<std::unique_ptr<BlockDevice>> open_over(std::unique_ptr<BlockFile> file, IdentifiedImage parent);
+
+/// Whether a file of this format has part of its content in other files. False for what cannot be opened.
+[[nodiscard]] bool has_parent(const std::string& path, ImageFormat format);
 
 }  // namespace vg::devices::vhd

@@ -88,6 +88,9 @@ class Sparse final : public BlockDevice {
 
     [[nodiscard]] u64 size_bytes() const override { return layout_.footer.current_size; }
     [[nodiscard]] bool read_only() const override { return !file_->writable(); }
+    /// An overlay has its parent's, which need not be a VHD.
+    [[nodiscard]] u32 logical_sector_bytes() const override { return parent_ ? parent_->logical_sector_bytes() : 512; }
+    [[nodiscard]] u32 physical_sector_bytes() const override { return parent_ ? parent_->physical_sector_bytes() : 512; }
     [[nodiscard]] Result<void> read(u64 offset, std::span<u8> out) override;
     [[nodiscard]] Result<void> write(u64 offset, std::span<const u8> data) override;
     [[nodiscard]] Result<void> discard(u64 offset, u64 size) override;

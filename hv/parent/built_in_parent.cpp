@@ -59,6 +59,12 @@ u16 BuiltInParent::add_device(vmbus::Offer offer, std::unique_ptr<vmbus::Channel
     return relid;
 }
 
+SocketHub& BuiltInParent::add_sockets(const std::string& name) {
+    VG_ASSERT(sockets_ == nullptr);
+    sockets_ = std::make_unique<SocketHub>(name, events_, log_, server_);
+    return *sockets_;
+}
+
 void BuiltInParent::reset() {
     server_.reset();
     work_.clear();
@@ -211,6 +217,10 @@ void BuiltInParent::work_fields(StateVisitor& v) {
 void BuiltInParent::fields(StateVisitor& v) {
     v("lost_signals", lost_signals_, Fmt::Dec);
     v("retry_delay", retry_delay_, Fmt::Dec);
+    if (sockets_ != nullptr) {  // first: the server's channels of sockets have to be there
+        const VisitScope scope(v, "sockets");
+        sockets_->fields(v);
+    }
     {
         const VisitScope scope(v, "vmbus");
         server_.fields(v);

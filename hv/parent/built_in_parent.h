@@ -12,6 +12,7 @@
 #include "base/events.h"
 #include "base/log.h"
 #include "devices/core/io.h"
+#include "hv/parent/socket_hub.h"
 #include "hv/parent/storage_controller.h"
 #include "hv/partition.h"
 #include "hv/vmbus/server.h"
@@ -51,6 +52,10 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     /// Offers any other device; it lives as long as the parent. Its state is saved under `offer.name`, which no other
     /// device of this parent has. Returns the relid.
     u16 add_device(vmbus::Offer offer, std::unique_ptr<vmbus::ChannelDevice> device);
+    /// Answers the child's sockets; lives as long as the parent. Once.
+    SocketHub& add_sockets(const std::string& name);
+    /// Null: requests for sockets are refused.
+    [[nodiscard]] SocketHub* sockets() const { return sockets_.get(); }
     /// The child was reset: its VMBus connection is forgotten, the offers stay.
     void reset();
 
@@ -113,6 +118,7 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     };
     std::vector<std::unique_ptr<StorageController>> storage_;  // outlives the server's channels
     std::vector<Device> devices_;                              // so does this
+    std::unique_ptr<SocketHub> sockets_;                       // and this
     vmbus::Server server_;
     std::deque<Work> work_;
     std::size_t queued_messages_ = 0;

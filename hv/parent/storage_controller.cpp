@@ -73,7 +73,7 @@ StorageController::~StorageController() { events_.cancel(timer_); }
 
 Result<void> StorageController::attach(u8 path, u8 target, u8 lun, std::unique_ptr<vsp::BlockBackend> backend,
                                        std::string description) {
-    if (backend->size_bytes() < vsp::kSectorSize)
+    if (backend->size_bytes() < backend->logical_sector_bytes())
         return fail(Error::Code::Usage, name_ + ": " + description + " is smaller than one sector");
     Disk disk{path, target, lun, std::move(description), std::move(backend), nullptr};
     disk.scsi =

@@ -12,6 +12,7 @@ class DeviceBackend final : public vsp::BlockBackend {
     DeviceBackend(std::unique_ptr<devices::BlockDevice> device, Log& log) : device_(std::move(device)), log_(log) {}
     u64 size_bytes() const override { return device_->size_bytes(); }
     bool read_only() const override { return device_->read_only(); }
+    u32 logical_sector_bytes() const override { return device_->logical_sector_bytes(); }
     u32 physical_sector_bytes() const override { return device_->physical_sector_bytes(); }
     bool read(u64 offset, std::span<u8> out) override { return check("read", offset, device_->read(offset, out)); }
     bool write(u64 offset, std::span<const u8> data) override {

@@ -57,6 +57,8 @@ class Channel {
     [[nodiscard]] bool write_completion(u64 transaction_id, std::span<const u8> payload) {
         return write_packet(PacketType::Completion, 0, transaction_id, payload);
     }
+    /// Whether the guest has read everything that was written to it; true for a ring that is of no use any more.
+    [[nodiscard]] bool all_consumed() const { return !is_open() || broken_ || outgoing_.all_consumed(); }
     /// Whether anybody listens to packets.
     [[nodiscard]] bool is_watched() const;
     /// Tells tools what lies in a buffer for a packet of this channel: one that was read, or written.

@@ -208,6 +208,11 @@ OutgoingRing::Status OutgoingRing::write(PacketType type, u16 flags, u64 transac
     return read_index == start ? Status::Signal : Status::Written;
 }
 
+bool OutgoingRing::all_consumed() const {
+    u32 read_index;
+    return broken_ || !memory_.read_control(kReadIndex, read_index) || read_index == write_;
+}
+
 void OutgoingRing::fields(StateVisitor& v) {
     v("write", write_);
     v("pending_send_size", pending_);

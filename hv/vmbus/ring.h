@@ -107,6 +107,8 @@ class OutgoingRing {
     /// @param extension  what lies between descriptor and payload; whole 8-byte units
     Status write(PacketType type, u16 flags, u64 transaction_id, std::span<const u8> payload,
                  std::span<const u8> extension = {});
+    /// Whether the guest's read index has come to the end of what was written.
+    [[nodiscard]] bool all_consumed() const;
     [[nodiscard]] const RingMemory& memory() const { return memory_; }
     void fields(StateVisitor& v);
 

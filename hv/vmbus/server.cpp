@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "base/tap.h"
+#include "hv/spec/hvsocket.h"
 #include "hv/vmbus/channel.h"
 
 namespace vg::hv::vmbus {
@@ -70,6 +71,20 @@ u16 Server::offer(Offer offer, ChannelDevice& device) {
         channels_.emplace(relid, std::make_unique<Channel>(*this, device, std::move(offer), relid, u16{0}));
     if (offers_requested_) send_offer(*at->second);
     return relid;
+}
+
+bool Server::offer_at(u16 relid, Offer offer, ChannelDevice& device) {
+    if (relid == 0 || relid > kMaxRelid || channels_.size() >= options_.max_channels) return false;
+    auto channel = std::make_unique<Channel>(*this, device, std::move(offer), relid, u16{0});
+    return channels_.emplace(relid, std::move(channel)).second;
+}
+
+void Server::drop(u16 relid) {
+    const Channel* const channel = find(relid);
+    if (channel == nullptr) return;
+    if (channel->is_open() && version_ >= kFirstVersionWithEvents)
+        notifier_.disconnect_event(channel->rings().connection_id);
+    channels_.erase(relid);
 }
 
 u16 Server::offer_sub_channels(Channel& primary, u16 count) {
@@ -423,12 +438,15 @@ void Server::handle(const ModifyChannel& request, std::span<const u8>) {
     }
 }
 
-/// No socket service is offered: refused as the version allows (V-46, V-48).
 void Server::handle(const TlConnectRequest& request, std::span<const u8>) {
-    if (version_ >= kVersion4_1) {
-        send(MessageType::TlConnectResult,
-             TlConnectResult{{}, request.endpoint, request.service, kStatusConnectionRefused});
-    }
+    if (sockets_ == nullptr || !takes_sockets() || !sockets_->connect_requested(request.endpoint, request.service))
+        refuse_socket(request.endpoint, request.service);
+}
+
+/// As the version allows: before 4.1 the guest waits in vain (V-46, V-48).
+void Server::refuse_socket(const Guid& endpoint, const Guid& service) {
+    if (version_ >= kVersion4_1)
+        send(MessageType::TlConnectResult, TlConnectResult{{}, endpoint, service, kStatusConnectionRefused});
 }
 
 // ---- the connection
@@ -438,12 +456,14 @@ void Server::handle(const Unload&, std::span<const u8>) {
     send(MessageType::UnloadResponse, UnloadResponse{});
 }
 
-/// Forgets everything that belongs to the guest; offers stay for the next contact.
-void Server::disconnect() {
+/// Forgets everything that belongs to the guest; offers stay for the next contact, but not those of sockets.
+void Server::disconnect(bool sockets_too) {
     for (const auto& [relid, channel] : channels_) close(*channel);
-    std::erase_if(channels_, [](const auto& entry) {
+    std::erase_if(channels_, [&](const auto& entry) {
+        if ((entry.second->offer().flags & hvsocket::kOfferFlag) != 0) return sockets_too;
         return entry.second->primary_relid() != 0 || entry.second->state() == Channel::State::Rescinded;
     });
+    if (sockets_too && sockets_ != nullptr) sockets_->forgotten();
     for (const auto& [relid, channel] : channels_) channel->set_announced(false);
     gpadls_.clear();
     unsent_.clear();

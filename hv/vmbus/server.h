@@ -62,6 +62,17 @@ class ChannelDevice {
     virtual void fields(StateVisitor& v) = 0;
 };
 
+/// Who answers the guest's requests for sockets. Rows V-46, V-48.
+class SocketService {
+  public:
+    virtual ~SocketService() = default;
+    /// The guest's endpoint wants a connection to a service of the host. False: refused at once; else Server::offer or
+    /// Server::refuse_socket follows.
+    [[nodiscard]] virtual bool connect_requested(const Guid& endpoint, const Guid& service) = 0;
+    /// The guest's connection is gone, and with it every channel of a socket.
+    virtual void forgotten() = 0;
+};
+
 /// What is offered. The relid, the connection id and the monitor fields are the server's.
 struct Offer {
     std::string name;  ///< for people: "storage0"
@@ -99,6 +110,15 @@ class Server {
     /// Offers a device; a connected guest that has asked for offers hears at once. Returns the relid, or 0 if
     /// max_channels are in use.
     u16 offer(Offer offer, ChannelDevice& device);
+    /// The same under a given relid, without a word to the guest: for state that is being loaded. False: it is in use.
+    [[nodiscard]] bool offer_at(u16 relid, Offer offer, ChannelDevice& device);
+    /// Forgets a channel without a word to the guest or the device: for state that is being loaded.
+    void drop(u16 relid);
+    /// Who answers requests for sockets; null: all are refused. It outlives the server's use.
+    void set_socket_service(SocketService* service) { sockets_ = service; }
+    /// Whether sockets can be offered now: the guest knows them and has asked for offers.
+    [[nodiscard]] bool takes_sockets() const { return offers_requested_ && version_ >= kVersion4_0; }
+    void refuse_socket(const Guid& endpoint, const Guid& service);
     /// Takes an offer (and its sub-channels) back. The relid is free again when the guest has released it.
     void rescind(u16 relid);
     /// Offers sub-channels 1..count of a primary channel (V-64). Returns how many there are now.
@@ -161,7 +181,7 @@ class Server {
     void feed_gpadl(Gpadl& gpadl, std::span<const u8> words);
     void close(Channel& channel);
     void withdraw(Channel& channel);
-    void disconnect();
+    void disconnect(bool sockets_too = true);
     [[nodiscard]] u16 free_relid() const;
     void scan_interrupt_page();
     void unsent_fields(StateVisitor& v);
@@ -172,6 +192,7 @@ class Server {
     Notifier& notifier_;
     Log& log_;
     ServerOptions options_;
+    SocketService* sockets_ = nullptr;
 
     State state_ = State::Disconnected;
     u32 version_ = 0;

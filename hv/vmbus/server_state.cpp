@@ -21,7 +21,7 @@ u32 visit_count(StateVisitor& v, std::size_t size, u32 limit) {
 }  // namespace
 
 void Server::fields(StateVisitor& v) {
-    if (v.loading()) disconnect();
+    if (v.loading()) disconnect(/*sockets_too=*/false);  // the hub has offered those of this state already
     v("state", state_);
     v("version", version_);
     v("last_version", last_version_);

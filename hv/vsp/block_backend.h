@@ -8,7 +8,7 @@
 
 namespace vg::hv::vsp {
 
-/// 512-byte sectors; offsets and sizes are multiples of that and lie inside the disk (the core checks). False: the
+/// Offsets and sizes are whole logical sectors and lie inside the disk (the core checks). False: the
 /// medium failed.
 class BlockBackend {
   public:
@@ -16,6 +16,8 @@ class BlockBackend {
     [[nodiscard]] virtual u64 size_bytes() const = 0;
     [[nodiscard]] virtual bool read_only() const = 0;
     /// 512 or 4096.
+    [[nodiscard]] virtual u32 logical_sector_bytes() const { return 512; }
+    /// 512 or 4096, not less than the logical ones.
     [[nodiscard]] virtual u32 physical_sector_bytes() const = 0;
     [[nodiscard]] virtual bool read(u64 offset, std::span<u8> out) = 0;
     [[nodiscard]] virtual bool write(u64 offset, std::span<const u8> data) = 0;

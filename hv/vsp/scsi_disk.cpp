@@ -11,8 +11,6 @@ namespace {
 
 constexpr u32 kMaxParameterList = 8 + 16 * kMaxUnmapDescriptors;
 
-u64 byte_offset(u64 lba) { return lba * kSectorSize; }
-
 }  // namespace
 
 std::array<u8, 18> fixed_sense(Sense sense) {
@@ -142,14 +140,14 @@ ScsiResult ScsiDisk::write_same(const Cdb& cdb, Blocks blocks, DataBuffer& data)
     if (!in_range(blocks)) return ScsiResult::check(kLbaOutOfRange);
     if (backend_.read_only()) return ScsiResult::check(kWriteProtected);
     const bool no_data = cdb[0] == 0x93 && (cdb[1] & 1) != 0;  // NDOB: a block of zeroes
-    const auto pattern = scratch_.first(kSectorSize);
+    const auto pattern = scratch_.first(block_size());
     if (no_data) {
         std::fill(pattern.begin(), pattern.end(), u8{0});
     } else {
-        if (data.out_size() < kSectorSize) return ScsiResult::overrun();
+        if (data.out_size() < block_size()) return ScsiResult::overrun();
         if (!data.get(0, pattern)) return ScsiResult::bad_memory();
     }
-    for (std::size_t at = kSectorSize; at + kSectorSize <= scratch_.size(); at += kSectorSize)
+    for (std::size_t at = block_size(); at + block_size() <= scratch_.size(); at += block_size())
         std::copy(pattern.begin(), pattern.end(), scratch_.begin() + static_cast<std::ptrdiff_t>(at));
     const u64 total = byte_offset(blocks.count);
     for (u64 done = 0; done < total;) {
@@ -158,7 +156,7 @@ ScsiResult ScsiDisk::write_same(const Cdb& cdb, Blocks blocks, DataBuffer& data)
         done += chunk.size();
     }
     stats_.bytes_written += total;
-    return ScsiResult::good(no_data ? 0 : kSectorSize);
+    return ScsiResult::good(no_data ? 0 : block_size());
 }
 
 /// SBC-3 "UNMAP command". All descriptors are checked before the first takes effect.

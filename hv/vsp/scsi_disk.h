@@ -13,8 +13,6 @@ class StateVisitor;
 
 namespace vg::hv::vsp {
 
-inline constexpr u32 kSectorSize = 512;
-
 /// SCSI status byte (SAM-4 "Status codes").
 enum class ScsiStatus : u8 { Good = 0x00, CheckCondition = 0x02 };
 
@@ -118,7 +116,10 @@ class ScsiDisk {
     ScsiResult unmap(const Cdb& cdb, DataBuffer& data);
     ScsiResult synchronize_cache(Blocks blocks);
 
-    [[nodiscard]] u64 block_count() const { return backend_.size_bytes() / kSectorSize; }
+    /// Bytes of a logical block.
+    [[nodiscard]] u32 block_size() const { return backend_.logical_sector_bytes(); }
+    [[nodiscard]] u64 byte_offset(u64 lba) const { return lba * block_size(); }
+    [[nodiscard]] u64 block_count() const { return backend_.size_bytes() / block_size(); }
     [[nodiscard]] bool in_range(Blocks blocks) const {
         return blocks.lba <= block_count() && blocks.count <= block_count() - blocks.lba;
     }

@@ -79,17 +79,18 @@ void device_identification(Writer& out, const DiskIdentity& identity) {
     out.text(id.last<kEnd>());
 }
 
-void block_limits(Writer& out, bool thin) {
-    constexpr u32 kMaxTransferBlocks = storvsc::kMaxTransferBytes / kSectorSize;
+void block_limits(Writer& out, bool thin, u32 block_size) {
+    const u32 max_transfer_blocks = storvsc::kMaxTransferBytes / block_size;
+    const u16 blocks_of_a_page = static_cast<u16>(4096 / block_size);
     out.byte(1);                      // WSNZ: WRITE SAME needs a block count
     out.byte(0);                      // no COMPARE AND WRITE
-    out.be<u16>(8);                   // optimal transfer granularity: 4 KiB
-    out.be<u32>(kMaxTransferBlocks);  // maximum transfer length
-    out.be<u32>(kMaxTransferBlocks);  // optimal transfer length
+    out.be<u16>(blocks_of_a_page);     // optimal transfer granularity: 4 KiB
+    out.be<u32>(max_transfer_blocks);  // maximum transfer length
+    out.be<u32>(max_transfer_blocks);  // optimal transfer length
     out.be<u32>(0);                   // maximum prefetch
     out.be<u32>(thin ? kMaxUnmapBlocks : 0);
     out.be<u32>(thin ? kMaxUnmapDescriptors : 0);
-    out.be<u32>(thin ? 8 : 0);            // optimal unmap granularity: 4 KiB
+    out.be<u32>(thin ? blocks_of_a_page : 0u);  // optimal unmap granularity: 4 KiB
     out.be<u32>(thin ? 0x8000'0000 : 0);  // unmap alignment 0, valid
     out.be<u64>(kMaxWriteSameBlocks);
     out.zeroes(20);
@@ -179,7 +180,7 @@ ScsiResult ScsiDisk::vital_product_data(const Cdb& cdb, DataBuffer& data) const 
             device_identification(out, identity_);
             break;
         case 0xb0:
-            block_limits(out, thin());
+            block_limits(out, thin(), block_size());
             break;
         case 0xb1:
             out.be<u16>(1);  // not rotating
@@ -211,7 +212,7 @@ ScsiResult ScsiDisk::mode_sense(const Cdb& cdb, DataBuffer& data, bool ten) cons
     out.zeroes(ten ? 8 : 4);
     if (with_descriptor) {
         out.be<u32>(static_cast<u32>(std::min<u64>(block_count(), 0xffff'ffff)));
-        out.be<u32>(kSectorSize);  // density byte 0, three bytes of block length
+        out.be<u32>(block_size());  // density byte 0, three bytes of block length
     }
     if (page != 0x0a) mode_page(out, 0x08, control == 1);
     if (page != 0x08) mode_page(out, 0x0a, control == 1);
@@ -231,16 +232,16 @@ ScsiResult ScsiDisk::read_capacity_10(const Cdb&, DataBuffer& data) const {
     // All-ones tells the guest to ask with the 16-byte command.
     Writer out;
     out.be<u32>(static_cast<u32>(std::min<u64>(block_count() - 1, 0xffff'ffff)));
-    out.be<u32>(kSectorSize);
+    out.be<u32>(block_size());
     return respond(data, 8, out.span());
 }
 
 ScsiResult ScsiDisk::read_capacity_16(const Cdb& cdb, DataBuffer& data) const {
     Writer out;
     out.be<u64>(block_count() - 1);
-    out.be<u32>(kSectorSize);
+    out.be<u32>(block_size());
     out.byte(0);
-    out.byte(power_of_two(backend_.physical_sector_bytes() / kSectorSize));
+    out.byte(power_of_two(backend_.physical_sector_bytes() / block_size()));
     out.byte(thin() ? 0x80 : 0);  // LBPME
     out.byte(0);
     out.zeroes(16);

@@ -38,11 +38,11 @@ inline constexpr u32 kMaxChunkBytes = 4u << 20;         ///< raw
 inline constexpr u64 kMaxEmbeddedBytes = u64{1} << 30;  ///< of all files together
 
 /// A journal entry begins with its kind and the virtual time since the one before (LEB128). Then
-///   Console, Frame, Command   target, size (LEB128), the bytes
+///   Console, Frame, Command, Socket   target, size (LEB128), the bytes
 ///   Mark             instructions (LEB128), number of parts (LEB128), u32 of each part's hash; a last one of memory if
 ///   `Full` Parts            the names of the parts of the marks that follow: number, then size and bytes of each
 ///   (LEB128)
-enum class EntryKind : u8 { Console = 1, Frame = 2, Mark = 3, FullMark = 4, Parts = 5, Command = 6 };
+enum class EntryKind : u8 { Console = 1, Frame = 2, Mark = 3, FullMark = 4, Parts = 5, Command = 6, Socket = 7 };
 inline constexpr u32 kMaxParts = 256;
 inline constexpr u32 kMaxInputBytes = 1u << 20;
 

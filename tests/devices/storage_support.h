@@ -13,6 +13,7 @@
 #include "devices/storage/block_device.h"
 #include "devices/storage/create.h"
 #include "devices/storage/vhd_chain.h"
+#include "devices/storage/vhdx_create.h"
 
 namespace vg::test {
 
@@ -78,6 +79,11 @@ class MemoryFolder final : public devices::vhd::ImageFolder {
         add(name);
         must(devices::vhd::write_new(*files_.at(name), plan));
     }
+    /// Makes an empty VHDX of this plan.
+    void create(const std::string& name, const devices::vhdx::Plan& plan) {
+        add(name);
+        must(devices::vhdx::write_new(*files_.at(name), plan));
+    }
     [[nodiscard]] const std::vector<u8>& content(const std::string& name) const { return files_.at(name)->content(); }
 
   private:
@@ -102,14 +108,15 @@ struct FlatModel {
     }
 };
 
-/// One random request on both; returns false if it was a flush.
+/// One random request of whole logical sectors on both.
 inline void random_request(Random& random, devices::BlockDevice& disk, FlatModel& model) {
-    const u64 sectors = model.bytes.size() / 512;
+    const u64 sector = disk.logical_sector_bytes();
+    const u64 sectors = model.bytes.size() / sector;
     const u64 first = random() % sectors;
     const u64 longest = std::min<u64>(sectors - first, random() % 8 == 0 ? 200 : 12);
     const u64 count = 1 + random() % longest;
-    const u64 offset = first * 512;
-    const std::size_t size = static_cast<std::size_t>(count * 512);
+    const u64 offset = first * sector;
+    const std::size_t size = static_cast<std::size_t>(count * sector);
     switch (random() % 8) {
         case 0:
         case 1:

@@ -2,74 +2,11 @@
 #include <catch2/catch.hpp>
 
 #include "tests/devices/storage_support.h"
+#include "tests/devices/volatile_file.h"
 
 using namespace vg;
 using namespace vg::devices;
 using namespace vg::test;
-
-namespace {
-
-/// Remembers what is durable and what is only written; `lose` ends with a random subset of the latter, by sectors.
-class VolatileFile {
-  public:
-    explicit VolatileFile(std::vector<u8> content) : now_(content), durable_(std::move(content)) {}
-
-    class Handle final : public BlockFile {
-      public:
-        explicit Handle(VolatileFile& file) : file_(file) {}
-        const std::string& name() const override { return file_.name_; }
-        u64 size() const override { return file_.now_.size(); }
-        bool writable() const override { return true; }
-        Result<void> read(u64 offset, std::span<u8> out) override {
-            REQUIRE(offset + out.size() <= size());
-            std::memcpy(out.data(), &file_.now_[offset], out.size());
-            return {};
-        }
-        Result<void> write(u64 offset, std::span<const u8> data) override {
-            REQUIRE(offset % 512 == 0);  // so that a sector is never torn
-            file_.apply(file_.now_, offset, data);
-            for (std::size_t i = 0; i < data.size(); i += 512) {
-                const auto part = data.subspan(i, std::min<std::size_t>(512, data.size() - i));
-                file_.pending_.emplace_back(offset + i, std::vector<u8>(part.begin(), part.end()));
-            }
-            return {};
-        }
-        Result<void> zero(u64 offset, u64 size) override {
-            return write(offset, std::vector<u8>(static_cast<std::size_t>(size)));
-        }
-        Result<void> sync() override {
-            file_.durable_ = file_.now_;
-            file_.pending_.clear();
-            return {};
-        }
-        Result<void> resize(u64 size) override {
-            file_.now_.resize(size);
-            return sync();
-        }
-
-      private:
-        VolatileFile& file_;
-    };
-
-    std::vector<u8> lose(Random& random) {
-        std::vector<u8> out = durable_;
-        for (const auto& [offset, data] : pending_) {
-            if (random() % 2 == 0) apply(out, offset, data);
-        }
-        return out;
-    }
-
-  private:
-    static void apply(std::vector<u8>& bytes, u64 offset, std::span<const u8> data) {
-        if (bytes.size() < offset + data.size()) bytes.resize(offset + data.size());
-        std::copy(data.begin(), data.end(), bytes.begin() + static_cast<std::ptrdiff_t>(offset));
-    }
-    std::string name_ = "disk.vhd";
-    std::vector<u8> now_, durable_;
-    std::vector<std::pair<u64, std::vector<u8>>> pending_;
-};
-
-}  // namespace
 
 TEST_CASE("vhd: a power loss at any moment keeps what was flushed", "[devices][vhd]") {
     constexpr u64 kSize = 96 * 1024, kSectors = kSize / 512;
@@ -99,7 +36,7 @@ TEST_CASE("vhd: a power loss at any moment keeps what was flushed", "[devices][v
     std::vector<u8> image = folder.content("disk.vhd");
 
     for (int round = 0; round < 400; ++round) {
-        VolatileFile file(image);
+        VolatileFile file("disk.vhd", image);
         // A sector that was not flushed holds what it held before or anything written since.
         std::vector<std::vector<std::vector<u8>>> since(kSectors);
         auto disk = std::move(

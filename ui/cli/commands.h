@@ -97,6 +97,9 @@ int inspect_snapshot(const std::string& file, const std::string& path, bool json
 /// Writes the symbols of a partition's kernel ("": of the one that people look at) as an ELF file.
 int symbol_file(const std::string& socket, const std::string& partition, const std::string& path);
 int disk_show(const std::string& image, const std::string& overlay);
+int disk_check(const std::string& image, const std::string& overlay);
+int disk_create(std::vector<std::string> words);
+int disk_convert(std::vector<std::string> words);
 int disk_export(const std::string& image, const std::string& overlay, const std::string& path);
 int help_cpus();
 

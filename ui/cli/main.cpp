@@ -39,7 +39,7 @@ commands: run  gui  test  replay  trace  snapshot  config  doctor  inspect  gues
   inspect SOCKET|SNAPSHOT [PATH]    print a part of a machine's state (see run --control)
   guest SOCKET shutdown|type|kvp|memory...   talk to a partition's services
   vmbus SOURCE list|follow|export   channels and packets, live or recorded; hypercalls SOURCE
-  disk show|export FILE   look at an image; its content as a raw file
+  disk create|info|check|convert|export   make, look at, check and convert disk images
   help cpus               the named CPU models
 
 exit codes: 0 pass  1 expectation failed  2 usage  3 host  4 guest panic  5 triple fault  6 hang
@@ -177,8 +177,17 @@ constexpr const char* kSnapshotHelp =
     "A snapshot is made with: verdigris run m.toml --snapshot-at console:login:=m.vgs\n"
     "and gone on from with:   verdigris run --restore m.vgs       (the file is never changed)\n";
 constexpr const char* kDiskHelp =
-    "verdigris disk show IMAGE [OVERLAY]            format, chain of parents, size; checks the image\n"
-    "verdigris disk export IMAGE [OVERLAY] OUT.raw  the content as the guest sees it, as a raw file\n";
+    "verdigris disk create root.vhdx \"40 GiB\"          a new image; the name says the format: .vhdx, .vhd, else raw\n"
+    "verdigris disk create top.vhdx --parent root.vhdx  one that takes the changes to another\n"
+    "verdigris disk info IMAGE [OVERLAY]                format, chain of parents, size, sectors (also: show)\n"
+    "verdigris disk check IMAGE [OVERLAY]               all structures; exit 10 if one is damaged\n"
+    "verdigris disk convert IMAGE [OVERLAY] OUT         the content as the guest sees it, as an image of its own\n"
+    "verdigris disk export IMAGE [OVERLAY] OUT.raw      the same, as a raw file\n"
+    "\n"
+    "create and convert:\n"
+    "  --fixed          all blocks in the file from the start\n"
+    "  --block SIZE     of a VHD 512 B to 256 MiB, of a VHDX 1 MiB to 256 MiB\n"
+    "  --sectors 512|512e|4096   of a new VHDX; 512e: 512 in physical ones of 4096\n";
 constexpr const char* kGuiHelp =
     "verdigris gui                                  opens the desktop debugger; Ctrl-O opens a machine in it\n"
     "verdigris gui examples/linux.toml              the machine, standing before its first instruction; F5 runs it\n"
@@ -490,10 +499,14 @@ int snapshot_command(std::vector<std::string> words) {
 
 int disk_command(const std::vector<std::string>& words) {
     const auto word = [&](std::size_t index) { return index < words.size() ? words[index] : std::string(); };
-    if ((words.size() == 2 || words.size() == 3) && words[0] == "show") return disk_show(words[1], word(2));
+    const bool one_or_two = words.size() == 2 || words.size() == 3;
+    if (one_or_two && (words[0] == "show" || words[0] == "info")) return disk_show(words[1], word(2));
+    if (one_or_two && words[0] == "check") return disk_check(words[1], word(2));
+    if (!words.empty() && words[0] == "create") return disk_create({words.begin() + 1, words.end()});
+    if (!words.empty() && words[0] == "convert") return disk_convert({words.begin() + 1, words.end()});
     if (words.size() == 3 && words[0] == "export") return disk_export(words[1], "", words[2]);
     if (words.size() == 4 && words[0] == "export") return disk_export(words[1], words[2], words[3]);
-    return usage("disk: write disk show IMAGE or disk export IMAGE OUT.raw; see: verdigris disk --help");
+    return usage("disk: write disk create, info, check, convert or export; see: verdigris disk --help");
 }
 
 int gui_command(const std::vector<std::string>& words) {
