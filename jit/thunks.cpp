@@ -209,9 +209,9 @@ class Generator : public Xbyak::CodeGenerator {
     /// Another page has taken the place of the one accessed: its entry may be in its second place. Called by the check's
     /// stub, below whose return address is a MissWord.
     void emit_miss(int table) {
-        const int second = table + static_cast<int>(mmu::kTlbEntries * sizeof(mmu::TlbEntry));
+        const std::size_t second = static_cast<std::size_t>(table) + mmu::kTlbEntries * sizeof(mmu::TlbEntry);
         Xbyak::Label slow, any_address, guest_address;
-        xor_(r8, ptr[rbp + r9 + table]);  // the address
+        xor_(r8, ptr[rbp + r9 + static_cast<std::size_t>(table)]);  // the address
         mov(state(gpr_disp(cpu::RAX)), rax);
         mov(state(gpr_disp(cpu::RCX)), rcx);
         mov(state(gpr_disp(cpu::RDX)), rdx);
@@ -238,7 +238,7 @@ class Generator : public Xbyak::CodeGenerator {
         add(edx, eax);
         cmp(edx, static_cast<u32>(kPageSize));
         jae(slow, T_NEAR);
-        mov(r9, ptr[rbp + r9 + second + static_cast<int>(offsetof(mmu::TlbEntry, addend))]);
+        mov(r9, ptr[rbp + r9 + second + offsetof(mmu::TlbEntry, addend)]);
         test(ecx, MissWord::kSum);
         jz(guest_address);
         add(r8, r9);  // the host's: that is what the code goes on with
