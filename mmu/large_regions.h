@@ -13,8 +13,8 @@ namespace vg::mmu {
 /// hash: none that was added is missed; one in a thousand of the others is taken for one.
 class LargeRegions {
   public:
-    /// There is a piece of the guest page of 2^`guest_bits` bytes at `gva`; 12 is no large page. @param global  the
-    /// page is
+    /// There is a piece of the guest page of 2^`guest_bits` bytes at `gva`; 12 is no large page.
+    /// @param global  whether the page is global
     void add(u64 gva, u8 guest_bits, bool global) {
         if (guest_bits <= 12) return;
         Sizes& sizes = sizes_[global];
