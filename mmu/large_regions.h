@@ -8,12 +8,13 @@
 
 namespace vg::mmu {
 
-/// INVLPG drops all of a page, however large it is, and caches keep pieces of 4 KiB that do not know their neighbours: this
-/// says whether there may be any around an address, so that most INVLPGs need not look. Regions are kept by a hash: none
-/// that was added is missed; one in a thousand of the others is taken for one.
+/// INVLPG drops all of a page, however large it is, and caches keep pieces of 4 KiB that do not know their neighbours:
+/// this says whether there may be any around an address, so that most INVLPGs need not look. Regions are kept by a
+/// hash: none that was added is missed; one in a thousand of the others is taken for one.
 class LargeRegions {
   public:
-    /// There is a piece of the guest page of 2^`guest_bits` bytes at `gva`; 12 is no large page. @param global  the page is
+    /// There is a piece of the guest page of 2^`guest_bits` bytes at `gva`; 12 is no large page.
+    /// @param global  whether the page is global
     void add(u64 gva, u8 guest_bits, bool global) {
         if (guest_bits <= 12) return;
         Sizes& sizes = sizes_[global];
