@@ -41,7 +41,8 @@ Exec reload_pdptes(Vp& vp, u64 cr3) {
         exit.slat = *refused;
         exit.insn = vp.executing();
         if (exit.insn != nullptr) exit.insn_length = exit.insn->length;
-        if (vp.offer_exit() == virt::Action::Switch) return Exec::Switch;
+        const virt::Action action = vp.offer_exit();
+        if (action == virt::Action::Switch || action == virt::Action::Inject) return vp.failed();
     }
     return refuse(vp);
 }

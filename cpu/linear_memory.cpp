@@ -144,7 +144,7 @@ bool LinearMemory::locate_page(u64 address, u32 size, Access access, Privilege p
         }
         out.gpa = t.slat_fault.gpa;
         out.slat = t.slat_fault;
-        if (!t.slat_fault.during_walk && !vp_.controls().switches_worlds) {
+        if (!t.slat_fault.during_walk && (t.slat_fault.below || !vp_.controls().switches_worlds)) {
             out.kind = is_apic_page(out.gpa) ? Piece::Kind::Apic : Piece::Kind::Exit;
             return true;
         }

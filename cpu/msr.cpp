@@ -5,7 +5,7 @@
 #include "cpu/segments.h"
 #include "cpu/spec/svm.h"
 #include "cpu/svm/unit.h"
-#include "cpu/vmx/capabilities.h"
+#include "cpu/vmx/unit.h"
 #include "cpu/vp.h"
 
 namespace vg::cpu {
@@ -191,7 +191,7 @@ bool write_TSC_DEADLINE(Vp& vp, u32, u64 value) {
     return true;
 }
 
-bool read_VMX_CAPABILITY(Vp& vp, u32 msr, u64& value) { return vmx::read_capability_msr(vp.model(), msr, value); }
+bool read_VMX_CAPABILITY(Vp& vp, u32 msr, u64& value) { return vmx::unit_of(vp)->capabilities().read_msr(msr, value); }
 bool write_VMX_CAPABILITY(Vp&, u32, u64) { return false; }
 
 bool read_VM_CR(Vp& vp, u32, u64& value) {

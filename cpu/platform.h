@@ -36,6 +36,9 @@ class Platform {
     virtual void event_arrived(Vp&) {}
     /// The guest wrote the local APIC's EOI register, by whichever of its ways.
     virtual void eoi_done(Vp&) {}
+    /// Whether VM entries of the VP take an enlightened VMCS now, and then its address in the VP's physical space: what its VP
+    /// assist page says (row S-104). Read at each use: the page is the guest's.
+    [[nodiscard]] virtual bool enlightened_vmcs(Vp&, u64&) { return false; }
 };
 
 }  // namespace vg::cpu

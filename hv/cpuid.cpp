@@ -24,6 +24,9 @@ constexpr u32 kVersion = 10u << 16 | 0;  ///< 10.0
 constexpr u32 kHardwareFeatures = 0xb;
 /// C-77: start logical processors, create root VPs.
 constexpr u32 kRootManagement = 0x3;
+constexpr u32 kEnlightenedVmcsHint = u32{1} << 14;  ///< C-70
+/// C-79: versions 1 to 1 of the enlightened VMCS, flushes of guest mappings by hypercall, clean MSR bitmaps by enlightenment.
+constexpr u32 kNestedFeatures = 0x0101 | u32{1} << 18 | u32{1} << 19;
 constexpr u32 kNeverNotifySpin = 0xffffffff;  ///< C-72
 
 Regs hypervisor_leaf(const Partition& partition, const cpu::CpuModel& model, u32 leaf) {
@@ -40,13 +43,16 @@ Regs hypervisor_leaf(const Partition& partition, const cpu::CpuModel& model, u32
             return {static_cast<u32>(config.privileges), static_cast<u32>(config.privileges >> 32), 0,
                     config.features_edx};
         case leaf::kHints:
-            return {config.hints_eax, kNeverNotifySpin, model.physical_bits(), 0};
+            return {config.hints_eax | (offers_enlightened_vmcs(partition, model) ? kEnlightenedVmcsHint : 0), kNeverNotifySpin,
+                    model.physical_bits(), 0};
         case leaf::kLimits:
             return {config.max_vps, config.max_vps, 0, 0};
         case leaf::kHardware:
             return {kHardwareFeatures, 0, 0, 0};
         case leaf::kCpuManagement:
             return {config.root ? kRootManagement : 0, 0, 0, 0};
+        case leaf::kNested:
+            return {offers_enlightened_vmcs(partition, model) ? kNestedFeatures : 0, 0, 0, 0};
         case leaf::kStackVendor:
             if (config.root) return {};  // C-82: a root has no stack of its own to announce
             return {leaf::kStackMax, text("Micr"), text("osof"), text("t VS")};
@@ -60,6 +66,10 @@ Regs hypervisor_leaf(const Partition& partition, const cpu::CpuModel& model, u32
 }
 
 }  // namespace
+
+bool offers_enlightened_vmcs(const Partition& partition, const cpu::CpuModel& model) {
+    return model.has(cpu::CpuFlag::VMX) && partition.config().hypervisor_present && !partition.config().root;
+}
 
 void apply_cpuid(const Partition& partition, const cpu::CpuModel& model, u32 leaf, std::span<u32, 4> regs) {
     if (leaf >= leaf::kFirst && leaf <= leaf::kLast) {

@@ -73,7 +73,7 @@ Vp::Vp(Partition& partition, u32 index, const cpu::CpuModel& model, u32 apic_id)
         synic_->show_root_pages();
     }
     apply_policy();
-    start_tsc();
+    leave_as_firmware();
 }
 
 Vp::~Vp() {
@@ -317,13 +317,20 @@ bool Vp::withdraw() {
 void Vp::reset() {
     reset_synthetic();
     processor_->reset();
-    start_tsc();
+    leave_as_firmware();
 }
 
 void Vp::reset_synthetic() {
     set_vp_assist_msr(assist_page_.preset());
     timers_->reset();
     synic_->reset();
+}
+
+void Vp::leave_as_firmware() {
+    start_tsc();
+    // Like a PC's firmware, before the guest's first instruction: VMX may be used, and IA32_FEATURE_CONTROL is locked.
+    constexpr u64 kLock = 1, kVmxOutsideSmx = 4;
+    if (processor_->model().has(cpu::CpuFlag::VMX)) processor_->state().feature_control = kLock | kVmxOutsideSmx;
 }
 
 void Vp::start_tsc() {
@@ -356,6 +363,16 @@ void Vp::event_arrived(cpu::Vp&) {
     control_->activity_changed();
 }
 void Vp::shutdown(cpu::Vp&) { partition_.sink().partition_shutdown(*this); }
+
+/// S-104: the page is the guest's own business, so a wrong pointer is its mistake.
+bool Vp::enlightened_vmcs(cpu::Vp&, u64& pointer) {
+    constexpr u64 kEnlightenedEntry = 40, kCurrentVmcs = 48;
+    if (!assist_page_.placed() || !offers_enlightened_vmcs(partition_, processor_->model())) return false;
+    mmu::PhysicalMemory& memory = partition_.hypervisor().memory();
+    if (memory.read<u8>(assist_page_.page() + kEnlightenedEntry) == 0) return false;
+    pointer = memory.read<u64>(assist_page_.page() + kCurrentVmcs);
+    return true;
+}
 
 // S-10, S-101: a processor that a crash kernel starts again must not find pages of the old one being written.
 void Vp::init_done(cpu::Vp&) { reset_synthetic(); }

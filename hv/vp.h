@@ -54,6 +54,7 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform, private cpu
     void set_vp_assist_msr(u64 value);
 
   private:
+    void leave_as_firmware();
     void start_tsc();
     void reset_synthetic();
     cpu::virt::Action on_msr(cpu::virt::Exit& exit);
@@ -70,6 +71,7 @@ class Vp final : public cpu::virt::ExitOwner, private cpu::Platform, private cpu
     void eoi_done(cpu::Vp& vp) override;
     void level_eoi(cpu::Vp& vp, u8 vector) override;
     void event_arrived(cpu::Vp& vp) override;
+    [[nodiscard]] bool enlightened_vmcs(cpu::Vp& vp, u64& pointer) override;
     cpu::FerrAnswer ferr(cpu::Vp& vp, bool active) override;
     bool offer(u8 vector) override;
     bool withdraw() override;

@@ -37,14 +37,16 @@ Result<void> check_file(const std::string& where, std::string_view what, const s
     return {};
 }
 
-/// @param bare  for processors that no hypervisor of ours runs
-Result<void> check_model(const Place& place, const std::string& name, bool bare) {
+/// @param nests  the processors may have VMX or SVM: those of a PC without the hypervisor, and of children of the built-in
+///               parent. Children of a guest parent share the model of the parent, which shows them neither.
+Result<void> check_model(const Place& place, const std::string& name, bool nests) {
     const auto model = cpu::CpuModel::create(name);
     if (!model) return Unexpected{model.error().in(place.text("cpu"))};
     const bool vmx = model->has(cpu::CpuFlag::VMX), svm = model->has(cpu::CpuFlag::SVM);
-    if (!bare && (vmx || svm))
-        return bad(place.text("cpu"), fmt::format("\"{}\" has {}, which partitions of the hypervisor cannot use yet; use it on a "
-                                                  "PC without [hypervisor], or leave {} out",
+    if (!nests && (vmx || svm))
+        return bad(place.text("cpu"), fmt::format("\"{}\" has {}, which a guest as parent partition and its children cannot use yet; "
+                                                  "use it on a PC without [hypervisor] or for children of the built-in parent, or "
+                                                  "leave {} out",
                                                   name, vmx ? "VMX" : "SVM", vmx ? "vmx" : "svm"));
     return {};
 }
@@ -222,7 +224,7 @@ Result<void> check_child(const ChildSection& child) {
                                to_string(child.memory_max), to_string(child.memory)));
     }
     if (!child.cpu.empty()) {
-        if (auto ok = check_model(child.at, child.cpu, false); !ok) return ok;
+        if (auto ok = check_model(child.at, child.cpu, true); !ok) return ok;
     }
     for (const DiskSection& disk : child.disks) {
         if (auto ok = check_disk(disk, true); !ok) return ok;
@@ -347,7 +349,7 @@ Result<void> check_config(const Config& config) {
     if (auto stress = parse_stress(config.machine.stress); !stress) {
         return bad(config.machine.at.text("stress"), stress.error().text);
     }
-    if (auto ok = check_model(config.machine.at, config.machine.cpu, !config.hypervisor.has_value() && config.children.empty()); !ok) return ok;
+    if (auto ok = check_model(config.machine.at, config.machine.cpu, !(config.hypervisor && config.boot)); !ok) return ok;
     if (!config.children.empty() && !config.hypervisor) {
         return bad(config.children.front().at.text(), "[[child]] needs the hypervisor; add a [hypervisor] table");
     }

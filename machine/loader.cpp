@@ -343,7 +343,7 @@ Result<EntryState> load_multiboot(GuestMemory& memory, const LoadRequest& reques
     constexpr u64 kModules = boot::kInfo + 0x100, kMemmap = boot::kInfo + 0x200;
     boot::MultibootInfo info{};
     info.flags = 1 | (1 << 2) | (1 << 3) | (1 << 6);  // memory, command line, modules, memory map
-    info.mem_lower = 639;
+    info.mem_lower = boot::kLowMemoryKib;
     info.mem_upper = static_cast<u32>((std::min<u64>(ram_end(request, 0x100000), u64{4} << 30) - 0x100000) >> 10);
     info.cmdline = static_cast<u32>(boot::kCommandLine);
     info.mods_count = module->size != 0 ? 1 : 0;
@@ -351,7 +351,9 @@ Result<EntryState> load_multiboot(GuestMemory& memory, const LoadRequest& reques
     info.mmap_addr = static_cast<u32>(kMemmap);
     const boot::MultibootModule entry_module{static_cast<u32>(module->base),
                                              static_cast<u32>(module->base + module->size), 0, 0};
-    bool ok = memory.write(Gpa(kModules), as_bytes(entry_module));
+    bool ok = memory.write(Gpa(kModules), as_bytes(entry_module)) &&
+              memory.write(Gpa(boot::kBiosEbdaSegment), as_bytes(boot::kEbdaSegment)) &&
+              memory.write(Gpa(boot::kBiosMemoryKib), as_bytes(boot::kLowMemoryKib));
     for (const MemoryRange& range : request.memory_map) {
         struct [[gnu::packed]] {
             u32 size;

@@ -74,6 +74,10 @@ struct MultibootModule {
     u32 start, end, cmdline, reserved;
 };
 
+// The words of the BIOS data area that kernels of multiboot loaders look for: those start on PCs with a BIOS.
+inline constexpr u64 kBiosEbdaSegment = 0x40e, kBiosMemoryKib = 0x413;
+inline constexpr u16 kEbdaSegment = 0x9fc0, kLowMemoryKib = 639;
+
 // Where loaders put things in low memory (all below 640 KiB).
 inline constexpr u64 kGdt = 0x1000;
 inline constexpr u64 kPageTables = 0x2000;  ///< PML4, PDPT, four PDs: 6 pages

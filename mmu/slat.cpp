@@ -52,7 +52,7 @@ EntryView view_npt(u64 entry, unsigned level, const SlatMode& slat) {
     view.leaf = level == 0 || (level <= 2 && (entry & pte::kLarge) != 0);
     u64 reserved = low_mask(52) & ~low_mask(slat.physical_bits);
     if (!slat.no_execute) reserved |= pte::kNoExecute;
-    if (level == 3) reserved |= pte::kLarge;
+    if (level == 3) reserved |= pte::kLarge | pte::kGlobal;  // bits 8:7 of a PML4 entry must be 0
     if (view.leaf && level > 0) reserved |= leaf_low_bits(level) & ~(u64{1} << 12);  // bit 12 is PAT
     view.misconfigured = (entry & reserved) != 0;
     if ((entry & pte::kUser) == 0) return view;  // no right at all, but present
@@ -258,7 +258,12 @@ SlatResult slat_walk(PhysicalMemory& memory, const SlatMode& slat, u64 gpa, Acce
         result = walk_once(memory, slat, gpa, access, touch, cache, user_page, retry);
         if (!retry) break;
     }
-    if (cache != nullptr && touch && result.ok) cache->insert(slat, gpa, result);
+    if (cache == nullptr || !touch || !result.ok) return result;
+    SlatResult kept = result;
+    // Whoever logs pages clears dirty bits to hear of the next write: the right to write is not kept here, behind flushes of
+    // the linear mappings that such writes come through.
+    if (slat.log != nullptr) kept.cacheable &= static_cast<u8>(~slat_right::kWrite);
+    cache->insert(slat, gpa, kept);
     return result;
 }
 

@@ -22,7 +22,8 @@ inline constexpr u32 kApicAccesses = 1 << 0, kEpt = 1 << 1, kDescriptorTables = 
                      kVpid = 1 << 5, kWbinvd = 1 << 6, kUnrestricted = 1 << 7, kApicRegisters = 1 << 8,
                      kVirtualInterrupts = 1 << 9, kPauseLoop = 1 << 10, kRdrand = 1 << 11, kInvpcid = 1 << 12,
                      kVmFunctions = 1 << 13, kShadowVmcs = 1 << 14, kRdseed = 1 << 16, kPml = 1 << 17,
-                     kVirtualizationException = 1 << 18, kXsaves = 1 << 20, kTscScaling = 1 << 25;
+                     kVirtualizationException = 1 << 18, kXsaves = 1 << 20, kModeBasedExecute = 1 << 22,
+                     kTscScaling = 1 << 25;
 }
 namespace exits {
 inline constexpr u32 kSaveDebug = 1 << 2, kHost64 = 1 << 9, kAcknowledge = 1 << 15, kSavePat = 1 << 18, kLoadPat = 1 << 19,

@@ -80,7 +80,7 @@ void Unit::save_host(u64 resume_at) {
     host_.cr0 = s_.cr0;
     host_.cr3 = s_.cr3;
     host_.cr4 = s_.cr4;
-    host_.rflags = s_.rflags;
+    host_.rflags = s_.rflags & ~flag::RF;  // "completion of the VMRUN instruction clears the host's RFLAGS.RF"
     host_.rip = resume_at;
     host_.rsp = s_.gpr[RSP];
     host_.rax = s_.gpr[RAX];
@@ -201,8 +201,11 @@ Exec Unit::vmload(Interp& in, const Insn& i) {
 // ---- the guest begins --------------------------------------------------------------------------------------------
 
 mmu::SlatMode Unit::slat_mode() const {
-    mmu::SlatMode slat = virt::host_slat(vp_);
+    mmu::SlatMode slat = virt::guest_slat(vp_);
     if (nested_paging()) {
+        // APM 2 "Nested Paging": "the host's CR0, CR4 and EFER" decide; all guest accesses are user accesses.
+        slat.no_execute = (host_.efer & cpu::efer::NXE) != 0;
+        slat.tells_fetches = slat.no_execute || (host_.cr4 & cpu::cr4::SMEP) != 0;
         slat.kind = mmu::SlatMode::Kind::Npt;
         slat.root = vmcb_[nested_cr3] & ~kPageMask;
         slat.physical_bits = vp_.model().physical_bits();

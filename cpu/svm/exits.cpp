@@ -219,20 +219,21 @@ Action Unit::on_msr(virt::Exit& exit) {
 }
 
 /// APM 2 "Nested versus Guest Page Faults, Fault Ordering".
-ExitRecord Unit::nested_page_fault(const mmu::SlatFault& fault) {
+ExitRecord Unit::nested_page_fault(const mmu::SlatFault& fault) const {
+    const mmu::SlatMode slat = slat_mode();
     ExitRecord record;
     record.code = code::kNestedPageFault;
     record.info_1 = npf::kUser | (fault.present ? npf::kPresent : 0) | (fault.misconfigured ? npf::kReserved : 0) |
                     (fault.access == mmu::Access::Write ? npf::kWrite : 0) |
-                    (fault.access == mmu::Access::Fetch ? npf::kFetch : 0) |
+                    (fault.access == mmu::Access::Fetch && slat.tells_fetches ? npf::kFetch : 0) |
                     (fault.during_walk ? npf::kWalk : npf::kFinal);
     record.info_2 = fault.gpa.value;
     return record;
 }
 
 Action Unit::on_memory(const virt::Exit& exit) {
-    if (!nested_paging()) return Action::Default;
     const mmu::SlatFault& fault = exit.slat;
+    if (!nested_paging() || fault.below) return Action::Default;
     ExitRecord record = nested_page_fault(fault);
     if (!fault.during_walk && fault.access != mmu::Access::Fetch && !vp_.delivering()) record.bytes = exit.insn;
     return leave(record);

@@ -65,11 +65,8 @@ Exec Unit::set_gif(Interp& in, const Insn& i, bool on) {
     return ops::resync(in, i);
 }
 
-/// Secure startup is not there (CPUID SKINIT is 0): for a guest's hypervisor it may still look so.
-Exec Unit::skinit(Interp& in, const Insn& i) {
-    Exec out{};
-    return refused(in, i, out) ? out : ops::undefined(in);
-}
+/// Secure startup is not there (CPUID SKINIT is 0): no intercept comes before #UD.
+Exec Unit::skinit(Interp& in, const Insn&) { return ops::undefined(in); }
 
 Exec Unit::invlpga(Interp& in, const Insn& i) {
     Exec out{};

@@ -30,7 +30,7 @@ class Unit final : public virt::Extension {
     Exec vmload(Interp& in, const Insn& i);
     Exec vmsave(Interp& in, const Insn& i);
     Exec set_gif(Interp& in, const Insn& i, bool on);  ///< STGI, CLGI
-    Exec skinit(Interp& in, const Insn& i);
+    [[nodiscard]] static Exec skinit(Interp& in, const Insn& i);
     Exec invlpga(Interp& in, const Insn& i);
 
     // ---- MSRs: VM_HSAVE_PA and the TSC ratio. False: #GP(0)
@@ -53,6 +53,8 @@ class Unit final : public virt::Extension {
     /// The VMCB of the guest that runs, or ran last, as the processor has it.
     [[nodiscard]] const Vmcb& vmcb() const { return vmcb_; }
     [[nodiscard]] u64 vmcb_pointer() const { return pointer_; }
+    /// The second level of the guest that the VMCB describes, whether it runs or not.
+    [[nodiscard]] mmu::SlatMode second_level() const { return slat_mode(); }
     /// The rule that the last VMRUN broke, if it failed by one.
     [[nodiscard]] const std::optional<Violation>& last_violation() const { return violation_; }
 
@@ -94,7 +96,7 @@ class Unit final : public virt::Extension {
     virt::Action leave(const ExitRecord& record);
     [[nodiscard]] u64 behind(const Insn& insn) const;
     [[nodiscard]] ExitRecord record_of(u32 code, const virt::Exit& exit) const;
-    [[nodiscard]] static ExitRecord nested_page_fault(const mmu::SlatFault& fault);
+    [[nodiscard]] ExitRecord nested_page_fault(const mmu::SlatFault& fault) const;
     virt::Action leave_if(u32 code, const virt::Exit& exit);
     virt::Action on_io(const virt::Exit& exit);
     virt::Action on_msr(virt::Exit& exit);

@@ -11,6 +11,19 @@ mmu::SlatMode host_slat(const Vp& vp) {
     return below == 0 ? mmu::SlatMode{} : vp.levels()[below - 1].controls.slat;
 }
 
+mmu::SlatMode guest_slat(const Vp& vp) {
+    const mmu::SlatMode host = host_slat(vp);
+    return {.physical_bits = vp.model().physical_bits(), .below = host.root, .below_bits = host.physical_bits};
+}
+
+std::optional<Spa> system_address(Vp& vp, u64 address) {
+    const mmu::SlatMode slat = host_slat(vp);
+    if (slat.kind == mmu::SlatMode::Kind::None) return Spa(address);
+    const mmu::Translation t = mmu::translate_gpa(vp.physical(), slat, Gpa(address), mmu::Access::Write);
+    if (t.status != mmu::Translation::Status::Ok) return std::nullopt;
+    return t.spa;
+}
+
 namespace {
 
 /// Calls `part(spa, offset, bytes)` for each page of the range. What the second level withholds is skipped.

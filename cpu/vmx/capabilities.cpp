@@ -28,7 +28,8 @@ u64 as_msr(const Allowed& a, bool truthful) { return u64{a.may} << 32 | (truthfu
 u32 proc2_offered(const CpuModel& model) {
     using namespace proc2;
     u32 bits = kEpt | kDescriptorTables | kVpid | kWbinvd | kUnrestricted | kPauseLoop | kApicAccesses | kShadowVmcs |
-               kVmFunctions | kX2apic | kApicRegisters | kVirtualInterrupts;
+               kVmFunctions | kX2apic | kApicRegisters | kVirtualInterrupts | kPml | kVirtualizationException | kTscScaling;
+    bits |= kModeBasedExecute;
     if (model.has(CpuFlag::RDTSCP)) bits |= kRdtscp;
     if (model.has(CpuFlag::INVPCID)) bits |= kInvpcid;
     if (model.has(CpuFlag::RDRAND)) bits |= kRdrand;
@@ -53,7 +54,15 @@ u64 highest_index(const Capabilities& caps) {
 
 }  // namespace
 
-Capabilities::Capabilities(const CpuModel& model) : physical_bits(model.physical_bits()) {
+void Capabilities::leave_out_unenlightened() {
+    pin.may &= ~(pin::kPreemptionTimer | pin::kPostedInterrupts);
+    proc2.may &= ~(proc2::kApicAccesses | proc2::kApicRegisters | proc2::kVirtualInterrupts | proc2::kPauseLoop | proc2::kVmFunctions |
+                   proc2::kShadowVmcs | proc2::kPml | proc2::kVirtualizationException | proc2::kTscScaling);
+    exit.may &= ~exits::kSavePreemptionTimer;
+    vm_functions = 0;
+}
+
+Capabilities::Capabilities(const CpuModel& model, bool enlightened) : physical_bits(model.physical_bits()) {
     pin = allowed(kPinDefault1, 0, pin::kExternalInterrupt | pin::kNmi | pin::kVirtualNmis | pin::kPreemptionTimer |
                                             pin::kPostedInterrupts);
     using namespace proc;
@@ -68,6 +77,7 @@ Capabilities::Capabilities(const CpuModel& model) : physical_bits(model.physical
     entry = allowed(kEntryDefault1, entries::kLoadDebug, entries::kGuest64 | entries::kLoadPat | entries::kLoadEfer);
     ept_vpid = kEptVpidCaps;
     vm_functions = 1;  // EPTP switching
+    if (enlightened) leave_out_unenlightened();
     cr0_must = cr0::PE | cr0::NE | cr0::PG;
     cr4_must = cr4::VMXE;
     cr4_may = cr4_mask(model);
@@ -136,7 +146,5 @@ bool Capabilities::ept_pointer_valid(u64 pointer) const {
     return (type == eptp::kWriteBack || type == eptp::kUncached) && bits(pointer, 5, 3) == 3 && (pointer & kReserved) == 0 &&
            (pointer & ~low_mask(physical_bits)) == 0;
 }
-
-bool read_capability_msr(const CpuModel& model, u32 msr, u64& value) { return Capabilities(model).read_msr(msr, value); }
 
 }  // namespace vg::cpu::vmx

@@ -19,9 +19,11 @@ enum class Needs : u8 {
     VmFunctions, Ept, EptpSwitching, ShadowVmcs, Xsaves, TscScaling, PreemptionTimer, PauseLoop
 };
 
-/// Fixed by the CPU model.
+/// Fixed by the CPU model, and by whether a hypervisor below offers an enlightened VMCS.
 struct Capabilities {
-    explicit Capabilities(const CpuModel& model);
+    /// @param enlightened  only controls whose fields an enlightened VMCS has: guests that use one rely on finding no others
+    ///                     (TLFS 6.0b "Enlightened VMCS")
+    explicit Capabilities(const CpuModel& model, bool enlightened = false);
 
     Allowed pin, proc, proc2, exit, entry;
     u64 ept_vpid = 0;
@@ -37,9 +39,9 @@ struct Capabilities {
     [[nodiscard]] bool ept_pointer_valid(u64 pointer) const;
     /// A physical address within the processor's width, aligned to 2^`alignment_bits`.
     [[nodiscard]] bool address_valid(u64 address, unsigned alignment_bits) const;
-};
 
-/// The capability MSRs of a model. Not for each entry: computes everything.
-[[nodiscard]] bool read_capability_msr(const CpuModel& model, u32 msr, u64& value);
+  private:
+    void leave_out_unenlightened();
+};
 
 }  // namespace vg::cpu::vmx

@@ -111,6 +111,8 @@ constexpr Rule kRules[] = {
      [](E e) { return !e.proc2(proc2::kPml) || e.address(pml_address, 12); }},
     {"an unrestricted guest needs EPT", proc2_controls,
      [](E e) { return !e.proc2(proc2::kUnrestricted) || e.proc2(proc2::kEpt); }},
+    {"mode-based execute control needs EPT", proc2_controls,
+     [](E e) { return !e.proc2(proc2::kModeBasedExecute) || e.proc2(proc2::kEpt); }},
     {"reserved bits of the VM-function controls are 0", vm_function_controls,
      [](E e) { return !e.proc2(proc2::kVmFunctions) || (e[vm_function_controls] & ~e.caps.vm_functions) == 0; }},
     {"EPTP switching needs EPT", proc2_controls,

@@ -4,6 +4,7 @@
 #include "cpu/ops/exits.h"
 #include "cpu/segments.h"
 #include "cpu/spec/vmx.h"
+#include "cpu/virt/physical.h"
 #include "cpu/vmx/unit.h"
 
 namespace vg::cpu::vmx {
@@ -37,8 +38,12 @@ EntryContext Unit::entry_context() {
 Exec Unit::enter(Interp& in, const Insn& i, bool launch) {
     Exec out{};
     if (refused(in, i, out)) return out;
+    u64 pointer = 0;
+    const bool enlightened = vp_.platform().enlightened_vmcs(vp_, pointer);
+    if (enlightened && !take_enlightened(pointer)) return fail_invalid(in, i);
     if (current_ == kNoVmcs || vmcs_.shadow) return fail_invalid(in, i);
     if ((vp_.shadow_in_force() & shadow::MovSs) != 0) return fail(in, i, error::kMovSsBlocking);
+    if (enlightened) vmcs_.launched = !launch;  // it has no launch state
     if (launch && vmcs_.launched) return fail(in, i, error::kLaunchNotClear);
     if (!launch && !vmcs_.launched) return fail(in, i, error::kResumeNotLaunched);
     const EntryContext context = entry_context();
@@ -62,6 +67,7 @@ Exec Unit::fail_entry(u32 reason, u64 qualification) {
     vmcs_.set(exit_qualification, qualification);
     vmcs_.set(exit_interruption, 0);
     vmcs_.set(vectoring, 0);
+    store_enlightened();
     load_host();
     if (!proc2(proc2::kVpid)) vp_.tlb().flush_tag(0, true);
     vp_.mark_switched();
@@ -157,13 +163,15 @@ u64 Unit::load_msrs(Field address, Field count) {
 
 // ---- the guest begins --------------------------------------------------------------------------------------------
 
-mmu::SlatMode Unit::slat_mode() const {
-    mmu::SlatMode slat = host_slat();
+mmu::SlatMode Unit::slat_mode() {
+    mmu::SlatMode slat = virt::guest_slat(vp_);
     if (proc2(proc2::kEpt)) {
         slat.kind = mmu::SlatMode::Kind::Ept;
         slat.root = vmcs_[ept_pointer];
         slat.accessed_dirty = (vmcs_[ept_pointer] & eptp::kAccessedDirty) != 0;
         slat.physical_bits = caps_.physical_bits;
+        slat.user_execute = proc2(proc2::kModeBasedExecute);
+        if (proc2(proc2::kPml)) slat.log = &log_;
     }
     slat.tag = tag();
     slat.apic_access = proc2(proc2::kApicAccesses);
@@ -179,7 +187,7 @@ virt::Controls Unit::level_controls() {
     c.io_all = proc(proc::kUnconditionalIo | proc::kIoBitmaps);
     c.msr_all = true;
     c.halt = proc(proc::kHlt);
-    c.rdtsc = proc(proc::kRdtsc);
+    c.rdtsc = proc(proc::kRdtsc) || scales_tsc();
     c.rdpmc = proc(proc::kRdpmc);
     c.pause = proc(proc::kPause) || proc2(proc2::kPauseLoop);
     c.mwait = proc(proc::kMwait);
@@ -206,6 +214,10 @@ virt::Controls Unit::level_controls() {
 
 /// Puts the guest's level on the stack. SDM 3C "Restrictions on VMX Operation": an unrestricted guest may leave protected mode.
 void Unit::enter_level() {
+    if (proc2(proc2::kPml)) {
+        log_.spa = virt::system_address(vp_, vmcs_[pml_address]).value_or(Spa(~kPageMask)).value;
+        log_.index = static_cast<u16>(vmcs_[pml_index]);
+    }
     virt::Level level;
     level.controls = level_controls();
     level.owner = this;
@@ -214,7 +226,8 @@ void Unit::enter_level() {
     Vp::RequiredBits bits{caps_.cr0_must, caps_.cr4_must};
     if (proc2(proc2::kUnrestricted)) bits.cr0 &= ~(cr0::PE | cr0::PG);
     vp_.require(bits);
-    if (level.controls.slat.apic_access) vp_.tlb().set_apic_access_page(Spa(vmcs_[apic_access_address]));
+    if (level.controls.slat.apic_access)
+        vp_.tlb().set_apic_access_page(virt::system_address(vp_, vmcs_[apic_access_address]).value_or(Spa(~u64{0})));
 }
 
 void Unit::leave_level() {
@@ -239,7 +252,7 @@ void Unit::arm_preemption_timer() {
 void Unit::begin_guest() {
     enter_level();
     if (!proc2(proc2::kVpid)) vp_.tlb().flush_tag(0, true);  // SDM 3C "Operations that Invalidate Cached Mappings"
-    vp_.set_guest_tsc_offset(proc(proc::kTscOffset) ? vmcs_[tsc_offset] : 0);
+    vp_.set_guest_tsc_offset(proc(proc::kTscOffset) && !scales_tsc() ? vmcs_[tsc_offset] : 0);
     vp_.update_context();
     vp_.mark_switched();
     monitor_trap_pending_ = tpr_exit_pending_ = false;

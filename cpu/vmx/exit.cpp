@@ -64,6 +64,7 @@ void Unit::exit_guest(const ExitRecord& what) {
     const bool by_nmi = record.reason == reason::kExceptionOrNmi && record.interruption != 0 &&
                         interruption::type(record.interruption) == interruption::kNmi;
     leave_level();
+    store_enlightened();
     load_host();
     if (!keeps_nmi_blocking) s_.nmi_blocked = 0;
     if (by_nmi) s_.nmi_blocked = 1;
@@ -97,6 +98,7 @@ void Unit::save_guest(const ExitRecord& record) {
     vmcs_.set(guest_rflags, flags);
     if (proc2(proc2::kEpt) && guest_is_pae())
         for (unsigned n = 0; n < 4; ++n) vmcs_.set(guest_pdpte0 + n, s_.pdpte[n]);
+    note_page_log();
     save_guest_segments();
     save_guest_events(record);
 }

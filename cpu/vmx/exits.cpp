@@ -128,6 +128,7 @@ Action Unit::on_io(const virt::Exit& exit) {
 }
 
 Action Unit::on_msr(virt::Exit& exit) {
+    constexpr u32 kTimeStampCounter = 0x10;
     bool asked = true;
     if (proc(proc::kMsrBitmaps)) {
         // Reads of low MSRs, reads of high ones, writes of low, writes of high: 1 KiB each.
@@ -137,28 +138,63 @@ Action Unit::on_msr(virt::Exit& exit) {
         const u64 part = (exit.write ? 2048 : 0) + (high ? 1024 : 0);
         asked = (!low && !high) || bit(read_physical<u8>(vmcs_[msr_bitmaps] + part + index / 8), index & 7);
     }
+    if (!asked && exit.msr == kTimeStampCounter && !exit.write && scales_tsc()) {
+        exit.value = scaled_tsc();
+        return Action::Complete;
+    }
     if (!asked) return on_x2apic(exit);
     return leave(record_of(exit.write ? reason::kWrmsr : reason::kRdmsr, exit));
 }
 
 bool Unit::iret_unblocked() const { return vp_.iret_unblocked_nmi() && !vp_.delivering(); }
 
-Action Unit::on_memory(const virt::Exit& exit) {
-    if (!proc2(proc2::kEpt)) return Action::Default;
+/// SDM 3C "Convertible EPT Violations", and what else a #VE needs. Misconfigurations never convert.
+bool Unit::converts(const virt::Exit& exit) {
+    constexpr u64 kBusyOffset = 4;
+    return proc2(proc2::kVirtualizationException) && exit.slat.convertible && vp_.protected_mode() && !vp_.delivering() &&
+           read_physical<u32>(vmcs_[virtualization_exception_address] + kBusyOffset) == 0;
+}
+
+/// SDM 3C "Virtualization Exceptions": the information area, and #VE instead of the exit.
+Action Unit::virtualization_exception(virt::Exit& exit, const ExitRecord& violation) {
+    struct Information {
+        u32 reason, busy;
+        u64 qualification, linear, physical;
+        u16 eptp_index;
+        u16 unused[3];
+    };
+    static_assert(sizeof(Information) == 40);
+    const Information area{violation.reason, 0xffffffff, violation.qualification, violation.linear, violation.physical,
+                           static_cast<u16>(vmcs_[eptp_index]), {}};
+    constexpr u32 kUsed = 34;
+    write_physical(vmcs_[virtualization_exception_address], &area, kUsed);
+    exit.fault = Fault{};
+    exit.fault.vector = kVirtualization;
+    return Action::Inject;
+}
+
+Action Unit::on_memory(virt::Exit& exit) {
     const mmu::SlatFault& fault = exit.slat;
+    if (!proc2(proc2::kEpt) || fault.below) return Action::Default;
+    if (fault.log_full) {
+        ExitRecord record = record_of(reason::kPageModificationLogFull, exit);
+        record.qualification = u64{iret_unblocked()} << 12;
+        return leave(record);
+    }
     ExitRecord record = record_of(fault.misconfigured ? reason::kEptMisconfiguration : reason::kEptViolation, exit);
     record.physical = exit.gpa.value;
     record.has_physical = true;
     record.linear = exit.gva.value;
     record.has_linear = exit.gva_valid;
-    if (!fault.misconfigured) {
-        u64 access = fault.access == mmu::Access::Read ? 1 : fault.access == mmu::Access::Write ? 2 : 4;
-        // Where tables are written, for their accessed and dirty flags, or are treated as written because EPT has such flags,
-        // both bits are set.
-        if (fault.during_walk && fault.access == mmu::Access::Write) access = 3;
-        record.qualification = access | u64{fault.permissions} << 3 | u64{exit.gva_valid} << 7 |
-                               u64{exit.gva_valid && !fault.during_walk} << 8 | u64{iret_unblocked()} << 12;
-    }
+    if (fault.misconfigured) return leave(record);
+    u64 access = fault.access == mmu::Access::Read ? 1 : fault.access == mmu::Access::Write ? 2 : 4;
+    // Where tables are written, for their accessed and dirty flags, or are treated as written because EPT has such flags,
+    // both bits are set.
+    if (fault.during_walk && fault.access == mmu::Access::Write) access = 3;
+    record.qualification = access | u64{fault.permissions} << 3 | u64{exit.gva_valid} << 7 |
+                           u64{exit.gva_valid && !fault.during_walk} << 8;
+    if (converts(exit)) return virtualization_exception(exit, record);
+    record.qualification |= u64{iret_unblocked()} << 12;
     return leave(record);
 }
 
@@ -295,7 +331,7 @@ Action Unit::on_descriptor_table(const virt::Exit& exit) {
     return leave(record);
 }
 
-Action Unit::on_instruction(const virt::Exit& exit) {
+Action Unit::on_instruction(virt::Exit& exit) {
     const Insn& i = *exit.insn;
     ExitRecord record = record_of(0, exit);
     const auto memory_operand = [&](u32 reg2) {
@@ -318,8 +354,14 @@ Action Unit::on_instruction(const virt::Exit& exit) {
         case Op::INVVPID: record.reason = reason::kInvvpid; memory_operand(i[0].reg); break;
         case Op::INVPCID: record.reason = reason::kInvpcid; memory_operand(i[0].reg); break;
         case Op::INVLPG: record.reason = reason::kInvlpg; record.qualification = exit.gva.value; break;
-        case Op::RDTSC: record.reason = reason::kRdtsc; break;
-        case Op::RDTSCP: record.reason = reason::kRdtscp; break;
+        case Op::RDTSC:
+        case Op::RDTSCP:
+            if (!proc(proc::kRdtsc)) {
+                exit.value = scaled_tsc();
+                return Action::Complete;
+            }
+            record.reason = i.op == Op::RDTSC ? reason::kRdtsc : reason::kRdtscp;
+            break;
         case Op::RDRAND: record.reason = reason::kRdrand; record.insn_info = random_info(i); break;
         case Op::RDSEED: record.reason = reason::kRdseed; record.insn_info = random_info(i); break;
         default: return Action::Default;  // VMMCALL: there is no such instruction here

@@ -48,6 +48,7 @@ Exec Unit::fail_invalid(Interp& in, const Insn& i) {
 Exec Unit::fail(Interp& in, const Insn& i, u32 error) {
     if (current_ == kNoVmcs) return fail_invalid(in, i);
     vmcs_.set(Field::insn_error, error);
+    store_enlightened();
     set_status(s_, flag::ZF);
     return ops::resync(in, i);
 }
@@ -56,7 +57,7 @@ bool Unit::read_pointer(Interp& in, const Insn& i, u64& pointer) { return in.loa
 
 /// Writes the current VMCS to its region.
 void Unit::write_back() {
-    if (current_ == kNoVmcs) return;
+    if (current_ == kNoVmcs || enlightened_) return;
     std::array<u8, Vmcs::kUsedBytes> region;
     read_physical(current_, region.data(), Vmcs::kUsedBytes);
     vmcs_.write(region);
@@ -66,6 +67,7 @@ void Unit::write_back() {
 void Unit::make_current(u64 pointer) {
     write_back();
     current_ = pointer;
+    enlightened_ = false;
     vmcs_ = {};
     if (pointer == kNoVmcs) return;
     std::array<u8, Vmcs::kUsedBytes> region;
@@ -112,7 +114,7 @@ Exec Unit::vmclear(Interp& in, const Insn& i) {
     if (pointer == current_) {
         vmcs_.launched = false;
         make_current(kNoVmcs);
-    } else {
+    } else if (u64 ignored = 0; !vp_.platform().enlightened_vmcs(vp_, ignored)) {  // its pages have no launch state
         const u32 clear = 0;
         write_physical(pointer + Vmcs::kStateOffset, &clear, sizeof clear);
     }
@@ -137,7 +139,8 @@ Exec Unit::vmptrld(Interp& in, const Insn& i) {
 Exec Unit::vmptrst(Interp& in, const Insn& i) {
     Exec out{};
     if (refused(in, i, out)) return out;
-    if (!in.store_operand(i, &current_, sizeof current_)) return in.vp.failed();
+    const u64 pointer = enlightened_ ? kNoVmcs : current_;
+    if (!in.store_operand(i, &pointer, sizeof pointer)) return in.vp.failed();
     return succeed(in, i);
 }
 
@@ -152,13 +155,13 @@ bool Unit::field_of(u64 encoding, Field& field, bool& high) const {
 }
 
 /// A guest's VMREAD or VMWRITE that goes to the shadow VMCS. SDM: it does if the bitmap's bit is 0, else it exits.
-bool Unit::shadowed(Interp& in, const Insn& i) const {
+bool Unit::shadowed(Interp& in, const Insn& i) {
     if (!in.vp.guest_mode() || !proc2(proc2::kShadowVmcs)) return false;
     const bool write = i.op == Op::VMWRITE;
     const u64 encoding = in.gpr(write ? i[0].reg : i[1].reg, ops::in_64_bit(in) ? 8 : 4);
     if (encoding >> 15 != 0) return false;
     const u64 bitmap = vmcs_[write ? Field::vmwrite_bitmap : Field::vmread_bitmap];
-    return !bit(vp_.physical().read<u8>(Spa(bitmap + encoding / 8)), encoding & 7);
+    return !bit(read_physical<u8>(bitmap + encoding / 8), encoding & 7);
 }
 
 Exec Unit::vmread(Interp& in, const Insn& i) {
@@ -167,7 +170,7 @@ Exec Unit::vmread(Interp& in, const Insn& i) {
     if (!shadow && refused(in, i, out)) return out;
     if (shadow && in.vp.cpl() != 0) return ops::general_protection(in);
     const u64 link = vmcs_[Field::vmcs_link_pointer];
-    if (shadow ? link == kNoVmcs : current_ == kNoVmcs) return fail_invalid(in, i);
+    if (shadow ? link == kNoVmcs : current_ == kNoVmcs || enlightened_) return fail_invalid(in, i);
     const unsigned size = ops::in_64_bit(in) ? 8 : 4;
     Field field{};
     bool high = false;
@@ -195,7 +198,7 @@ Exec Unit::vmwrite(Interp& in, const Insn& i) {
         value = in.gpr(i[1].reg, size);
     else if (!in.load_operand(i, &value, size))
         return in.vp.failed();
-    if (shadow ? link == kNoVmcs : current_ == kNoVmcs) return fail_invalid(in, i);
+    if (shadow ? link == kNoVmcs : current_ == kNoVmcs || enlightened_) return fail_invalid(in, i);
     Field field{};
     bool high = false;
     if (!field_of(in.gpr(i[0].reg, size), field, high)) return fail(in, i, error::kUnsupportedField);
@@ -275,6 +278,7 @@ Exec Unit::vmfunc(Interp& in, const Insn& i) {
         const u64 pointer = read_physical<u64>(vmcs_[Field::eptp_list_address] + 8 * u64{index});
         if (caps_.ept_pointer_valid(pointer)) {
             vmcs_.set(Field::ept_pointer, pointer);
+            vmcs_.set(Field::eptp_index, index);
             vp_.levels().back().controls.slat = slat_mode();
             vp_.update_context();
             return ops::resync(in, i);

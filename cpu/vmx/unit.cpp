@@ -7,7 +7,7 @@
 
 namespace vg::cpu::vmx {
 
-Unit::Unit(Vp& vp) : vp_(vp), s_(vp.state()), caps_(vp.model()) {
+Unit::Unit(Vp& vp) : vp_(vp), s_(vp.state()), caps_(vp.model(), vp.partition() != 0) {
     timer_ = vp.events().add(vp.name() + "/vmx-preemption-timer", [this](VTime) {
         timer_expired_ = timer_runs_;
         vp_.platform().event_arrived(vp_);
@@ -19,6 +19,7 @@ Unit::~Unit() { vp_.events().remove(timer_); }
 void Unit::reset() {
     if (vp_.guest_mode()) leave_level();
     vp_.events().cancel(timer_);
+    enlightened_ = false;
     on_ = timer_runs_ = timer_expired_ = monitor_trap_pending_ = tpr_exit_pending_ = virtual_pending_ = false;
     apic_written_ = kNoRegister;
     vmxon_pointer_ = current_ = kNoVmcs;
@@ -29,6 +30,17 @@ void Unit::reset() {
 }
 
 u64 Unit::host_tsc() const { return vp_.tsc() - vp_.guest_tsc_offset(); }
+
+/// What a guest reads. SDM 3C "Use TSC scaling": a multiplier with 48 fractional bits, then the offset.
+u64 Unit::scaled_tsc() const {
+    const u128 product = static_cast<u128>(host_tsc()) * vmcs_[Field::tsc_multiplier];
+    return static_cast<u64>(product >> 48) + vmcs_[Field::tsc_offset];
+}
+
+/// The index of the log, which the walks move while the guest runs, goes to its field.
+void Unit::note_page_log() {
+    if (vp_.guest_mode() && proc2(proc2::kPml)) vmcs_.set(Field::pml_index, log_.index);
+}
 
 // ---- memory ------------------------------------------------------------------------------------------------------
 
@@ -88,11 +100,13 @@ Exec Unit::take_event(Vp&, virt::Boundary where, u8) {
 
 void Unit::fields(StateVisitor& v) {
     bool guest = vp_.guest_mode();
+    note_page_log();
     u64 tsc_offset = vp_.guest_tsc_offset();
     v("on", on_);
     v("guest", guest);
     v("vmxon_pointer", vmxon_pointer_);
     v("current", current_);
+    v("enlightened", enlightened_);
     v("launched", vmcs_.launched);
     v("shadow", vmcs_.shadow);
     v("timer_end", timer_end_);

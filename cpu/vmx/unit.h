@@ -60,6 +60,10 @@ class Unit final : public virt::Extension {
     /// kNoVmcs: none.
     [[nodiscard]] u64 current_pointer() const { return current_; }
     [[nodiscard]] const Vmcs& current() const { return vmcs_; }
+    [[nodiscard]] bool enlightened() const { return enlightened_; }
+    /// The second level of the guest that the current VMCS describes, whether it runs or not.
+    [[nodiscard]] mmu::SlatMode second_level() { return slat_mode(); }
+    [[nodiscard]] u8 requesting_vector() const { return virtual_pending_ ? requesting() : u8{0}; }
     /// The rule that the last entry broke, if it failed by one.
     [[nodiscard]] const std::optional<Violation>& last_violation() const { return violation_; }
 
@@ -85,10 +89,12 @@ class Unit final : public virt::Extension {
     [[nodiscard]] bool read_pointer(Interp& in, const Insn& i, u64& pointer);
     void write_back();
     void make_current(u64 pointer);
+    [[nodiscard]] bool take_enlightened(u64 pointer);
+    void store_enlightened();
     [[nodiscard]] bool field_of(u64 encoding, Field& field, bool& high) const;
     Exec vmread_shadow(Interp& in, const Insn& i);
     Exec vmwrite_shadow(Interp& in, const Insn& i);
-    [[nodiscard]] bool shadowed(Interp& in, const Insn& i) const;
+    [[nodiscard]] bool shadowed(Interp& in, const Insn& i);
 
     // entries
     Exec fail_entry(u32 reason, u64 qualification);
@@ -103,7 +109,7 @@ class Unit final : public virt::Extension {
     [[nodiscard]] virt::Controls level_controls();
     void enter_level();
     void leave_level();
-    [[nodiscard]] mmu::SlatMode slat_mode() const;
+    [[nodiscard]] mmu::SlatMode slat_mode();
     [[nodiscard]] u64 load_msrs(Field address, Field count);
     [[nodiscard]] bool store_msrs();
     void arm_preemption_timer();
@@ -126,14 +132,16 @@ class Unit final : public virt::Extension {
     virt::Action on_cr(virt::Exit& exit);
     virt::Action on_cr8(virt::Exit& exit);
     virt::Action on_dr(const virt::Exit& exit);
-    virt::Action on_memory(const virt::Exit& exit);
+    virt::Action on_memory(virt::Exit& exit);
+    [[nodiscard]] bool converts(const virt::Exit& exit);
+    virt::Action virtualization_exception(virt::Exit& exit, const ExitRecord& violation);
     virt::Action on_apic_access(virt::Exit& exit);
     virt::Action on_exception(const virt::Exit& exit);
     virt::Action on_descriptor_table(const virt::Exit& exit);
     virt::Action on_task_switch(const virt::Exit& exit);
     virt::Action on_external_interrupt(const virt::Exit& exit);
     virt::Action on_pause(const virt::Exit& exit);
-    virt::Action on_instruction(const virt::Exit& exit);
+    virt::Action on_instruction(virt::Exit& exit);
     [[nodiscard]] bool iret_unblocked() const;
 
     // the virtual-APIC page
@@ -164,6 +172,9 @@ class Unit final : public virt::Extension {
     [[nodiscard]] bool entries(u32 bits) const { return (vmcs_.word(Field::entry_controls) & bits) != 0; }
     [[nodiscard]] u16 tag() const { return proc2(proc2::kVpid) ? static_cast<u16>(vmcs_[Field::vpid]) : u16{0}; }
     [[nodiscard]] u64 host_tsc() const;
+    [[nodiscard]] bool scales_tsc() const { return proc(proc::kTscOffset) && proc2(proc2::kTscScaling); }
+    [[nodiscard]] u64 scaled_tsc() const;
+    void note_page_log();
     [[nodiscard]] bool guest_is_pae() const;
 
     Vp& vp_;
@@ -173,6 +184,8 @@ class Unit final : public virt::Extension {
     bool on_ = false;          ///< in VMX operation
     u64 vmxon_pointer_ = kNoVmcs, current_ = kNoVmcs;
     Vmcs vmcs_;                ///< the current VMCS; its region is written when it ceases to be current
+    bool enlightened_ = false; ///< the current VMCS is an enlightened one, and its page is written by every exit
+    mmu::PageLog log_;         ///< of the guest that runs, if pages are logged
     u64 timer_end_ = 0;        ///< TSC at which the preemption timer reaches 0
     bool timer_runs_ = false, timer_expired_ = false;
     bool monitor_trap_pending_ = false;

@@ -5,6 +5,7 @@
 
 #include "base/bits.h"
 #include "cpu/spec/vmx.h"
+#include "cpu/virt/physical.h"
 #include "cpu/vmx/unit.h"
 
 namespace vg::cpu::vmx {
@@ -154,7 +155,9 @@ Action Unit::on_apic_access(virt::Exit& exit) {
     if (vp_.delivering()) type = kDelivery;
     const u32 offset = static_cast<u32>(exit.gpa.offset());
     if ((type == kRead || type == kWrite) && apic_access_is_virtual(offset, exit.size, type == kWrite)) {
-        exit.value = vmcs_[virtual_apic_address] + offset;
+        const std::optional<Spa> page = virt::system_address(vp_, vmcs_[virtual_apic_address]);
+        if (!page) return Action::Default;
+        exit.value = page->value + offset;
         if (type == kWrite) apic_written_ = offset & ~15u;  // seen to behind the instruction
         return Action::Complete;
     }

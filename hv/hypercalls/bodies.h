@@ -26,6 +26,8 @@ HvStatus signal_event(Vp& caller, const SignalEventIn& in);
 HvStatus flush_space(Vp& caller, const FlushSpaceIn& in);
 HvStatus flush_list(Vp& caller, const FlushSpaceIn& in, const u64& range);
 HvStatus flush_space_ex(Vp& caller, const FlushSpaceExIn& in, VariableHeader banks);
+HvStatus flush_guest_space(Vp& caller, const FlushGuestSpaceIn& in);
+HvStatus flush_guest_list(Vp& caller, const FlushGuestSpaceIn& in, const u64& range);
 HvStatus flush_list_ex(Vp& caller, const FlushSpaceExIn& in, VariableHeader banks, const u64& range);
 
 // scheduling.cpp

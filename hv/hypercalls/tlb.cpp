@@ -1,4 +1,5 @@
 // Remote TLB flushes. TLFS 6.0b "Virtual MMU"; K-102..K-104.
+#include "hv/cpuid.h"
 #include "hv/hypercalls/vp_set.h"
 
 namespace vg::hv::hypercalls {
@@ -62,5 +63,16 @@ HvStatus flush_space_ex(Vp& caller, const FlushSpaceExIn& in, VariableHeader ban
 HvStatus flush_list_ex(Vp& caller, const FlushSpaceExIn& in, VariableHeader banks, const u64& gva) {
     return at_set(caller.partition(), in, banks, flush_range(in.flags, gva));
 }
+
+/// What a guest of the partition's processors may have cached of the caller's own second-level tables, on all of them.
+HvStatus flush_guest_space(Vp& caller, const FlushGuestSpaceIn& in) {
+    if (!offers_enlightened_vmcs(caller.partition(), caller.processor().model())) return HvStatus::AccessDenied;
+    if (in.flags != 0) return HvStatus::InvalidParameter;
+    if ((in.address_space & ~kPageMask) == 0) return HvStatus::Success;  // 0 would mean every table
+    for_all(caller.partition(), [&in](Vp& vp) { vp.processor().tlb().flush_slat(in.address_space); });
+    return HvStatus::Success;
+}
+
+HvStatus flush_guest_list(Vp& caller, const FlushGuestSpaceIn& in, const u64&) { return flush_guest_space(caller, in); }
 
 }  // namespace vg::hv::hypercalls

@@ -9,7 +9,8 @@ namespace vg::hv {
 namespace leaf {
 inline constexpr u32 kFirst = 0x40000000, kLast = 0x400000ff;
 inline constexpr u32 kVendor = 0x40000000, kInterface = 0x40000001, kVersion = 0x40000002, kFeatures = 0x40000003,
-                     kHints = 0x40000004, kLimits = 0x40000005, kHardware = 0x40000006, kCpuManagement = 0x40000007, kIsolation = 0x4000000c;
+                     kHints = 0x40000004, kLimits = 0x40000005, kHardware = 0x40000006, kCpuManagement = 0x40000007, kNested = 0x4000000a,
+                     kIsolation = 0x4000000c;
 inline constexpr u32 kStackVendor = 0x40000080, kStackInterface = 0x40000081, kStackProperties = 0x40000082;
 inline constexpr u32 kMax = kIsolation;             ///< C-02
 inline constexpr u32 kStackMax = kStackProperties;  ///< C-80

@@ -82,6 +82,12 @@ struct FlushSpaceExIn {  // K-104: the variable header is the list of banks
 static_assert(sizeof(FlushSpaceExIn) == 32);
 using FlushListExIn = RepInput<FlushSpaceExIn, u64>;
 
+struct FlushGuestSpaceIn {  // K-056: the space is an EPT pointer of the caller's
+    u64 address_space, flags;
+};
+static_assert(sizeof(FlushGuestSpaceIn) == 16);
+using FlushGuestListIn = RepInput<FlushGuestSpaceIn, u64>;
+
 namespace flush_flag {
 inline constexpr u64 kAllProcessors = 1, kAllSpaces = 2, kNonGlobalOnly = 4, kExtendedRanges = 8;
 }

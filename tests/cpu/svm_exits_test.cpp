@@ -27,7 +27,6 @@ TEST_CASE("svm: instructions exit by their intercepts, with what decode assists 
         {{0x0f, 0x01, 0xdb}, why::kVmsave, 0, 0},
         {{0x0f, 0x01, 0xdc}, why::kStgi, 0, 0},
         {{0x0f, 0x01, 0xdd}, why::kClgi, 0, 0},
-        {{0x0f, 0x01, 0xde}, why::kSkinit, 0, 0},
         {{0x0f, 0x01, 0xdf}, why::kInvlpga, 0, 0},
         {{0x0f, 0x31}, why::kRdtsc, 0, 0},
         {{0x0f, 0x01, 0xf9}, why::kRdtscp, 0, 0},

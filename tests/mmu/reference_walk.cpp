@@ -194,7 +194,7 @@ bool second_level_bit_reserved(const SlatMode& slat, Table table, bool leaf, uns
     if (i >= 52) return false;
     if (i >= physical_bits) return true;
     if (npt) {
-        if (table == Table::Pml4) return i == 7;
+        if (table == Table::Pml4) return i == 7 || i == 8;
         if (!leaf || table == Table::Pt) return false;
         return i >= 13 && i < (table == Table::Pd ? 21 : 30);
     }

@@ -18,9 +18,9 @@ namespace {
 
 struct Pc {
     /// A bare PC of two processors whose kernel is this code.
-    explicit Pc(const std::vector<u8>& code) {
+    explicit Pc(const std::vector<u8>& code, const std::string& model = "verdigris-v2") {
         test::write_file(dir / "k", test::image_with(code, {0xcf}, 0x40));
-        auto config = machine::parse_config("[machine]\nmemory = \"64 MiB\"\nprocessors = 2\n[boot]\nkernel = \"k\"\n",
+        auto config = machine::parse_config("[machine]\nmemory = \"64 MiB\"\nprocessors = 2\ncpu = \"" + model + "\"\n[boot]\nkernel = \"k\"\n",
                                             "m.toml", dir / ".", {});
         REQUIRE(config);
         auto made = machine::Machine::create(*config, {});
@@ -176,4 +176,46 @@ TEST_CASE("explain: a walk faults in the telling where it faults in the processo
     }
     CHECK(faults > 1000);
     CHECK(good > 1000);
+}
+
+TEST_CASE("explain: the rule that VMRUN broke, with its field and value, and what GIF holds back", "[ui][explain][svm]") {
+    // EFER.SVME on, VMRUN of a page of zeroes, HLT.
+    Pc pc({kCli, 0xb9, 0x80, 0, 0, 0xc0, 0x0f, 0x32, 0x0d, 0x00, 0x10, 0, 0, 0x0f, 0x30, 0xb8, 0, 0, 0x80, 0x01, 0x0f, 0x01, 0xd8, kHlt},
+          "verdigris-v3-amd-svm");
+    CHECK(pc.says("virtualization", "SVM is not in use"));
+    pc.machine->run_until(1'000'000);
+    CHECK(pc.says("virtualization", "VMCB is at 0x1800000"));
+    CHECK(pc.says("virtualization", "The manual demands: EFER.SVME is 1. guest_efer (offset 0x4d0) was 0x0."));
+    CHECK(pc.says("interrupts", "the global interrupt flag of SVM (GIF) is 0"));
+}
+
+TEST_CASE("explain: second-level walks name the entry that refuses", "[ui][explain]") {
+    mmu::PhysicalMemory memory;
+    REQUIRE(memory.add_ram("ram", Spa(0), 0x20000));
+    memory.write<u64>(Spa(0x1000), 0x2007);
+    memory.write<u64>(Spa(0x2000), 0x3007);
+    memory.write<u64>(Spa(0x3000), 0x4007);
+    memory.write<u64>(Spa(0x4000 + 5 * 8), 0x7000 | 0x35);
+    mmu::SlatMode slat{.kind = mmu::SlatMode::Kind::Ept, .root = 0x101e};
+    const auto told = [&](u64 gpa, mmu::Access access) {
+        std::string all;
+        for (const std::string& line : model::explain_second_level(memory, slat, gpa, access)) all += line + "\n";
+        return all;
+    };
+    CHECK(told(0x5123, mmu::Access::Read).find("a read is allowed; it is at 0x7123") != std::string::npos);
+    const std::string write = told(0x5123, mmu::Access::Write);
+    CHECK(write.find("EPT level 1: entry at 0x4028 is 0x7035: read, execute.") != std::string::npos);
+    CHECK(write.find("a write is not among the rights") != std::string::npos);
+    CHECK(told(0x6000, mmu::Access::Read).find("not present") != std::string::npos);
+    // The same behind a level below that gives the first 16 pages only.
+    for (u64 n = 0; n < 16; ++n) memory.write<u64>(Spa(0x1b000 + 8 * n), n << 12 | 0x37);
+    memory.write<u64>(Spa(0x18000), 0x19007);
+    memory.write<u64>(Spa(0x19000), 0x1a007);
+    memory.write<u64>(Spa(0x1a000), 0x1b007);
+    slat.below = 0x1801e;
+    memory.write<u64>(Spa(0x4000 + 6 * 8), 0x50000 | 0x37);
+    CHECK(told(0x5123, mmu::Access::Read).find("it is at 0x7123 of the machine") != std::string::npos);
+    CHECK(told(0x6008, mmu::Access::Read).find("it is at 0x50008, which the level below this table does not give") != std::string::npos);
+    slat = {};
+    CHECK(told(0x5000, mmu::Access::Read).empty());
 }

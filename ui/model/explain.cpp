@@ -253,6 +253,7 @@ Lines walk_text(cpu::Vp& vp, u64 address, mmu::Access access) {
             fmt::format("Level {}: entry at {} is 0x{:x}: {}.", step.level, place, step.entry, step.meaning));
     }
     lines.push_back(walk.verdict);
+    lines.insert(lines.end(), walk.second_level.begin(), walk.second_level.end());
     return lines;
 }
 

@@ -20,7 +20,7 @@ using NameOf = std::function<std::string(u64 address)>;
 
 /// @param what  "" or "where": why the VP is where it is; "interrupts": what waits, and for what; "exception": the last
 /// one;
-///              "virtualization": VMX, and why its last entry failed; "registers", or the name of one: what its bits say; "walk ADDRESS" or an address, with " write" or "
+///              "virtualization": VMX or SVM, its last exit, and why its last entry failed; "registers", or the name of one: what its bits say; "walk ADDRESS" or an address, with " write" or "
 ///              fetch" behind it: how it is translated; "all": everything but a walk
 /// Error (Usage): no such VP, or nothing is known about `what`.
 [[nodiscard]] Result<std::string> explain(machine::Machine& machine, SymbolPlace place, std::string_view what,
@@ -33,8 +33,16 @@ using NameOf = std::function<std::string(u64 address)>;
 [[nodiscard]] std::vector<std::string> explain_interrupts(machine::Machine& machine, const PlacedVp& vp);
 /// The last exception that the VP's instructions raised.
 [[nodiscard]] std::vector<std::string> explain_exception(const PlacedVp& vp);
-/// VMX of the VP: where it is, its last exit, and the rule that its last entry broke. Nothing if its model has no VMX.
+/// VMX or SVM of the VP: where it is, its last exit and the entry of the second level that was behind it, and the rule that its
+/// last VM entry broke. Nothing if its model has neither.
 [[nodiscard]] std::vector<std::string> explain_virtualization(const PlacedVp& vp);
+/// What keeps the interrupt that a hypervisor asked for from its guest, and what the guest's hypervisor does with those of the
+/// machine. Nothing unless a guest of VMX or SVM runs.
+[[nodiscard]] std::vector<std::string> explain_guest_interrupts(cpu::Vp& vp);
+/// How the second level translates a guest-physical address, a line for each entry, and a verdict for this access; nothing
+/// without a second level.
+[[nodiscard]] std::vector<std::string> explain_second_level(mmu::PhysicalMemory& memory, const mmu::SlatMode& slat, u64 gpa,
+                                                            mmu::Access access);
 /// What the VP's own timers will do.
 [[nodiscard]] std::vector<std::string> explain_timers(machine::Machine& machine, const PlacedVp& vp);
 
@@ -49,6 +57,7 @@ struct ToldWalk {
     std::vector<ToldStep> steps;
     std::optional<u64> physical;  ///< guest-physical, where the walk ends well
     std::string verdict;          ///< one sentence
+    std::vector<std::string> second_level;  ///< of the address where the walk ends, or that it could not read
     bool faults = false;
 };
 /// The walk of one address, as the VP would make it for this access at its CPL, told entry by entry.

@@ -138,6 +138,8 @@ std::vector<std::string> explain_interrupts(machine::Machine& machine, const Pla
     Lines lines;
     add_apic(*vp.processor, lines);
     add_others(*vp.processor, lines);
+    const Lines guest = explain_guest_interrupts(*vp.processor);
+    lines.insert(lines.end(), guest.begin(), guest.end());
     if (vp.vp != nullptr) add_synic(machine, *vp.vp, lines);
     const Lines timers = explain_timers(machine, vp);
     lines.insert(lines.end(), timers.begin(), timers.end());

@@ -97,6 +97,7 @@ class Teller {
             const bool there = memory_.read_physical(where, &entry, wide() ? 8 : 4);
             if (!there && vp_.tlb().slat().kind != mmu::SlatMode::Kind::None) {
                 walk_.steps.push_back({level, where, 0, "not there"});
+                walk_.second_level = explain_second_level(vp_.physical(), vp_.tlb().slat(), where, Access::Read);
                 return fault(level, fmt::format("at 0x{:x} is not mapped by the second level", where));
             }
             if (!there) entry = wide() ? ~u64{0} : 0xffffffff;  // what reading a hole gives
@@ -155,6 +156,7 @@ class Teller {
     }
 
     void second_level(u64 physical) {
+        walk_.second_level = explain_second_level(vp_.physical(), vp_.tlb().slat(), physical, access_);
         u8 byte = 0;
         if (!memory_.read_physical(physical, &byte, 1))
             walk_.verdict +=
