@@ -19,7 +19,7 @@ constexpr u64 kMaxImage = 8 << 20, kMinImage = 64 << 10;
 constexpr struct {
     const char *name, *path, *package;
 } kKnown[] = {{"seabios", "/usr/share/seabios/bios-256k.bin", "seabios"},
-              {"ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"}};
+              {"ovmf", "/usr/share/OVMF/OVMF_CODE.fd", "ovmf"}};
 constexpr const char* kVideoBios = "vgabios-stdvga.bin";
 constexpr const char* kVideoBiosHome = "/usr/share/seabios";
 
@@ -33,7 +33,7 @@ bool is_firmware_volume(const std::vector<u8>& image) {
     return image.size() > 44 && std::memcmp(image.data() + 40, "_FVH", 4) == 0;
 }
 
-/// OVMF_CODE_4M.fd has OVMF_VARS_4M.fd beside it.
+/// OVMF_CODE.fd has OVMF_VARS.fd beside it.
 std::string variables_beside(const fs::path& code) {
     std::string name = code.filename().string();
     const std::size_t at = name.find("CODE");
@@ -220,7 +220,7 @@ Result<Firmware> load_firmware(const Config& config) {
             if (content->empty() || content->size() % kPageSize != 0 || !is_firmware_volume(*content))
                 return bad("firmware_vars",
                            fmt::format("\"{}\" holds no UEFI variables; make one with: cp "
-                                       "/usr/share/OVMF/OVMF_VARS_4M.fd {}",
+                                       "/usr/share/OVMF/OVMF_VARS.fd {}",
                                        variables, boot.firmware_vars.empty() ? "vars.fd" : boot.firmware_vars));
             firmware.variables = std::move(*content);
         } else if (!boot.firmware_vars.empty()) {

@@ -80,6 +80,7 @@ Result<void> Machine::build() {
     }
     scheduler_ = std::make_unique<Scheduler>(events_, clock_, *engine_);
     scheduler_->set_longest_slice(stress->budget);
+    if (config_.boot && !config_.boot->firmware.empty()) scheduler_->set_quantum(Scheduler::kFirmwareQuantum);
     child_network_ = std::make_unique<Network>(events_, log_);
     if (auto ok = config_.boot ? build_pc() : build_children(); !ok) return ok;
     // What a guest has sent reaches the host at once, and the answer comes back soon.

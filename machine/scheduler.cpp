@@ -81,7 +81,7 @@ void Scheduler::run_slice(cpu::Vp& vp, VTime until) {
 
 void Scheduler::begin_round(VTime until) {
     const VTime now = clock_.now();
-    if (processors_.size() > 1) until = std::min(until, (now / kQuantum + 1) * kQuantum);
+    if (processors_.size() > 1) until = std::min(until, (now / quantum_ + 1) * quantum_);
     round_ = {true, now, until, now, 0, processors_.size(), now};
 }
 

@@ -46,8 +46,12 @@ enum class Pause : u8 {
 /// enters from outside must wait for the end of a round, so that virtual time says exactly where it entered.
 class Scheduler {
   public:
-    /// Rounds of more than one VP end at multiples of this, in virtual nanoseconds (instructions).
+    /// Rounds of more than one VP end at multiples of this, in virtual nanoseconds (instructions), unless set_quantum says
+    /// something else.
     static constexpr VTime kQuantum = 50'000;
+    /// The same where firmware runs, whose processors contend for locks that a spinning holder lets go for an instruction
+    /// or two: a prime length, so that no loop is cut at the same place for ever.
+    static constexpr VTime kFirmwareQuantum = 49'999;
     static constexpr u64 kNoCount = ~u64{0};
 
     Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engine);
@@ -61,6 +65,8 @@ class Scheduler {
     /// For tests: an engine executes no more than so many instructions at a time (0: as many as there are to execute).
     /// Rounds stay what they are, so nothing else changes.
     void set_longest_slice(VTime instructions) { longest_slice_ = instructions != 0 ? instructions : kNever; }
+    /// Before the machine runs: where rounds of several VPs end.
+    void set_quantum(VTime quantum) { quantum_ = quantum; }
     /// All VPs, in the order of their rounds.
     [[nodiscard]] std::vector<cpu::Vp*> processors() const;
     /// Runs until virtual time `limit` (exactly with one VP, else to the end of the round in which it lies), until
@@ -117,6 +123,7 @@ class Scheduler {
     bool stopping_ = false, stopping_after_round_ = false;
     u64 instructions_ = 0;
     u64 stops_asked_ = 0;
+    VTime quantum_ = kQuantum;
 };
 
 }  // namespace vg::machine

@@ -115,7 +115,7 @@ TEST_CASE("firmware: files that are missing or no firmware are told with a remed
     CHECK(refusal("firmware = \"bios.bin\"\nkernel = \"k\"\n").find("not for firmware") != std::string::npos);
     CHECK(refusal("kernel = \"k\"\nvideo_bios = \"v\"\n").find("is for firmware") != std::string::npos);
     CHECK(find_firmware(dir / "bios.bin") == (dir / "bios.bin"));
-    CHECK(find_firmware("anywhere/ovmf") == "/usr/share/OVMF/OVMF_CODE_4M.fd");
+    CHECK(find_firmware("anywhere/ovmf") == "/usr/share/OVMF/OVMF_CODE.fd");
 }
 
 TEST_CASE("firmware: UEFI variables reach their file as they are written", "[machine][firmware]") {
