@@ -29,6 +29,8 @@ PciBus::Windows windows_for(u64 memory_top, bool firmware) {
     windows.low = {board::kPciMemoryBase, board::kPciMemorySize};
     if (firmware) windows.low = {board::kFirmwarePciMemoryBase, board::kFirmwarePciMemorySize};
     windows.high = {align_up(memory_top, board::kPciHighMemoryAlign), board::kPciHighMemorySize};
+    // OVMF gives 64-bit base addresses places at the end of what a processor can address.
+    if (firmware) windows.high.size = board::kDisplayHome - windows.high.base;
     windows.ports = {board::kPciPortBase, board::kPciPortCount};
     if (firmware) windows.ports = {board::kFirmwarePciPortBase, board::kFirmwarePciPortCount};
     return windows;
