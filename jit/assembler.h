@@ -279,7 +279,7 @@ class Assembler {
         return p;
     }
     /// 1, 2, 4, 8 as SIB.scale.
-    static constexpr unsigned scale_bits(u8 scale) { return ((scale >> 1u) - (scale >> 3u)) << 6; }
+    static constexpr unsigned scale_bits(u8 scale) { return ((unsigned{scale} >> 1) - (unsigned{scale} >> 3)) << 6; }
 
     void note(u8 reg) { t1_named_ = t1_named_ || reg == kT1; }
 

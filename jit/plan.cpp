@@ -354,7 +354,8 @@ class Grouping {
 
     void visit(unsigned k, InsnPlan& p) {
         if (p.access) find(k, p);
-        for (unsigned writes = p.writes; writes != 0; writes &= writes - 1) ++version_[std::countr_zero(writes)];
+        for (unsigned writes = p.writes; writes != 0; writes &= writes - 1)
+            ++version_[static_cast<unsigned>(std::countr_zero(writes))];
         if (p.adjusted != kNoReg) added_[p.adjusted] += p.adjustment;
     }
     /// Leaves the groups that are worth it in the plan, each with a slot of its own while it is in use.

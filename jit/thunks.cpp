@@ -207,9 +207,9 @@ class Generator : public Xbyak::CodeGenerator {
     }
     /// Another page has taken the place of the one accessed: its entry may be in its second place.
     void emit_miss(int table) {
-        const int second = table + static_cast<int>(mmu::kTlbEntries * sizeof(mmu::TlbEntry));
+        const std::size_t second = static_cast<std::size_t>(table) + mmu::kTlbEntries * sizeof(mmu::TlbEntry);
         Xbyak::Label slow;
-        xor_(r8, ptr[rbp + r9 + table]);  // the address
+        xor_(r8, ptr[rbp + r9 + static_cast<std::size_t>(table)]);  // the address
         mov(state(gpr_disp(cpu::RAX)), rax);
         mov(state(gpr_disp(cpu::RCX)), rcx);
         mov(r9, r8);
@@ -233,7 +233,7 @@ class Generator : public Xbyak::CodeGenerator {
         movzx(eax, byte[rcx + static_cast<int>(offsetof(Site, misalignment))]);
         test(eax, r8d);
         jnz(slow, T_NEAR);
-        mov(r9, ptr[rbp + r9 + second + static_cast<int>(offsetof(mmu::TlbEntry, addend))]);
+        mov(r9, ptr[rbp + r9 + second + offsetof(mmu::TlbEntry, addend)]);
         movzx(eax, byte[rcx + static_cast<int>(offsetof(Site, sum))]);
         neg(rax);
         and_(rax, r9);

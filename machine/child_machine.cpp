@@ -118,7 +118,7 @@ Result<void> ChildMachine::attach_nics(Network& network, u64 start_unix_seconds)
         offer.instance = network_instance(i);
         offer.flags = hv::vmbus::kOfferEnumerate;
         auto adapter = std::make_unique<hv::parent::NetworkAdapter>(
-            offer.name, address, hypervisor_.events(), hypervisor_.log(), static_cast<u16>(queues - 1));
+            offer.name, address, hypervisor_.events(), static_cast<u16>(queues - 1));
         if (auto ok = network.connect(*adapter, nic, start_unix_seconds); !ok) return ok;
         adapters_.push_back(adapter.get());
         parent_->add_device(std::move(offer), std::move(adapter));

@@ -14,7 +14,7 @@ using format::Stream;
 namespace {
 
 constexpr std::size_t kNumberBytes = 10;
-constexpr u8 kModeMask = 3, kCalls = 1 << 2, kReturns = 1 << 3, kRepeats = 1 << 4;
+constexpr u8 kCalls = 1 << 2, kReturns = 1 << 3, kRepeats = 1 << 4;
 constexpr u8 kWrite = 1 << 0, kRepeated = 1 << 1, kDown = 1 << 2;
 
 u64 distance(u64 to, u64 from) {

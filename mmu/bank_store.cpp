@@ -11,9 +11,6 @@ namespace {
 
 static_assert(sizeof(BankTables) % kPageSize == 0);
 
-/// Guest pages of at most this size are dropped piece by piece; a 1 GiB page takes the whole region.
-constexpr unsigned kRegionBits = 30;
-
 /// Entries of the growing tables that memory is taken for at once.
 constexpr u32 kEntriesAtOnce = 2048;
 static_assert(kEdgeEntries % kEntriesAtOnce == 0 && kMemoEntries % kEntriesAtOnce == 0);
@@ -58,7 +55,7 @@ void BankStore::empty(bool write, u32 slot) {
 
 EntryRecord BankStore::record_at(bool write, u32 slot) const {
     const Table& table = table_[write];
-    return {entries(write)[slot], table.origins[slot], table.global.test(slot), table.large.test(slot)};
+    return {entries(write)[slot], table.origins[slot], table.global.test(slot), table.guest_bits[slot]};
 }
 
 void BankStore::put(bool write, u32 slot, const EntryRecord& record) {
@@ -67,7 +64,8 @@ void BankStore::put(bool write, u32 slot, const EntryRecord& record) {
     table.origins[slot] = record.origin;
     table.used.set(slot);
     table.global.set(slot, record.global);
-    table.large.set(slot, record.large);
+    table.guest_bits[slot] = record.guest_bits;
+    table.large.set(slot, record.large());
 }
 
 void BankStore::fill(bool write, const EntryRecord& record) {
@@ -78,7 +76,7 @@ void BankStore::fill(bool write, const EntryRecord& record) {
         if (write) second_writes_.set(second_write_bit(evicted.entry.tag + evicted.entry.addend));
     }
     put(write, slot, record);
-    if (record.large) large_regions_ |= region_bit(record.entry.tag);
+    large_data_.add(record.entry.tag, record.guest_bits, record.global);
 }
 
 bool BankStore::take_second(bool write, u64 page, EntryRecord& out) {
@@ -89,14 +87,14 @@ bool BankStore::take_second(bool write, u64 page, EntryRecord& out) {
     return true;
 }
 
-void BankStore::fill_fetch(const FetchEntry& entry, bool global, bool large) {
+void BankStore::fill_fetch(const FetchEntry& entry, bool global, u8 guest_bits) {
     const u32 index = fetch_index(entry.tag);
     const u64 bit = u64{1} << index;
     fetch_[index] = entry;
     fetch_used_ |= bit;
     fetch_global_ = global ? fetch_global_ | bit : fetch_global_ & ~bit;
-    fetch_large_ = large ? fetch_large_ | bit : fetch_large_ & ~bit;
-    if (large) large_regions_ |= region_bit(entry.tag);
+    fetch_large_ = guest_bits > 12 ? fetch_large_ | bit : fetch_large_ & ~bit;
+    large_code_.add(entry.tag, guest_bits, global);
 }
 
 void BankStore::fill_jump(u64 rip, u64 host, bool global) {
@@ -172,6 +170,7 @@ void BankStore::clear_data() {
         drop_memos(write, [](const TlbEntry&) { return true; });
     }
     second_writes_.clear();
+    large_data_.clear();
 }
 
 void BankStore::clear_all() {
@@ -180,7 +179,7 @@ void BankStore::clear_all() {
     for (u64 going = fetch_used_; going != 0; going &= going - 1)
         fetch_[static_cast<u32>(std::countr_zero(going))].tag = 1;
     fetch_used_ = 0;
-    large_regions_ = 0;
+    large_code_.clear();
 }
 
 void BankStore::clear_nonglobal() {
@@ -196,6 +195,8 @@ void BankStore::clear_nonglobal() {
     const u64 gone = fetch_used_ & ~fetch_global_;
     for (u64 going = gone; going != 0; going &= going - 1) fetch_[static_cast<u32>(std::countr_zero(going))].tag = 1;
     fetch_used_ &= ~gone;
+    large_data_.clear_nonglobal();
+    large_code_.clear_nonglobal();
 }
 
 template <u32 N>
@@ -258,19 +259,19 @@ void BankStore::drop_jumps(u64 gva) {
         if (edge_used_.test(slot) && edge_links_[slot].target >> 12 == page) empty_edge(slot);
 }
 
-/// What leads to large pages in the 1 GiB region of `gva`.
-void BankStore::drop_region_jumps(u64 gva) {
-    const u64 region = gva >> kRegionBits;
+/// What leads to large pages in the region of 2^bits bytes around `gva`.
+void BankStore::drop_region_jumps(u64 gva, unsigned bits) {
+    const u64 region = gva >> bits;
     for (u32 word = 0; word < jump_used_.words.size(); ++word) {
         for (u64 each = jump_used_.words[word] & jump_large_.words[word]; each != 0; each &= each - 1) {
             const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
-            if (tables_->jump[index].rip >> kRegionBits == region) empty_jump(index);
+            if (tables_->jump[index].rip >> bits == region) empty_jump(index);
         }
     }
     for (u32 word = 0; word * 64 < edges_ready_; ++word) {
         for (u64 each = edge_used_.words[word] & edge_large_.words[word]; each != 0; each &= each - 1) {
             const u32 slot = word * 64 + static_cast<u32>(std::countr_zero(each));
-            if (edge_links_[slot].target >> kRegionBits == region) empty_edge(slot);
+            if (edge_links_[slot].target >> bits == region) empty_edge(slot);
         }
     }
 }
@@ -289,32 +290,36 @@ void BankStore::drop_page(u64 gva, bool only_global) {
         fetch_used_ &= ~(u64{1} << fetch_index(gva));
     }
     if (jump_pages_.test(index)) drop_jumps(gva);
-    if ((large_regions_ & region_bit(gva)) != 0) drop_large(gva);
+    if (const unsigned bits = large_data_.around(gva); bits != 0) drop_large(gva, bits);
+    if (const unsigned bits = large_code_.around(gva); bits != 0) drop_large_code(gva, bits);
 }
 
-/// The page sizes behind entries are not kept: everything large-derived in the same 1 GiB goes, which includes the
-/// page in question whatever its size.
-void BankStore::drop_large(u64 gva) {
+/// All that is derived from large pages in the region of 2^bits bytes around `gva` goes, which includes the page in
+/// question whatever its size.
+void BankStore::drop_large(u64 gva, unsigned bits) {
+    const u64 region = gva >> bits;
     for (const bool write : {false, true}) {
         const TlbEntry* const list = entries(write);
         sweep(write, [&](const Table& table, u32 word) {
             u64 keep = ~u64{0};
             for (u64 each = table.used.words[word] & table.large.words[word]; each != 0; each &= each - 1) {
                 const u32 bit = static_cast<u32>(std::countr_zero(each));
-                if ((list[word * 64 + bit].tag >> kRegionBits) == (gva >> kRegionBits)) keep &= ~(u64{1} << bit);
+                if (list[word * 64 + bit].tag >> bits == region) keep &= ~(u64{1} << bit);
             }
             return keep;
         });
+        drop_memos(write, [region, bits](const TlbEntry& memo) { return memo.tag >> bits == region; });
     }
-    for (const bool write : {false, true})
-        drop_memos(write, [gva](const TlbEntry& memo) { return memo.tag >> kRegionBits == gva >> kRegionBits; });
+}
+
+void BankStore::drop_large_code(u64 gva, unsigned bits) {
     for (u64 each = fetch_used_ & fetch_large_; each != 0; each &= each - 1) {
         const u32 index = static_cast<u32>(std::countr_zero(each));
-        if ((fetch_[index].tag >> kRegionBits) != (gva >> kRegionBits)) continue;
+        if (fetch_[index].tag >> bits != gva >> bits) continue;
         fetch_[index].tag = 1;
         fetch_used_ &= ~(u64{1} << index);
     }
-    drop_region_jumps(gva);
+    drop_region_jumps(gva, bits);
 }
 
 void BankStore::drop_writes(u64 host_page, u16 slot) {

@@ -8,20 +8,9 @@
 #include "base/host_memory.h"
 #include "base/types.h"
 #include "mmu/bank.h"
+#include "mmu/large_regions.h"
 
 namespace vg::mmu {
-
-/// Fixed set of small numbers; walking it costs the words plus the members.
-template <u32 N>
-struct BitSet {
-    std::array<u64, N / 64> words{};
-    [[nodiscard]] bool test(u32 i) const { return ((words[i / 64] >> (i % 64)) & 1) != 0; }
-    void set(u32 i, bool value = true) {
-        const u64 bit = u64{1} << (i % 64);
-        words[i / 64] = value ? words[i / 64] | bit : words[i / 64] & ~bit;
-    }
-    void clear() { words.fill(0); }
-};
 
 /// Where an inline entry's page comes from.
 struct Origin {
@@ -33,7 +22,8 @@ struct EntryRecord {
     TlbEntry entry;
     Origin origin;
     bool global = false;
-    bool large = false;  ///< derived from a guest page larger than 4 KiB
+    u8 guest_bits = 12;  ///< log2 of the guest page that it is derived from
+    [[nodiscard]] bool large() const { return guest_bits > 12; }
 };
 
 /// What decides an inline entry; two equal keys share a bank.
@@ -76,7 +66,7 @@ class BankStore {
         return e.tag == (gva & ~kPageMask) ? &e : nullptr;
     }
     [[nodiscard]] bool fetch_is_global(u64 gva) const { return (fetch_global_ >> fetch_index(gva) & 1) != 0; }
-    void fill_fetch(const FetchEntry& entry, bool global, bool large);
+    void fill_fetch(const FetchEntry& entry, bool global, u8 guest_bits);
 
     void clear_all();
     void clear_nonglobal();
@@ -102,10 +92,10 @@ class BankStore {
     struct Table {
         BitSet<kTlbSlots> used, global, large;
         std::array<Origin, kTlbSlots> origins;
+        std::array<u8, kTlbSlots> guest_bits;
     };
     static constexpr u32 kFetchEntries = 64;
     static constexpr u32 fetch_index(u64 gva) { return static_cast<u32>(gva >> 12) & (kFetchEntries - 1); }
-    static constexpr u64 region_bit(u64 gva) { return u64{1} << ((gva >> 30) & 63); }
     void empty_memo(u32 index) {
         tables_->memo[index] = {empty_memo_, reinterpret_cast<u64>(tables_->sink) - empty_memo_};
     }
@@ -119,9 +109,10 @@ class BankStore {
     [[nodiscard]] EntryRecord record_at(bool write, u32 slot) const;
     void empty(bool write, u32 slot);
     void drop_between(bool write, u64 host_page, u32 first, u32 end);
-    void drop_large(u64 gva);
+    void drop_large(u64 gva, unsigned bits);
+    void drop_large_code(u64 gva, unsigned bits);
     void drop_jumps(u64 gva);
-    void drop_region_jumps(u64 gva);
+    void drop_region_jumps(u64 gva, unsigned bits);
     /// Whether the code page of `gva` may be derived from a large page: it is not if it was looked up just now.
     [[nodiscard]] bool may_be_large(u64 gva) const {
         return find_fetch(gva) == nullptr || (fetch_large_ >> fetch_index(gva) & 1) != 0;
@@ -157,7 +148,7 @@ class BankStore {
     BitSet<kTlbEntries> jump_pages_;             ///< tlb_index of the pages that jump entries lie in
     std::array<FetchEntry, kFetchEntries> fetch_{};
     u64 fetch_used_ = 0, fetch_global_ = 0, fetch_large_ = 0;
-    u64 large_regions_ = 0;  ///< 1 GiB regions (modulo 64) with large-derived entries of any kind
+    LargeRegions large_data_, large_code_;  ///< where large-derived read and write entries, fetch entries and jumps may be
 };
 
 }  // namespace vg::mmu

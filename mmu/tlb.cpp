@@ -303,13 +303,12 @@ Tlb::Mapping Tlb::resolve(u64 gva, Access access, Privilege privilege) {
     mapping.host = host + offset;
     if (!own) return mapping;
 
-    const bool large = leaf.guest_bits > 12;
     if (access == Access::Fetch) {
-        im.current->fill_fetch({tag, t.gpa.page_base().value, page.value, host}, t.global, large);
+        im.current->fill_fetch({tag, t.gpa.page_base().value, page.value, host}, t.global, leaf.guest_bits);
         return mapping;
     }
     const EntryRecord record{
-        {tag, reinterpret_cast<u64>(host) - tag}, {t.gpa.page_base().value, page.value}, t.global, large};
+        {tag, reinterpret_cast<u64>(host) - tag}, {t.gpa.page_base().value, page.value}, t.global, leaf.guest_bits};
     if (write) {
         ++stats_.write_fills;
         im.memory.page_info(page).note_write_entry(static_cast<u16>(tlb_index(gva)));

@@ -59,7 +59,7 @@ void WalkCache::insert(const WalkContext& context, u64 gva, const Leaf& leaf) {
                (u64{leaf.slat} << kSlatLow);
     data.generation = leaf.global ? context.global : context.nonglobal;
     used_[code] = true;
-    if (leaf.guest_bits > bits_of(code)) piece_regions_ |= region_bit(gva);
+    if (leaf.guest_bits > bits_of(code)) pieces_.add(gva & low_mask(48), leaf.guest_bits, leaf.global);
 }
 
 void WalkCache::drop_page(u64 gva) {
@@ -72,7 +72,7 @@ void WalkCache::drop_page(u64 gva) {
             if ((each & ~kContextField) == tag) each = 0;
         }
     }
-    if ((piece_regions_ & region_bit(gva)) != 0) drop_pieces(gva);
+    if (pieces_.around(gva & low_mask(48)) != 0) drop_pieces(gva);
 }
 
 void WalkCache::drop_pieces(u64 gva) {

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/types.h"
+#include "mmu/large_regions.h"
 #include "mmu/leaf.h"
 
 namespace vg::mmu {
@@ -48,12 +49,11 @@ class WalkCache {
         const u64 page = gva >> bits_of(code);
         return static_cast<u32>(page ^ (page >> 9)) & (kSets - 1);
     }
-    static constexpr u64 region_bit(u64 gva) { return u64{1} << ((gva >> 30) & 63); }
     void drop_pieces(u64 gva);
 
     std::unique_ptr<std::array<Set, kSets>> sets_;  ///< null until the first insertion: a processor that never ran costs nothing
     bool used_[4] = {};        ///< by size code: some entry was ever inserted
-    u64 piece_regions_ = 0;    ///< 1 GiB regions (modulo 64) that hold entries smaller than their guest page
+    LargeRegions pieces_;      ///< where entries smaller than their guest page may be
     u32 next_way_ = 0;
 };
 

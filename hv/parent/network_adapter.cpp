@@ -18,11 +18,10 @@ constexpr std::size_t kMaxPayload = sizeof(netvsc::IndirectionTableMessage);
 
 }  // namespace
 
-NetworkAdapter::NetworkAdapter(std::string name, const devices::MacAddress& address, EventQueue& events, Log& log,
+NetworkAdapter::NetworkAdapter(std::string name, const devices::MacAddress& address, EventQueue& events,
                                u16 max_sub_channels)
     : name_(std::move(name)),
       events_(events),
-      log_(log),
       core_(std::make_unique<vsp::Network>(static_cast<vsp::NetworkHost&>(*this), address, name_, max_sub_channels)),
       timer_(events.add(name_ + "/completions", [this](VTime due) { finish_due(due); })) {}
 

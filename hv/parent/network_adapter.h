@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "base/events.h"
-#include "base/log.h"
 #include "devices/net/frame.h"
 #include "hv/parent/due.h"
 #include "hv/vmbus/channel.h"
@@ -33,8 +32,7 @@ class NetworkAdapter final : public vmbus::ChannelDevice, public devices::Networ
 
     /// @param name              unique in the machine: it names the timer, and the guest's driver shows it
     /// @param max_sub_channels  0 for a single channel
-    NetworkAdapter(std::string name, const devices::MacAddress& address, EventQueue& events, Log& log,
-                   u16 max_sub_channels);
+    NetworkAdapter(std::string name, const devices::MacAddress& address, EventQueue& events, u16 max_sub_channels);
     ~NetworkAdapter() override;
     NetworkAdapter(const NetworkAdapter&) = delete;
     NetworkAdapter& operator=(const NetworkAdapter&) = delete;
@@ -108,7 +106,6 @@ class NetworkAdapter final : public vmbus::ChannelDevice, public devices::Networ
 
     std::string name_;
     EventQueue& events_;
-    Log& log_;
     std::unique_ptr<vsp::Network> core_;
     devices::FrameSink* cable_ = nullptr;
     bool link_ = true;

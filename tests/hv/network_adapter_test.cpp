@@ -29,7 +29,7 @@ struct Bed {
     static constexpr u32 kReceivePages = 256, kSendPages = 16;
 
     explicit Bed(u16 sub_channels = 0, u32 ring_pages = 9)
-        : adapter("net0", kGuestAddress, events, log, sub_channels), server(world, log), guest(world, server) {
+        : adapter("net0", kGuestAddress, events, sub_channels), server(world, log), guest(world, server) {
         adapter.connect(wire);
         Offer offer;
         offer.type = hv::kNetworkClass;

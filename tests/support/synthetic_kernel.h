@@ -107,7 +107,7 @@ inline void append_kallsyms(BufferView& out, const std::vector<KernelSymbol>& sy
     const auto sequence = [&] {
         out.align(alignment);
         for (std::size_t i = 0; i < symbols.size(); ++i) {
-            for (unsigned shift : {16, 8, 0}) out.append(static_cast<u8>(i * 7919 % symbols.size() >> shift));
+            for (const unsigned shift : {16U, 8U, 0U}) out.append(static_cast<u8>(i * 7919 % symbols.size() >> shift));
         }
     };
     if (old) offsets();

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <stdlib.h>
-#include <catch2/catch.hpp>
 
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -13,11 +13,16 @@
 
 namespace vg::test {
 
+/// For what a test or a fuzz target cannot do without.
+inline void need(bool worked, const std::string& what) {
+    if (!worked) throw std::runtime_error(what);
+}
+
 class TempDir {
   public:
     TempDir() {
         std::string pattern = (std::filesystem::temp_directory_path() / "vgtest-XXXXXX").string();
-        REQUIRE(::mkdtemp(pattern.data()) != nullptr);
+        need(::mkdtemp(pattern.data()) != nullptr, pattern);
         path_ = pattern;
     }
     ~TempDir() {
@@ -36,12 +41,12 @@ class TempDir {
 inline void write_file(const std::string& path, const std::vector<u8>& content) {
     std::ofstream out(path, std::ios::binary | std::ios::trunc);
     out.write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(content.size()));
-    REQUIRE(out.good());
+    need(out.good(), path);
 }
 
 inline std::vector<u8> read_file(const std::string& path) {
     std::ifstream in(path, std::ios::binary);
-    REQUIRE(in.good());
+    need(in.good(), path);
     return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 

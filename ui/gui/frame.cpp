@@ -5,6 +5,7 @@
 #include <imgui_stdlib.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "ui/gui/shortcuts.h"
 
@@ -134,20 +135,52 @@ void Frame::toolbar(const Look& look, float width) {
     ImGui::End();
 }
 
+namespace {
+
+/// Titles in full where there is room; else the active one in full and the others with equal shares of the rest.
+std::vector<float> tab_widths(const Look& look, const desk::LayoutNode& node, float whole) {
+    std::vector<float> widths;
+    float sum = 0;
+    for (const desk::Panel panel : node.tabs) {
+        const std::string title(desk::panel_row(panel).title);
+        // Half a pixel more than the text, so that rounding cuts nothing.
+        const float text = look.sans->CalcTextSizeA(look.sans->FontSize, 1e9F, 0, title.c_str()).x + 0.5F;
+        widths.push_back(text + 16 * look.scale);
+        sum += widths.back() + 1;
+    }
+    if (sum <= whole || widths.size() < 2) return widths;
+    const float least = std::floor(whole / static_cast<float>(widths.size())) - 1;
+    float open = static_cast<float>(widths.size() - 1);
+    const float active = std::min(widths[node.active], std::max(least, whole - open * 30 * look.scale));
+    // A short title leaves room to the long ones: they come in the order of their lengths.
+    float left = whole - active - 1;
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < widths.size(); ++i)
+        if (i != node.active) order.push_back(i);
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return widths[a] < widths[b]; });
+    for (const std::size_t i : order) {
+        widths[i] = std::min(widths[i], std::max(1.0F, std::floor(left / open) - 1));
+        left -= widths[i] + 1;
+        open -= 1;
+    }
+    widths[node.active] = active;
+    return widths;
+}
+
+}  // namespace
+
 bool Frame::tabs(const Look& look, desk::LayoutNode& node) {
     const ImVec2 place = ImGui::GetCursorScreenPos();
     const float whole = ImGui::GetContentRegionAvail().x;
     ImDrawList& list = *ImGui::GetWindowDrawList();
     const float height = look.row + 4 * look.scale;
     list.AddRectFilled(place, {place.x + whole, place.y + height}, look.theme.window);
+    const std::vector<float> widths = tab_widths(look, node, whole);
     float x = place.x;
     for (std::size_t i = 0; i < node.tabs.size(); ++i) {
         const desk::Panel panel = node.tabs[i];
         const std::string title(desk::panel_row(panel).title);
-        const float text = look.sans->CalcTextSizeA(look.sans->FontSize, 1e9F, 0, title.c_str()).x;
-        const float left_over = place.x + whole - x;
-        const float width =
-            std::min(text + 16 * look.scale, std::max(left_over / static_cast<float>(node.tabs.size() - i), 1.0F));
+        const float width = widths[i];
         ImGui::PushID(static_cast<int>(panel));
         ImGui::SetCursorScreenPos({x, place.y});
         if (ImGui::InvisibleButton("tab", {width, height})) node.active = i;
@@ -171,10 +204,10 @@ bool Frame::tabs(const Look& look, desk::LayoutNode& node) {
         if (active) list.AddRectFilled({x, place.y}, {x + width, place.y + height}, look.theme.panel);
         if (active) list.AddRectFilled({x, place.y}, {x + width, place.y + 2 * look.scale}, look.theme.accent);
         if (hovered && !active) list.AddRectFilled({x, place.y}, {x + width, place.y + height}, look.theme.hover);
-        const ImVec4 clip(x, place.y, x + width - 2 * look.scale, place.y + height);
-        list.AddText(look.sans, look.sans->FontSize,
-                     {x + 8 * look.scale, std::floor(place.y + (height - look.sans->FontSize) / 2)},
-                     active ? look.theme.text : look.theme.quiet, title.c_str(), nullptr, 0, &clip);
+        const float text = look.sans->CalcTextSizeA(look.sans->FontSize, 1e9F, 0, title.c_str()).x;
+        const float margin = std::clamp((width - text) / 2, 2 * look.scale, 8 * look.scale);
+        fitted_text(list, *look.sans, {x + margin, std::floor(place.y + (height - look.sans->FontSize) / 2)},
+                    active ? look.theme.text : look.theme.quiet, title, width - 2 * margin);
         x += width + 1;
     }
     ImGui::SetCursorScreenPos({place.x, place.y + height + 3 * look.scale});
@@ -292,7 +325,7 @@ void Frame::status(const Look& look, desk::Rect room) {
     desk::Session& session = bench_.session;
     const auto say = [&](const std::string& text, desk::Tone tone) {
         ImGui::PushStyleColor(ImGuiCol_Text, look.theme.of(tone));
-        ImGui::TextUnformatted(text.c_str());
+        ImGui::TextUnformatted(fitted(*look.sans, text, ImGui::GetContentRegionAvail().x).c_str());
         ImGui::PopStyleColor();
         ImGui::SameLine(0, 16 * look.scale);
     };

@@ -44,7 +44,7 @@ std::optional<Tokens> tokens_before(const LinearView& view, u64 at, const TokenI
     const std::size_t before = index[kTokens - 1] + kSlack;
     std::vector<u8> bytes(before);
     if (at < before || !view.read(at - before, bytes.data(), before)) return std::nullopt;
-    for (u64 alignment : {8, 4}) {
+    for (const u64 alignment : {u64{8}, u64{4}}) {
         for (u64 length = index[kTokens - 1] + 2u; length <= before; ++length) {
             const u64 table = align_down(at - length, alignment);
             if (at - table > before || table + length + alignment <= at) continue;

@@ -191,8 +191,8 @@ void LinuxKernel::read_symbols(const LinearView& view, KernelModule& module) con
         KernelModule::Entry entry{symbol.value, symbol.size, read_text(view, module.strtab + symbol.name, kMaxName),
                                   '?'};
         if (entry.name.empty()) continue;
-        view.read(module.typetab + i, &entry.type, 1);
-        if (entry.type <= 0x20 || entry.type > 0x7e) entry.type = '?';
+        const bool known = view.read(module.typetab + i, &entry.type, 1);
+        if (!known || entry.type <= 0x20 || entry.type > 0x7e) entry.type = '?';
         module.symbols.push_back(std::move(entry));
     }
     std::stable_sort(module.symbols.begin(), module.symbols.end(),

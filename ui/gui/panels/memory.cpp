@@ -59,15 +59,14 @@ void draw(MemoryPanel& panel, desk::Workbench& bench, const Look& look) {
         ImGui::EndCombo();
     }
     ImGui::SameLine();
-    ImGui::SetNextItemWidth(-1);
-    if (ImGui::InputTextWithHint("##address", "address, symbol or register", &panel.address,
-                                 ImGuiInputTextFlags_EnterReturnsTrue)) {
+    if (text_field(look, "##address", panel.address, "address, symbol or register",
+                   ImGuiInputTextFlags_EnterReturnsTrue)) {
         bench.resolve(panel.address, [&bench](u64 address) { bench.go_to_memory(bench.memory.space(), address); });
     }
     if (const std::string problem = view.problem(); !problem.empty()) note(look, problem, desk::Tone::Warning);
     const Rows rows(look, "bytes", kEndless, panel.scroll);
     if (rows.wheel() != 0) view.scroll(rows.wheel());
-    view.set_visible(rows.visible() + 1);
+    view.set_visible(rows.visible());
     for (u64 i = rows.first(); i < rows.last(); ++i)
         draw_row(rows, i, view.top() + i * desk::MemoryView::kRowBytes, view);
     if (const auto row = rows.clicked()) {

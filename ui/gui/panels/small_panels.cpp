@@ -27,9 +27,8 @@ void draw(StackPanel& panel, desk::Workbench& bench, const Look& look) {
 }
 
 void draw(BreakpointsPanel& panel, desk::Workbench& bench, const Look& look) {
-    ImGui::SetNextItemWidth(-1);
-    if (ImGui::InputTextWithHint("##new", "symbol, watch 0x\u2026 8 rw, hypercall control=0x5c, port port=0x3f8",
-                                 &panel.text, ImGuiInputTextFlags_EnterReturnsTrue)) {
+    if (text_field(look, "##new", panel.text, "symbol, watch 0x\u2026 8 rw, hypercall control=0x5c, port port=0x3f8",
+                   ImGuiInputTextFlags_EnterReturnsTrue)) {
         const auto added = bench.breakpoints.add(bench.session, panel.text);
         panel.mistake = added ? "" : added.error().text;
         if (added) panel.text.clear();
@@ -72,9 +71,8 @@ void draw(ConsolePanel& panel, desk::Workbench& bench, const Look& look) {
             rows.text(i, 0.5F * look.character, look.theme.text, bench.console.console().line(i));
     }
     if (!can_type) return;
-    ImGui::SetNextItemWidth(-1);
-    if (ImGui::InputTextWithHint("##type", "type here, Enter sends", &panel.typed,
-                                 ImGuiInputTextFlags_EnterReturnsTrue)) {
+    if (text_field(look, "##type", panel.typed, "type here, Enter sends",
+                   ImGuiInputTextFlags_EnterReturnsTrue)) {
         bench.console.type(bench.session, panel.typed + "\n");
         panel.typed.clear();
         ImGui::SetKeyboardFocusHere(-1);
@@ -89,9 +87,8 @@ void draw(PartitionsPanel& panel, desk::Workbench& bench, const Look& look) {
 
 void draw(WalkPanel& panel, desk::Workbench& bench, const Look& look) {
     desk::WalkView& view = bench.walk;
-    ImGui::SetNextItemWidth(-1);
-    if (ImGui::InputTextWithHint("##address", "linear address, symbol or register", &panel.address,
-                                 ImGuiInputTextFlags_EnterReturnsTrue))
+    if (text_field(look, "##address", panel.address, "linear address, symbol or register",
+                   ImGuiInputTextFlags_EnterReturnsTrue))
         bench.resolve(panel.address, [&bench](u64 address) { bench.go_to_walk(address); });
     if (excuse(look, view, view.guest().rows() == 0 && view.verdict().empty())) return;
     if (view.address()) note(look, desk::hex(*view.address()), desk::Tone::Accent);
@@ -107,7 +104,7 @@ void draw(WalkPanel& panel, desk::Workbench& bench, const Look& look) {
 }
 
 void draw(EventsPanel& panel, desk::EventsView& view, const Look& look) {
-    if (filter_field(look, "##filter", panel.table.filter, "filter")) view.table().set_filter(panel.table.filter);
+    if (text_field(look, "##filter", panel.table.filter, "filter")) view.table().set_filter(panel.table.filter);
     if (view.lost() != 0) note(look, fmt::format("{} older events were dropped", view.lost()));
     panel.table.scroll.follow_end = true;
     const TableAnswer answer = draw_table(look, "events", view.table(), panel.table, view.selected);
@@ -134,7 +131,8 @@ void draw(VmbusPanel& panel, desk::Workbench& bench, const Look& look) {
     desk::VmbusView& view = bench.vmbus;
     const u64 channels = view.channels().rows();
     const TableAnswer channel = draw_table(look, "channels", view.channels(), panel.channels, {},
-                                           look.row * static_cast<float>(std::clamp<u64>(channels, 1, 5) + 1));
+                                           std::min(look.row * static_cast<float>(std::clamp<u64>(channels, 1, 5) + 1),
+                                                    part_of_room(0.35F)));
     if (channel.clicked) {
         const auto relid = desk::parse_number(view.channels().cell(*channel.clicked, 1).text, false);
         view.set_channel(relid);
@@ -173,7 +171,7 @@ void draw(IommuPanel& panel, desk::Workbench& bench, const Look& look) {
 
 void draw(DevicesPanel& panel, desk::Workbench& bench, const Look& look) {
     desk::TreeView& view = bench.devices;
-    if (filter_field(look, "##filter", panel.filter, "filter by path or value")) view.set_filter(panel.filter);
+    if (text_field(look, "##filter", panel.filter, "filter by path or value")) view.set_filter(panel.filter);
     if (panel.filter.empty() && view.filter() != panel.filter) panel.filter = view.filter();
     if (excuse(look, view, view.rows().empty())) return;
     std::string toggled;
@@ -211,7 +209,7 @@ void draw(TranslatorPanel& panel, desk::Workbench& bench, const Look& look) {
     if (!view.block_problem().empty()) return note(look, view.block_problem(), desk::Tone::Quiet);
     if (!view.address()) return;
     const float half = std::min(ImGui::GetContentRegionAvail().x * 0.45F, 52 * look.character);
-    heading(look, "guest code");
+    heading(look, "guest code", half - look.character);
     ImGui::SameLine(half);
     heading(look, "host code");
     const Rows rows(look, "code", view.guest_code().size(), panel.code);

@@ -8,6 +8,47 @@
 
 namespace vg::gui {
 
+namespace {
+
+constexpr const char* kDots = "\u2026";
+
+float width_of(const ImFont& font, const char* text) { return font.CalcTextSizeA(font.FontSize, 1e9F, 0, text).x; }
+
+/// How much of a text goes before the ellipsis in `room` pixels, and its width; all of it if none is needed.
+struct Cut {
+    const char* end;
+    float width;
+};
+Cut cut(const ImFont& font, std::string_view text, float room) {
+    const char* first = text.data();
+    const char* last = first + text.size();
+    const char* rest = nullptr;
+    const float width = font.CalcTextSizeA(font.FontSize, room, 0, first, last, &rest).x;
+    if (rest == last) return {last, width};
+    const float less = room - width_of(font, kDots);
+    if (less < 0) return {first, 0};
+    const float part = font.CalcTextSizeA(font.FontSize, less, 0, first, last, &rest).x;
+    return {rest, part};
+}
+
+}  // namespace
+
+float fitted_text(ImDrawList& list, const ImFont& font, ImVec2 place, ImU32 colour, std::string_view text, float room) {
+    if (text.empty() || room <= 0) return 0;
+    const Cut fits = cut(font, text, room);
+    if (fits.end > text.data()) list.AddText(&font, font.FontSize, place, colour, text.data(), fits.end);
+    if (fits.end == text.data() + text.size()) return fits.width;
+    if (room >= width_of(font, kDots))
+        list.AddText(&font, font.FontSize, {place.x + fits.width, place.y}, colour, kDots);
+    return room;
+}
+
+std::string fitted(const ImFont& font, std::string_view text, float room) {
+    const char* end = text.empty() ? text.data() : cut(font, text, room).end;
+    if (end == text.data() + text.size()) return std::string(text);
+    return std::string(text.data(), end) + kDots;
+}
+
 Rows::Rows(const Look& look, const char* id, u64 count, Scroll& scroll, float height, float indent) : look_(&look) {
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, {0, 0});
     ImGui::BeginChild(id, {0, height}, false, ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
@@ -47,7 +88,8 @@ Rows::Rows(const Look& look, const char* id, u64 count, Scroll& scroll, float he
     if (count > visible_ && count != kEndless) scrollbar(scroll, count, room.y);
     top_ = std::floor(scroll.top);
     first_ = static_cast<u64>(top_);
-    last_ = std::min<u64>(count, first_ + visible_ + (count == kEndless ? 1 : 0));
+    const bool any = room.y >= look.row;  // a row that would be cut is not drawn
+    last_ = any ? std::min<u64>(count, first_ + visible_) : first_;
     const ImVec2 mouse = ImGui::GetIO().MousePos;
     if (hovered && mouse.x >= origin_.x - indent && mouse.x < right() + 2 && mouse.y >= origin_.y) {
         const u64 row = first_ + static_cast<u64>((mouse.y - origin_.y) / look.row);
@@ -92,20 +134,8 @@ float Rows::text(u64 row, float x, ImU32 colour, std::string_view text, float li
     const float end = origin_.x + (limit > 0 ? std::min(limit, width_) : width_);
     const ImVec2 place(origin_.x + x, std::floor(y(row) + (look_->row - font->FontSize) / 2));
     if (place.x >= end) return x;
-    const float room = end - place.x;
-    const char* first = text.data();
-    const char* last = first + text.size();
-    const char* rest = nullptr;
-    const ImVec2 size = font->CalcTextSizeA(font->FontSize, room, 0, first, last, &rest);
-    if (rest < last) {  // cut where characters end, with an ellipsis
-        const float dots = font->CalcTextSizeA(font->FontSize, 1e9F, 0, "\u2026").x;
-        const ImVec2 less = font->CalcTextSizeA(font->FontSize, std::max(0.0F, room - dots), 0, first, last, &rest);
-        list_->AddText(font, font->FontSize, place, colour, first, rest);
-        if (room >= dots) list_->AddText(font, font->FontSize, {place.x + less.x, place.y}, colour, "\u2026");
-        return limit > 0 ? limit : width_;
-    }
-    list_->AddText(font, font->FontSize, place, colour, first, last);
-    return x + size.x;
+    const float wide = fitted_text(*list_, *font, place, colour, text, end - place.x);
+    return x + std::min(wide, end - place.x);
 }
 
 TableAnswer draw_table(const Look& look, const char* id, const desk::Table& table, TableState& state,
@@ -114,6 +144,7 @@ TableAnswer draw_table(const Look& look, const char* id, const desk::Table& tabl
     const auto& columns = table.columns();
     const float pad = 4 * look.scale;
     if (height <= 0) height = ImGui::GetContentRegionAvail().y + height;
+    if (ImGui::GetContentRegionAvail().y < look.row) return answer;
     ImGui::PushID(id);
     const ImVec2 head = ImGui::GetCursorScreenPos();
     const float whole = ImGui::GetContentRegionAvail().x;
@@ -135,17 +166,14 @@ TableAnswer draw_table(const Look& look, const char* id, const desk::Table& tabl
     ImDrawList& list = *ImGui::GetWindowDrawList();
     list.AddRectFilled(head, {head.x + whole, head.y + look.row}, look.theme.header);
     for (std::size_t i = 0; i < columns.size(); ++i) {
-        const ImVec4 clip(head.x + edges[i], head.y, std::min(head.x + edges[i + 1] - pad, head.x + whole),
-                          head.y + look.row);
-        if (clip.z > clip.x) {
-            list.AddText(look.sans, look.sans->FontSize,
-                         {clip.x, std::floor(head.y + (look.row - look.sans->FontSize) / 2)}, look.theme.quiet,
-                         columns[i].title.c_str(), nullptr, 0, &clip);
-        }
+        fitted_text(list, *look.sans,
+                    {head.x + edges[i], std::floor(head.y + (look.row - look.sans->FontSize) / 2)}, look.theme.quiet,
+                    columns[i].title, std::min(edges[i + 1] - pad, whole) - edges[i]);
     }
     ImGui::Dummy({whole, look.row - ImGui::GetStyle().ItemSpacing.y});
-    {
-        const Rows rows(look, "rows", table.rows(), state.scroll, std::max(look.row, height - look.row));
+    const float room = std::min(height - look.row, ImGui::GetContentRegionAvail().y);
+    if (room >= look.row) {
+        const Rows rows(look, "rows", table.rows(), state.scroll, room);
         for (u64 row = rows.first(); row < rows.last(); ++row) {
             if (selected == row)
                 rows.fill(row, look.theme.selection);
@@ -183,15 +211,18 @@ bool excuse(const Look& look, const desk::View& view, bool empty) {
     return empty;
 }
 
-void heading(const Look& look, std::string_view text) {
+void heading(const Look& look, std::string_view text, float room) {
     ImGui::PushStyleColor(ImGuiCol_Text, look.theme.quiet);
-    ImGui::TextUnformatted(text.data(), text.data() + text.size());
+    const float all = ImGui::GetContentRegionAvail().x;
+    ImGui::TextUnformatted(fitted(*look.sans, text, room > 0 ? std::min(room, all) : all).c_str());
     ImGui::PopStyleColor();
 }
 
-bool filter_field(const Look& look, const char* id, std::string& text, const char* hint, float width) {
-    ImGui::SetNextItemWidth(width > 0 ? width * look.character : -1.0F);
-    return ImGui::InputTextWithHint(id, hint, &text);
+bool text_field(const Look& look, const char* id, std::string& text, std::string_view hint, int flags) {
+    const float room = ImGui::GetContentRegionAvail().x;
+    ImGui::SetNextItemWidth(room);
+    const float inside = room - 2 * ImGui::GetStyle().FramePadding.x;
+    return ImGui::InputTextWithHint(id, fitted(*look.sans, hint, inside).c_str(), &text, flags);
 }
 
 }  // namespace vg::gui

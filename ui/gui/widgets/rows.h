@@ -2,11 +2,17 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "ui/gui/theme.h"
 
 namespace vg::gui {
+
+/// Draws text of one line, cut where characters end and with an ellipsis if `room` pixels are too few. Returns its width.
+float fitted_text(ImDrawList& list, const ImFont& font, ImVec2 place, ImU32 colour, std::string_view text, float room);
+/// The same as a text.
+[[nodiscard]] std::string fitted(const ImFont& font, std::string_view text, float room);
 
 /// Where an area is scrolled to; kept by its panel.
 struct Scroll {
@@ -77,9 +83,10 @@ TableAnswer draw_table(const Look& look, const char* id, const desk::Table& tabl
 void note(const Look& look, std::string_view text, desk::Tone tone = desk::Tone::Quiet);
 /// What a view says instead of content: its problem, or that it waits. True: something was said.
 bool excuse(const Look& look, const desk::View& view, bool empty);
-/// A heading inside a panel.
-void heading(const Look& look, std::string_view text);
-/// A one-line field for a filter. True when it changed.
-bool filter_field(const Look& look, const char* id, std::string& text, const char* hint, float width = 0);
+/// A heading inside a panel, one line of `room` pixels (0: all there is).
+void heading(const Look& look, std::string_view text, float room = 0);
+/// A one-line field as wide as there is room. `flags` are ImGuiInputTextFlags. True when it changed, or, with
+/// EnterReturnsTrue, when Enter was pressed.
+bool text_field(const Look& look, const char* id, std::string& text, std::string_view hint, int flags = 0);
 
 }  // namespace vg::gui

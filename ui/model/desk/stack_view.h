@@ -37,7 +37,7 @@ class StackView final : public View {
     Live<std::vector<std::string>> names_;
     Grid frames_, words_;
     std::vector<u64> values_;
-    u64 base_ = 0, read_base_ = 0, names_for_ = 0;
+    u64 base_ = 0, read_base_ = 0;
     u64 frames_taken_ = 0, words_taken_ = 0, names_taken_ = 0;
 };
 
