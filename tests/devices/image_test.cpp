@@ -129,8 +129,8 @@ TEST_CASE("image: mistakes of the user are named with a remedy", "[devices][stor
         CHECK(error.text.find(part) != std::string::npos);
     };
     usage({.path = dir / "gone.img"}, "no such file");
-    usage({.path = dir / "disk.vhdx"}, "qemu-img convert");
-    usage({.path = dir / "disk.qcow2"}, "qcow2 images are not supported");
+    usage({.path = dir / "gone.vhdx"}, "no such file");
+    usage({.path = dir / "gone.qcow2"}, "no such file");
     write_file(dir / "odd.img", std::vector<u8>(1000));
     usage({.path = dir / "odd.img"}, "truncate");
     write_file(dir / "empty.img", {});

@@ -243,8 +243,14 @@ Kind compare_composed(Fixture& f, Below& below, u64 seed) {
     const Translation t = walk(below.memory, mode, slat, Gva(gva), access, user, ac);
 
     bool same = true;
-    const bool outside = plain.status == Translation::Status::Ok && plain.spa.value >= kBytes;
-    if (outside) {
+    // What is outside memory the level below refuses: the page, which plain memory finds out later or not at all, or a
+    // table, which reads as all-ones there.
+    const bool page_outside = plain.status == Translation::Status::Ok && plain.spa.value >= kBytes;
+    const bool refused = t.status == Translation::Status::SlatFault && t.slat_fault.below;
+    const bool outside = page_outside || refused;
+    if (refused && !page_outside) {
+        same = t.slat_fault.gpa.value >= kBytes;
+    } else if (outside) {
         same = t.status == Translation::Status::SlatFault && t.slat_fault.below && t.slat_fault.gpa.value == plain.spa.value &&
                !t.slat_fault.during_walk && t.slat_fault.access == access;
     } else if (plain.status == Translation::Status::Ok) {
@@ -262,7 +268,10 @@ Kind compare_composed(Fixture& f, Below& below, u64 seed) {
         same = same && std::memcmp(below.page(p), f.memory.ram(Spa(p * kPageSize)), kPageSize) == 0;
     if (!same) {
         CAPTURE(seed, gva, static_cast<int>(mode.kind), static_cast<int>(slat.kind), static_cast<int>(access), user, ac, outside,
-                static_cast<int>(plain.status), static_cast<int>(t.status), plain.spa.value, t.spa.value);
+                static_cast<int>(plain.status), static_cast<int>(t.status), plain.spa.value, t.spa.value,
+                plain.slat_fault.gpa.value, t.slat_fault.gpa.value, t.slat_fault.below, plain.slat_fault.during_walk,
+                t.slat_fault.during_walk, plain.slat_fault.permissions, t.slat_fault.permissions,
+                plain.slat_fault.misconfigured, t.slat_fault.misconfigured);
         FAIL("a walk above another level differs from the walk in plain memory");
     }
     return outside                                          ? Kind::Slat
