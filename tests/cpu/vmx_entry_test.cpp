@@ -36,6 +36,7 @@ const Break kControls[] = {
     {"virtual NMIs need", {{pin_controls, 0x36}}},
     {"NMI-window", {{proc_controls, 0x84406172}}},
     {"APIC-access page", {{proc2_controls, 1}, {apic_access_address, 4}}},
+    {"without a TPR shadow", {{proc2_controls, 1 << 8}}},
     {"VPID is not 0", {{proc2_controls, 1 << 5}}},
     {"EPT pointer", {{proc2_controls, 1 << 1}, {ept_pointer, 0x2001f}}},
     {"unrestricted", {{proc2_controls, 1 << 7}}},

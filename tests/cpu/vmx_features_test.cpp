@@ -128,16 +128,18 @@ TEST_CASE("vmx: with TSC scaling a guest's TSC is the host's times the multiplie
     t.add(proc2_controls, proc2::kTscScaling | proc2::kRdtscp);
     t.write(tsc_multiplier, u64{3} << 48);
     t.write(tsc_offset, u64{1} << 40);
-    const auto value = [&t] { return t.s().gpr[RDX] << 32 | (t.s().gpr[RAX] & 0xffffffff); };
+    // mov r8, rax; mov r9, rdx: the host behind the exit uses RAX itself.
+    const std::vector<u8> keep{0x49, 0x89, 0xc0, 0x49, 0x89, 0xd1};
+    const auto value = [&t] { return t.s().gpr[R9] << 32 | (t.s().gpr[R8] & 0xffffffff); };
     for (const std::vector<u8>& code : {std::vector<u8>{0x0f, 0x31}, {0x0f, 0x01, 0xf9}}) {
         const u64 before = t.vp().tsc();
-        CHECK(t.exit_of(code + kHlt) == why::kHlt);
+        CHECK(t.exit_of(code + keep + kHlt) == why::kHlt);
         const u64 after = t.vp().tsc();
         CHECK(value() >= 3 * before + (u64{1} << 40));
         CHECK(value() <= 3 * after + (u64{1} << 40));
         CHECK((value() - (u64{1} << 40)) % 3 == 0);
     }
     t.write(proc_controls, t.read(proc_controls) & ~u64{proc::kTscOffset});  // then there is no multiplier either
-    CHECK(t.exit_of(std::vector<u8>{0x0f, 0x31} + kHlt) == why::kHlt);
+    CHECK(t.exit_of(std::vector<u8>{0x0f, 0x31} + keep + kHlt) == why::kHlt);
     CHECK(value() <= t.vp().tsc());
 }
