@@ -122,8 +122,20 @@ void Translator::emit_transfer() {
     ended_ = true;
 }
 
-Translator::EdgeFlags Translator::prepare_edge() {
+/// Whether code at `target`, in this page, may ask for flags after registers that the recipe names have changed. What is not
+/// translated yet mostly does.
+bool Translator::outlives_registers(s64 target) const {
+    const Spa spa(block_->spa.value - block_->spa.offset() + static_cast<u64>(target));
+    const Block* const block = spa == block_->spa ? block_ : blocks_.find(spa, key_.value);
+    if (block == nullptr) return true;
+    if (block->needs_flags) return false;  // they are saved on the way
+    return block->passes_flags || (block->changed_while_pending & flags_.recipe.registers()) != 0;
+}
+
+Translator::EdgeFlags Translator::prepare_edge(s64 target, s64 other) {
     if (flags_.source == FlagState::Source::Recipe && flags_.hardware) {
+        if (flags_.recipe.registers() != 0 && (outlives_registers(target) || (other != target && outlives_registers(other))))
+            freeze_recipe();
         const u32 number = recipe_here();
         set_pending(number);
         return {.recipe = number};
@@ -135,7 +147,7 @@ Translator::EdgeFlags Translator::prepare_edge() {
 /// Goes on at an offset of the code page, here or in another page; the block's instructions up to there are charged.
 void Translator::emit_edge(s64 target) {
     if (!in_page(target)) return emit_far_edge(target);
-    const EdgeFlags flags = prepare_edge();
+    const EdgeFlags flags = prepare_edge(target, target);
     a_.align_rel32(1);
     link(a_.jmp_later(), target, flags);
     ended_ = true;
@@ -180,7 +192,8 @@ bool Translator::emit_jcc() {
     const u8 cond = opcode() & 15;
     const bool last = !plan_now().side_exit;
     if (last && in_page(target) && in_page(end_)) {
-        const EdgeFlags flags = prepare_edge();
+        // A loop is left once: what goes round decides.
+        const EdgeFlags flags = prepare_edge(target, target < end_ ? target : end_);
         a_.align_rel32(2);
         const u32 at = a_.jcc_later(cond);
         link(at, target, flags);

@@ -134,7 +134,7 @@ void Translator::emit_group_miss(const Cold& c) {
     index_ = c.index;
     flags_ = c.flags;
     a_.lea(kBudget, {.base = kBudget, .disp = block_->count - c.index});
-    const EdgeFlags flags = prepare_edge();
+    const EdgeFlags flags = prepare_edge(site.rip_offset, site.rip_offset);
     a_.align_rel32(1);
     link(a_.jmp_later(), site.rip_offset, flags);
     blocks_.site(blocks_.site_count() - 1).separate = true;

@@ -244,7 +244,9 @@ class Translator {
     };
     [[nodiscard]] u32 exit_site(s64 target);
     void link(u32 rel32_at, s64 target, EdgeFlags flags);
-    [[nodiscard]] EdgeFlags prepare_edge();
+    /// @param target, other  where the ways lead that are prepared together, in this page
+    [[nodiscard]] EdgeFlags prepare_edge(s64 target, s64 other);
+    [[nodiscard]] bool outlives_registers(s64 target) const;
     void emit_edge(s64 target);
     void emit_far_edge(s64 target);
     void emit_fallthrough(s64 target);
