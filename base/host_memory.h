@@ -48,6 +48,13 @@ struct PageRun {
 /// The first part at or behind `from` that has been touched, or maybe has; {size, size} if there is none.
 [[nodiscard]] PageRun next_resident(const u8* data, u64 from, u64 size);
 
+/// Asks the processor for these bytes, which are about to be written and that no cache has.
+inline void prefetch_for_writing(const void* at, u64 bytes) {
+    constexpr u64 kLine = 64;
+    const char* const from = static_cast<const char*>(at);
+    for (u64 offset = 0; offset < bytes; offset += kLine) __builtin_prefetch(from + offset, 1);
+}
+
 /// A growing list whose elements never move, for millions of them: room for `capacity` is reserved, memory is taken as
 /// it is used and kept by clear().
 template <class T>
@@ -67,6 +74,8 @@ requires(std::is_trivially_destructible_v<T>) class StableVector {
     [[nodiscard]] u64 capacity() const { return capacity_; }
     /// Keeps the first `count`.
     void truncate(u64 count) { size_ = count; }
+    /// Asks the processor for the memory that the next elements take, `bytes` of it.
+    void prefetch(u64 bytes) const { prefetch_for_writing(items() + size_, bytes); }
 
   private:
     [[nodiscard]] T* items() const { return reinterpret_cast<T*>(memory_.data()); }

@@ -175,6 +175,11 @@ class BlockMap {
                (kMaxSites + kSpareSites) * sizeof(Site) + (kMaxInsns + kSpare) * sizeof(cpu::Insn) +
                (kMaxRecipes + kSpare) * sizeof(FlagRecipe);
     }
+    /// Asks the processor for the places that the next block and its sites will take.
+    void prefetch() const {
+        blocks_.prefetch(sizeof(Block));
+        sites_.prefetch(6 * sizeof(Site));
+    }
     [[nodiscard]] u64 block_count() const { return blocks_.size(); }
     [[nodiscard]] u64 insn_count() const { return insns_.size(); }
 

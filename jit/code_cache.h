@@ -31,6 +31,8 @@ class CodeArena {
     [[nodiscard]] u32 used() const { return hot.used - hot.begin + (warm.used - warm.begin) + (cold.used - cold.begin); }
     /// Asks the host for the memory that the next block will take, if it is not there yet. Call before emitting.
     void prepare();
+    /// Asks the processor for the places that a block of usual size will take.
+    void prefetch() const;
     /// Empties them; the first `fixed` bytes of the arena stay.
     void reset(u32 fixed);
 

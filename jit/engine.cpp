@@ -240,6 +240,8 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
                             s64 budget) {
     const auto start = std::chrono::steady_clock::now();
     arena_.prepare();
+    arena_.prefetch();
+    blocks_.prefetch();
     const u32 used = arena_.used();
     const bool groups = trace_ == nullptr && !key.has(ModeKey::kSeparate) && !separate_.contains(spa.value);
     const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
