@@ -188,6 +188,15 @@ class Loader {
         for (std::string& each : out) each = resolved(each);
         return true;
     }
+    /// The first word of each is a path.
+    bool words(std::string_view key, std::vector<std::string>& out, std::string_view doc) {
+        if (!(*this)(key, out, doc)) return false;
+        for (std::string& each : out) {
+            const std::size_t end = std::min(each.find(' '), each.size());
+            each.replace(0, end, resolved(each.substr(0, end)));
+        }
+        return true;
+    }
     template <class Section>
     void table(std::string_view key, Section& out, std::string_view) {
         toml::node* node = take(key);
@@ -325,6 +334,9 @@ class Shower {
     bool paths(std::string_view key, std::vector<std::string>& value, std::string_view doc) {
         return (*this)(key, value, doc);
     }
+    bool words(std::string_view key, std::vector<std::string>& value, std::string_view doc) {
+        return !value.empty() && (*this)(key, value, doc);
+    }
     template <class Section>
     void table(std::string_view key, Section& section, std::string_view) {
         nested(fmt::format("[{}{}]", prefix_, key), key, section);
@@ -387,6 +399,9 @@ class Schema {
     }
     bool path(std::string_view key, std::string& value, std::string_view doc) { return (*this)(key, value, doc); }
     bool paths(std::string_view key, std::vector<std::string>& value, std::string_view doc) {
+        return (*this)(key, value, doc);
+    }
+    bool words(std::string_view key, std::vector<std::string>& value, std::string_view doc) {
         return (*this)(key, value, doc);
     }
     template <class Section>

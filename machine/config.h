@@ -89,6 +89,7 @@ inline constexpr std::string_view kSymbolsDoc =
 
 struct BootSection {
     std::string kernel, kernel_name, initrd, cmdline, firmware, firmware_vars, video_bios, symbols;
+    std::vector<std::string> modules;  ///< "FILE ARGUMENTS"
     bool firmware_vars_kept = true;
     Place at;
 
@@ -99,6 +100,8 @@ struct BootSection {
           "name that a multiboot kernel finds in front of its command line; left out: the file's");
         v.path("initrd", initrd, "initial RAM disk, or the multiboot module");
         v("cmdline", cmdline, "kernel command line");
+        v.words("modules", modules,
+                "files that a multiboot or PVH kernel finds behind the initrd, each with its arguments: \"vmlinuz console=hvc0\"");
         v.path("firmware", firmware,
                "firmware image in place of a kernel: a file, or \"seabios\" or \"ovmf\" for those of Debian's packages");
         v.path("firmware_vars", firmware_vars,

@@ -10,6 +10,7 @@
 #include "cpu/model.h"
 #include "devices/net/host_forward.h"
 #include "machine/config.h"
+#include "machine/loader.h"
 #include "machine/stress.h"
 
 namespace vg::machine {
@@ -57,6 +58,7 @@ constexpr std::string_view kKernelRemedy =
 constexpr std::string_view kSymbolsRemedy =
     "Leave it out: names of a stock Linux kernel are found in its memory; or name its vmlinux with debug information.";
 
+constexpr std::string_view kModuleRemedy = "A module is a file and its arguments, with one space between them.";
 constexpr std::string_view kInitrdRemedy = "Leave it out, or make one with mkinitramfs.";
 
 Result<void> check_disk(const DiskSection& disk, bool child) {
@@ -278,6 +280,8 @@ Result<void> check_firmware(const Config& config) {
                        : fmt::format("{} is not for firmware, which boots what is on a disk; leave {} or firmware out",
                                      each.key, each.key));
     }
+    if (!boot.modules.empty() && !boot.firmware.empty())
+        return bad(boot.at.text("modules"), "modules are not for firmware, which boots what is on a disk; leave modules or firmware out");
     if (boot.firmware.empty() || !config.hypervisor) return {};
     return bad(boot.at.text("firmware"),
                "a parent partition cannot boot firmware yet; use boot.kernel, or leave [hypervisor] out");
@@ -309,6 +313,9 @@ Result<void> check_pc(const Config& config) {
     if (config.restoring) return {};
     if (auto ok = check_file(boot.at.text("kernel"), "kernel", boot.kernel, kKernelRemedy); !ok) return ok;
     if (auto ok = check_file(boot.at.text("symbols"), "symbols", boot.symbols, kSymbolsRemedy); !ok) return ok;
+    for (const std::string& module : boot.modules) {
+        if (auto ok = check_file(boot.at.text("modules"), "module", module_file(module), kModuleRemedy); !ok) return ok;
+    }
     return check_file(boot.at.text("initrd"), "initrd", boot.initrd, kInitrdRemedy);
 }
 

@@ -117,9 +117,59 @@ void put_screen_info(std::span<u8> zero_page, const FrameBuffer& screen) {
     put<u16>(zero_page, kScreenAttributes, kScreenColourLinear);
 }
 
+/// What a kernel finds besides itself: the initrd and the modules, in ascending order as high as possible below 4 GiB.
+struct LoadedModule {
+    Blob blob;
+    u32 cmdline = 0;  ///< address, 0: none
+};
+/// @param with_names  a module's command line has a word in front, where boot loaders put its file's name. That is the same for
+///                    all files: a replay reads them under other names.
+Result<std::vector<LoadedModule>> load_modules(GuestMemory& memory, const LoadRequest& request, const BootImages& images,
+                                               u64 kernel_end, u64 cmdline_end, bool with_names) {
+    VG_ASSERT(images.modules.size() == request.modules.size());
+    if (images.modules.size() >= boot::kModulesMax)
+        return bad(request.kernel, fmt::format("has {} modules, at most {} are possible", images.modules.size(), boot::kModulesMax - 1));
+    std::vector<LoadedModule> loaded;
+    u64 highest = 0xffffffff;
+    const auto place = [&](const std::string& file, std::span<const u8> content) -> Result<void> {
+        LoadRequest named = request;
+        named.initrd = file;
+        auto blob = load_initrd(memory, named, content, kernel_end, highest);
+        if (!blob) return Unexpected{blob.error()};
+        highest = blob->base - 1;
+        loaded.insert(loaded.begin(), {*blob, 0});
+        return {};
+    };
+    for (std::size_t i = images.modules.size(); i-- > 0;) {
+        const std::string file = module_file(request.modules[i]);
+        if (images.modules[i].empty()) return bad(file, "is empty; name a file with something in it");
+        if (auto ok = place(file, images.modules[i]); !ok) return Unexpected{ok.error()};
+    }
+    if (!images.initrd.empty()) {
+        if (auto ok = place(request.initrd, images.initrd); !ok) return Unexpected{ok.error()};
+    }
+    const std::size_t first = loaded.size() - images.modules.size();
+    for (std::size_t i = 0; i < images.modules.size(); ++i) {
+        const std::string& module = request.modules[i];
+        const std::string arguments = module.substr(module_file(module).size());
+        const std::string text = with_names ? "module" + arguments : arguments.substr(arguments.empty() ? 0 : 1);
+        if (text.size() + 1 > boot::kCommandLine + boot::kCommandLineMax - cmdline_end)
+            return bad(request.kernel, "the modules' command lines are too long; at most 64 KiB fit");
+        if (auto ok = store(memory, request.kernel, cmdline_end, {reinterpret_cast<const u8*>(text.c_str()), text.size() + 1},
+                            "a module's command line");
+            !ok)
+            return Unexpected{ok.error()};
+        loaded[first + i].cmdline = static_cast<u32>(cmdline_end);
+        cmdline_end += text.size() + 1;
+    }
+    return loaded;
+}
+
 Result<EntryState> load_bzimage(GuestMemory& memory, const LoadRequest& request, const BootImages& images) {
     using namespace boot;
     const std::span<const u8> image = images.kernel;
+    if (!request.modules.empty())
+        return bad(request.kernel, "a bzImage takes an initrd and no modules; leave modules out, or boot a multiboot kernel");
     const u16 version = get<u16>(image, kVersion);
     if (version < 0x20c || (get<u16>(image, kXLoadFlags) & 1) == 0) {
         return bad(request.kernel,
@@ -297,22 +347,26 @@ Result<EntryState> load_pvh(GuestMemory& memory, const LoadRequest& request, con
     auto end = load_segments(memory, request, images.kernel, elf);
     if (!end) return Unexpected{end.error()};
     if (auto ok = store_cmdline(memory, request); !ok) return Unexpected{ok.error()};
-    auto initrd = load_initrd(memory, request, images.initrd, *end, 0xffffffff);
-    if (!initrd) return Unexpected{initrd.error()};
+    const u64 cmdline_end = boot::kCommandLine + request.cmdline.size() + 1;
+    auto modules = load_modules(memory, request, images, *end, cmdline_end, false);
+    if (!modules) return Unexpected{modules.error()};
 
-    constexpr u64 kModules = boot::kInfo + 0x100, kMemmap = boot::kInfo + 0x200;
     boot::HvmStartInfo info{};
     info.magic = boot::kHvmStartMagic;
     info.version = 1;
-    info.nr_modules = initrd->size != 0 ? 1 : 0;
-    info.modlist_paddr = info.nr_modules != 0 ? kModules : 0;
+    info.modlist_paddr = modules->empty() ? 0 : boot::kModules;
     info.cmdline_paddr = boot::kCommandLine;
     info.rsdp_paddr = request.rsdp.value;
-    info.memmap_paddr = kMemmap;
-    bool ok = memory.write(Gpa(kModules), as_bytes(boot::HvmModule{initrd->base, initrd->size, 0, 0}));
+    info.memmap_paddr = boot::kMemoryMap;
+    bool ok = true;
+    for (const LoadedModule& module : *modules) {
+        ok = ok && memory.write(Gpa(boot::kModules + info.nr_modules * sizeof(boot::HvmModule)),
+                                as_bytes(boot::HvmModule{module.blob.base, module.blob.size, module.cmdline, 0}));
+        ++info.nr_modules;
+    }
     for (const MemoryRange& range : request.memory_map) {
         if (info.memmap_entries == 100) break;
-        ok = ok && memory.write(Gpa(kMemmap + info.memmap_entries * sizeof(boot::HvmMemmapEntry)),
+        ok = ok && memory.write(Gpa(boot::kMemoryMap + info.memmap_entries * sizeof(boot::HvmMemmapEntry)),
                                 as_bytes(boot::HvmMemmapEntry{range.base, range.size, range.type, 0}));
         ++info.memmap_entries;
     }
@@ -337,31 +391,32 @@ Result<EntryState> load_multiboot(GuestMemory& memory, const LoadRequest& reques
     LoadRequest with_name = request;
     with_name.cmdline = request.cmdline.empty() ? name : name + " " + request.cmdline;
     if (auto ok = store_cmdline(memory, with_name); !ok) return Unexpected{ok.error()};
-    auto module = load_initrd(memory, request, images.initrd, *end, 0xffffffff);
-    if (!module) return Unexpected{module.error()};
+    const u64 cmdline_end = boot::kCommandLine + with_name.cmdline.size() + 1;
+    auto modules = load_modules(memory, request, images, *end, cmdline_end, true);
+    if (!modules) return Unexpected{modules.error()};
 
-    constexpr u64 kModules = boot::kInfo + 0x100, kMemmap = boot::kInfo + 0x200;
     boot::MultibootInfo info{};
     info.flags = 1 | (1 << 2) | (1 << 3) | (1 << 6);  // memory, command line, modules, memory map
     info.mem_lower = boot::kLowMemoryKib;
     info.mem_upper = static_cast<u32>((std::min<u64>(ram_end(request, 0x100000), u64{4} << 30) - 0x100000) >> 10);
     info.cmdline = static_cast<u32>(boot::kCommandLine);
-    info.mods_count = module->size != 0 ? 1 : 0;
-    info.mods_addr = static_cast<u32>(kModules);
-    info.mmap_addr = static_cast<u32>(kMemmap);
-    const boot::MultibootModule entry_module{static_cast<u32>(module->base),
-                                             static_cast<u32>(module->base + module->size), 0, 0};
-    bool ok = memory.write(Gpa(kModules), as_bytes(entry_module)) &&
-              memory.write(Gpa(boot::kBiosEbdaSegment), as_bytes(boot::kEbdaSegment)) &&
+    info.mods_addr = static_cast<u32>(boot::kModules);
+    info.mmap_addr = static_cast<u32>(boot::kMemoryMap);
+    bool ok = memory.write(Gpa(boot::kBiosEbdaSegment), as_bytes(boot::kEbdaSegment)) &&
               memory.write(Gpa(boot::kBiosMemoryKib), as_bytes(boot::kLowMemoryKib));
+    for (const auto& [blob, cmdline] : *modules) {
+        const boot::MultibootModule module{static_cast<u32>(blob.base), static_cast<u32>(blob.base + blob.size), cmdline, 0};
+        ok = ok && memory.write(Gpa(boot::kModules + info.mods_count * sizeof module), as_bytes(module));
+        ++info.mods_count;
+    }
     for (const MemoryRange& range : request.memory_map) {
         struct [[gnu::packed]] {
             u32 size;
             u64 base, length;
             u32 type;
         } const record{20, range.base, range.size, range.type};
-        if (info.mmap_length + sizeof record > 0x800) break;
-        ok = ok && memory.write(Gpa(kMemmap + info.mmap_length), as_bytes(record));
+        if (info.mmap_length + sizeof record > boot::kMemoryMapEnd - boot::kMemoryMap) break;
+        ok = ok && memory.write(Gpa(boot::kMemoryMap + info.mmap_length), as_bytes(record));
         info.mmap_length += static_cast<u32>(sizeof record);
     }
     if (!ok || !memory.write(Gpa(boot::kInfo), as_bytes(info))) {
@@ -385,6 +440,8 @@ bool has_multiboot_header(std::span<const u8> image) {
 }
 
 }  // namespace
+
+std::string module_file(const std::string& module) { return module.substr(0, module.find(' ')); }
 
 Result<EntryState> load_images(GuestMemory& memory, const LoadRequest& request, const BootImages& images) {
     const std::span<const u8> image = images.kernel;

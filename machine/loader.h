@@ -35,7 +35,11 @@ struct LoadRequest {
     std::optional<FrameBuffer> frame_buffer{};
     std::string kernel_name{};  ///< multiboot's argv[0]; "": the file's name
     std::optional<EfiBoot> efi{};  ///< bzImage only
+    std::vector<std::string> modules{};  ///< "FILE ARGUMENTS" of each, behind the initrd; multiboot and PVH only
 };
+
+/// The first word of a module.
+[[nodiscard]] std::string module_file(const std::string& module);
 
 /// How the first processor starts.
 struct EntryState {
@@ -51,6 +55,7 @@ struct EntryState {
 /// Contents of the files that a request names. No initrd: empty.
 struct BootImages {
     std::span<const u8> kernel, initrd;
+    std::vector<std::span<const u8>> modules{};  ///< one for each of the request's
 };
 
 /// Loads by content: bzImage, PVH ELF or multiboot, in that order of recognition. Errors (Usage) name the file, the

@@ -56,7 +56,15 @@ Result<EntryState> load_kernel(GuestMemory& memory, const LoadRequest& request) 
         if (!content) return Unexpected{content.error()};
         initrd = std::move(*content);
     }
-    return load_images(memory, request, {*kernel, initrd});
+    std::vector<std::vector<u8>> contents;
+    BootImages images{*kernel, initrd};
+    for (const std::string& module : request.modules) {
+        auto content = read_file(module_file(module), u64{2} << 30);
+        if (!content) return Unexpected{content.error()};
+        contents.push_back(std::move(*content));
+        images.modules.push_back(contents.back());
+    }
+    return load_images(memory, request, images);
 }
 
 }  // namespace vg::machine

@@ -83,7 +83,9 @@ inline constexpr u64 kGdt = 0x1000;
 inline constexpr u64 kPageTables = 0x2000;  ///< PML4, PDPT, four PDs: 6 pages
 inline constexpr u64 kZeroPage = 0x10000;
 inline constexpr u64 kInfo = 0x11000;       ///< hvm_start_info or multiboot info, modules, memory map; setup_data
-inline constexpr u64 kCommandLine = 0x20000;
+inline constexpr u64 kModules = kInfo + 0x100, kMemoryMap = kInfo + 0x200, kMemoryMapEnd = kInfo + 0xa00;
+inline constexpr u32 kModulesMax = 8;       ///< the initrd is one
+inline constexpr u64 kCommandLine = 0x20000;  ///< those of modules behind it
 inline constexpr u32 kCommandLineMax = 0x10000;
 inline constexpr u64 kStackTop = 0x9000;
 inline constexpr u64 kLowEnd = kCommandLine + kCommandLineMax;  ///< kernels start above

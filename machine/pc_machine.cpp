@@ -210,6 +210,7 @@ Result<void> PcMachine::load(const Config& config, const RamLayout& layout, cons
         map.push_back({hypervisor->private_base().value, hypervisor->private_size(), MemoryRange::kReserved});
     LoadRequest request{config.boot->kernel,     config.boot->initrd,  config.boot->cmdline,    std::move(map),
                         tables->front().address, pci_->frame_buffer(), config.boot->kernel_name};
+    request.modules = config.boot->modules;
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
     if (!enter(*this, *boot_, *entry)) VG_UNREACHABLE();

@@ -8,6 +8,7 @@
 #include "devices/storage/block_file.h"
 #include "devices/storage/image_format.h"
 #include "devices/storage/vhd_chain.h"
+#include "machine/loader.h"
 #include "machine/recording.h"
 #include "machine/spec/recording.h"
 
@@ -63,6 +64,13 @@ void for_each_file(Config& config, const Visit& visit) {
     if (config.boot) {
         visit("boot.kernel", config.boot->kernel, FileUse::Read);
         visit("boot.initrd", config.boot->initrd, FileUse::Read);
+        for (std::size_t i = 0; i < config.boot->modules.size(); ++i) {
+            std::string& module = config.boot->modules[i];
+            std::string file = module_file(module);
+            const std::string arguments = module.substr(file.size());
+            visit(fmt::format("boot.module.{}", i), file, FileUse::Read);
+            module = file + arguments;
+        }
         visit("boot.firmware", config.boot->firmware, FileUse::Read);
         visit("boot.video_bios", config.boot->video_bios, FileUse::Read);
         visit("boot.firmware_vars", config.boot->firmware_vars, FileUse::Overlay);

@@ -1,6 +1,6 @@
 // Any bytes as a kernel image and as its initial RAM disk. The first byte chooses: bits 0..1 put a signature where it is
 // looked for (bzImage, 64-bit ELF, 32-bit ELF), bit 2 gives an initial RAM disk, bit 3 gives little memory, bit 4 takes
-// the rest not as the image but as patches (offset of 16 bits, value of 8) to a good one of that kind.
+// the rest not as the image but as patches (offset of 16 bits, value of 8) to a good one of that kind, bit 5 gives modules.
 #include <elf.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -146,6 +146,7 @@ int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     LoadRequest request;
     request.kernel = file.name();
     if ((choice & 4) != 0) request.initrd = file.name();
+    if ((choice & 32) != 0) request.modules = {file.name() + " with arguments", file.name()};
     request.cmdline = "console=ttyS0";
     request.memory_map = {{0, 0xa0000, MemoryRange::kRam},
                           {0xe0000, 0x20000, MemoryRange::kAcpi},

@@ -27,6 +27,21 @@ finish() {
     echo "$fails checks failed"
     exit 1
 }
+# Where tools/guest/boot-disk.sh puts the root file system, in bytes.
+root_at=$((1048576 + 32 * 1048576))
+# boot_disk FILE [LINE...]: a copy of $GUEST/boot.raw with these lines as /boot/grub/extra.cfg.
+boot_disk() {
+    local file=$1
+    shift
+    cp --sparse=always "$GUEST/boot.raw" "$work/$file"
+    [ $# -eq 0 ] && return
+    printf '%s\n' "$@" >"$work/extra.cfg"
+    debugfs -w -R "rm /boot/grub/extra.cfg" "$work/$file?offset=$root_at" >/dev/null 2>&1
+    debugfs -w -R "write $work/extra.cfg /boot/grub/extra.cfg" "$work/$file?offset=$root_at" >/dev/null 2>&1
+}
+root_of() { dd if="$work/$1" of="$work/root.img" bs=1M skip=$((root_at / 1048576)) conv=sparse status=none; }
+# What the console said, without what moves its cursor: SeaBIOS' and GRUB's screens go over the serial line.
+said() { sed 's/\x1b\[[0-9;?]*[A-Za-z]//g; s/\r//g' "${1:-$work/out}" >"$work/console"; }
 # exits EXPECTED-CODE ARGUMENTS...: runs verdigris, output in $work/out and $work/err.
 exits() {
     local expected=$1 code=0
