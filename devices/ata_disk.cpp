@@ -98,8 +98,37 @@ AtaCommand AtaCommand::from_fis(std::span<const u8, 16> fis) {
     return command;
 }
 
-AtaDisk::AtaDisk(std::unique_ptr<BlockDevice> medium, std::string serial)
-    : medium_(std::move(medium)), serial_(std::move(serial)) {}
+void AtaCommand::fields(StateVisitor& v) {
+    VisitScope scope(v, "command");
+    v("command", command);
+    v("device", device);
+    v("features", features);
+    v("count", count);
+    v("lba", lba);
+}
+
+void AtaPlan::fields(StateVisitor& v) {
+    VisitScope scope(v, "plan");
+    v("data", data, Fmt::Dec);
+    v("pio", pio);
+    v("queued", queued);
+    v("tag", tag, Fmt::Dec);
+    v("error", error);
+    v("bytes", bytes, Fmt::Dec);
+    v("on_disk", on_disk);
+    v("offset", offset);
+    v("buffer", buffer, kMaxTrimBlocks * kSectorBytes);
+    v("after", after, Fmt::Dec);
+    v("count", count, Fmt::Dec);
+    if (!v.loading()) return;
+    constexpr u64 kMostSectors = 65536;
+    bytes = std::min<u64>(bytes, on_disk ? kMostSectors * kSectorBytes : buffer.size());
+    if (data > Data::FromHost) data = Data::None;
+    if (after > After::Trim) after = After::Nothing;
+}
+
+AtaDisk::AtaDisk(std::unique_ptr<BlockDevice> medium, std::string serial, Transport transport)
+    : medium_(std::move(medium)), serial_(std::move(serial)), transport_(transport) {}
 
 void AtaDisk::fields(StateVisitor& v) {
     VisitScope scope(v, "disk");
@@ -108,6 +137,8 @@ void AtaDisk::fields(StateVisitor& v) {
     v("multiple", state_.multiple, Fmt::Dec);
     v("log_valid", state_.log_valid);
     v("log", state_.log);
+    if (transport_ == Transport::Parallel) v("transfer_mode", state_.transfer_mode);
+    if (v.loading() && (state_.multiple == 0 || state_.multiple > 16)) state_.multiple = 16;
 }
 
 AtaPlan AtaDisk::transfer(u64 lba, u64 count, AtaPlan::Data data) {
@@ -251,12 +282,29 @@ AtaPlan AtaDisk::identify() const {
     w[217] = 1;       // does not rotate
     w[222] = 0x107f;  // serial ATA
     w[255] = 0x00a5;
+    if (transport_ == Transport::Parallel) identify_parallel(w);
     std::vector<u8> content(kSectorBytes);
     std::memcpy(content.data(), w.data(), content.size());
     u8 sum = 0;
     for (u32 i = 0; i < kSectorBytes - 1; ++i) sum = static_cast<u8>(sum + content[i]);
     content[kSectorBytes - 1] = static_cast<u8>(0 - sum);
     return to_host(std::move(content), true);
+}
+
+/// What is different without a serial link: Ultra DMA up to mode 2 or multiword DMA, whichever was set; no queue.
+void AtaDisk::identify_parallel(std::span<u16, 256> w) const {
+    constexpr u8 kMultiword = 0x20, kUltra = 0x40, kModeMask = 7;
+    std::array<u16, 256> text{};
+    put_text(text, 27, 20, "Verdigris IDE disk");
+    std::copy_n(text.begin() + 27, 20, w.begin() + 27);
+    const u8 kind = state_.transfer_mode & 0xf8, mode = state_.transfer_mode & kModeMask;
+    const u16 chosen = static_cast<u16>(0x100 << mode);
+    w[63] = static_cast<u16>(0x0007 | (kind == kMultiword && mode <= 2 ? chosen : 0));
+    w[88] = static_cast<u16>(0x0007 | (kind == kUltra && mode <= 2 ? chosen : 0));
+    w[75] = w[76] = 0;
+    w[80] = 0x0070;  // ATA-4 .. ATA-6
+    w[93] = 0x4001;  // a cable of 40 wires
+    w[222] = 0x0000;
 }
 
 AtaPlan AtaDisk::log(const AtaCommand& c) {
@@ -318,6 +366,7 @@ AtaPlan AtaDisk::set_features(const AtaCommand& c) {
             state_.look_ahead = false;
             return {};
         case kSetTransferMode:
+            state_.transfer_mode = static_cast<u8>(c.count);
             return {};  // every mode is as fast
         default:
             return refuse(kAborted);

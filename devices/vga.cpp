@@ -20,16 +20,12 @@ constexpr u8 spread(u8 nibble, u32 plane) { return bit(u64{nibble}, plane) ? 0xf
 
 }  // namespace
 
-Vga::Vga(const PciSlot& slot, EventQueue& events, mmu::Dma& memory, Follow follow)
+Vga::Vga(const PciSlot& slot, EventQueue& events, mmu::Dma& memory, Follow follow,
+         const PciFunction::Identity& identity)
     : events_(events),
       memory_(memory),
       follow_(std::move(follow)),
-      pci_(slot, {.vendor = 0x1234,
-                  .device = 0x1111,
-                  .class_code = 0x030000,
-                  .revision = 2,
-                  .subsystem_vendor = 0x1af4,
-                  .subsystem = 0x1100}),
+      pci_(slot, identity),
       vga_ports_(
           [this](u16 offset, unsigned size, u32& value) {
               if (size != 1) return IoStatus::BadSize;
@@ -57,7 +53,8 @@ Vga::Vga(const PciSlot& slot, EventQueue& events, mmu::Dma& memory, Follow follo
           }),
       home_(follow_(std::nullopt)) {
     pci_.add_memory_bar(kMemoryBar, kMemoryBytes, PciFunction::Memory::Bits32, linear_);
-    pci_.add_memory_bar(kRegisterBar, kRegisterBytes, PciFunction::Memory::Bits32, *this);
+    if (identity.vendor == kStandard.vendor)
+        pci_.add_memory_bar(kRegisterBar, kRegisterBytes, PciFunction::Memory::Bits32, *this);
     pci_.on_config_write([this](u32 offset, unsigned) {
         if (offset < pci::kBar0 + 4 && offset + 4 > pci::kCommand) follow_bar();
     });

@@ -37,8 +37,18 @@ class Vga final : public Device, public mmu::MmioHandler {
     /// Returns its address.
     using Follow = std::function<Iova(std::optional<u64> bar)>;
 
+    /// QEMU's standard VGA.
+    static constexpr PciFunction::Identity kStandard = {.vendor = 0x1234,
+                                                        .device = 0x1111,
+                                                        .class_code = 0x030000,
+                                                        .revision = 2,
+                                                        .subsystem_vendor = 0x1af4,
+                                                        .subsystem = 0x1100};
+    /// The video of a generation-1 partition: the memory BAR only (row D-98).
+    static constexpr PciFunction::Identity kPartition = {.vendor = 0x1414, .device = 0x5353, .class_code = 0x030000};
     /// @param memory  what reaches the display memory, kMemoryBytes from where `follow` says
-    Vga(const PciSlot& slot, EventQueue& events, mmu::Dma& memory, Follow follow);
+    Vga(const PciSlot& slot, EventQueue& events, mmu::Dma& memory, Follow follow,
+        const PciFunction::Identity& identity = kStandard);
 
     /// Pixels as 0x00RRGGBB, line by line.
     struct Picture {

@@ -93,17 +93,34 @@ void add_osc(Aml& root) {
     });
 }
 
-void add_pci_root(Aml& sb, const AcpiPci& pci) {
+void add_vmbus(Aml& parent) {
+    parent.device("VMBS", [](Aml& bus) {
+        bus.name("_HID", "VMBus");
+        bus.name("_UID", u64{0});
+        bus.name("_DDN", "VMBUS");
+        bus.name("_STA", 0xf);
+        bus.empty_method("_DIS");
+        bus.empty_method("_PS0");
+        bus.empty_method("_PS3");
+        bus.resources([](Aml&) {});  // B-12: present, may be empty
+    });
+}
+
+void add_pci_root(Aml& sb, const AcpiOptions& options) {
+    const AcpiPci& pci = *options.pci;
+    const bool express = pci.ecam.size != 0;
     sb.device("PCI0", [&](Aml& root) {
-        root.name_eisa("_HID", "PNP0A08");
-        root.name_eisa("_CID", "PNP0A03");
+        root.name_eisa("_HID", express ? "PNP0A08" : "PNP0A03");
+        if (express) root.name_eisa("_CID", "PNP0A03");
         root.name("_UID", u64{0});
         root.name("_BBN", u64{0});
         root.name("_SEG", u64{0});
         root.resources([&](Aml& r) {
-            r.word_bus(0, static_cast<u16>(pci.ecam.size >> 20));
+            r.word_bus(0, static_cast<u16>(express ? pci.ecam.size >> 20 : board::kPciBuses));
             r.io(0xcf8, 8);
+            if (pci.legacy_ports) r.word_io(0, 0xcf8);
             r.word_io(static_cast<u16>(pci.ports.base), static_cast<u16>(pci.ports.size));
+            if (options.vmbus && options.vga) r.dword_memory(0xa0000, 0x20000);
             r.dword_memory(static_cast<u32>(pci.low_memory.base), static_cast<u32>(pci.low_memory.size));
             if (pci.high_memory.size != 0) r.qword_memory(pci.high_memory.base, pci.high_memory.size);
         });
@@ -133,8 +150,10 @@ void add_pci_root(Aml& sb, const AcpiPci& pci) {
                 m.give_back(term("PRTP"));
             });
         }
-        add_osc(root);
+        if (express) add_osc(root);
+        if (options.vmbus) add_vmbus(root);  // its windows are the root's
     });
+    if (!express) return;
     // Linux uses the enhanced configuration space only if some device reserves it.
     sb.device("MCRS", [&](Aml& board) {
         board.name_eisa("_HID", "PNP0C02");
@@ -221,8 +240,8 @@ std::vector<u8> build_dsdt(const AcpiOptions& options) {
                 hpet.resources([](Aml& r) { r.fixed_memory(static_cast<u32>(devices::Hpet::kBase), 0x400); });
             });
         }
-        if (options.pci) add_pci_root(sb, *options.pci);
-        if (!options.vmbus) return;
+        if (options.pci) add_pci_root(sb, options);
+        if (!options.vmbus || options.pci) return;
         sb.device("VMOD", [&](Aml& module) {
             module.name("_HID", "ACPI0004");
             module.name("_UID", u64{0});
@@ -230,16 +249,7 @@ std::vector<u8> build_dsdt(const AcpiOptions& options) {
                 r.qword_memory(board::kLowGapBase, board::kLowMmioSize);
                 r.qword_memory(align_up(options.memory_top, u64{1} << 30), board::kHighMmioSize);
             });
-            module.device("VMBS", [](Aml& bus) {
-                bus.name("_HID", "VMBus");
-                bus.name("_UID", u64{0});
-                bus.name("_DDN", "VMBUS");
-                bus.name("_STA", 0xf);
-                bus.empty_method("_DIS");
-                bus.empty_method("_PS0");
-                bus.empty_method("_PS3");
-                bus.resources([](Aml&) {});  // B-12: present, may be empty
-            });
+            add_vmbus(module);
         });
     });
     Table table("DSDT", 2);
@@ -402,7 +412,7 @@ Result<std::vector<AcpiTable>> build_acpi(const AcpiOptions& options) {
     const u64 fadt = place("FACP", build_fadt(facs, dsdt, options));
     const u64 madt = place("APIC", build_madt(options));
     std::vector<u64> roots = {fadt, madt};
-    if (options.pci) roots.push_back(place("MCFG", build_mcfg(*options.pci)));
+    if (options.pci && options.pci->ecam.size != 0) roots.push_back(place("MCFG", build_mcfg(*options.pci)));
     if (options.hpet) roots.push_back(place("HPET", build_hpet()));
     if (options.dmar) roots.push_back(place("DMAR", build_dmar(*options.dmar)));
     Table xsdt_table("XSDT", 1);

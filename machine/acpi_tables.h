@@ -1,4 +1,4 @@
-// ACPI tables of a generation-2 partition and of the bare PC: RSDP, XSDT, FADT, FACS, MADT, DSDT (ACPI 6.5 §5.2), and DMAR
+// ACPI tables of partitions and of the bare PC: RSDP, XSDT, FADT, FACS, MADT, DSDT (ACPI 6.5 §5.2), and DMAR
 // (VT-d 4.1 "BIOS Considerations").
 #pragma once
 
@@ -63,12 +63,14 @@ struct DmarOptions {
     u16 ioapic_rid = board::kIoApicRid;
 };
 
-/// What the tables say about the PCI root. Ranges are base and size; `high_memory.size` may be 0.
+/// What the tables say about the PCI root. Ranges are base and size; `high_memory.size` may be 0, and so may `ecam.size`: a
+/// root that is reached by configuration ports only.
 struct AcpiPci {
     struct Range {
         u64 base = 0, size = 0;
     };
     Range ecam, low_memory, high_memory, ports;
+    bool legacy_ports = false;  ///< functions have ports below `ports` too: IDE in compatibility mode
     /// Interrupt of each device's pin (0 is INTA), level-triggered and active low.
     std::array<std::array<u32, 4>, 32> gsi{};
     /// The same as an input of the 8259s, for systems that use those; 0: there is none.
@@ -80,7 +82,7 @@ struct AcpiOptions {
     u64 memory_top = 0;          ///< end of RAM above 4 GiB, or 4 GiB
     bool has_pic = false;        ///< a PC's chips: two 8259 besides the IOAPIC, ISA interrupt 0 on IOAPIC pin 2, an 8042
     bool hpet = false;           ///< high precision event timers at devices::Hpet::kBase
-    bool vmbus = false;          ///< the VMBus device and its MMIO windows (B-11..B-13)
+    bool vmbus = false;          ///< the VMBus device (B-11..B-13): with MMIO windows, or below the PCI root if there is one
     bool vga = false;            ///< there may be a VGA
     u16 pm_base = board::kPmBase;
     std::optional<DmarOptions> dmar;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/bits.h"
+#include "base/host_memory.h"
 #include "base/state.h"
 #include "devices/net/host_forward.h"
 #include "devices/storage/block_device.h"
@@ -20,23 +22,49 @@ namespace vg::machine {
 ChildMachine::~ChildMachine() = default;
 
 Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config, const ChildSection& section,
-                                                           hv::Hypervisor& hypervisor, Spa ram, Spa video,
+                                                           hv::Hypervisor& hypervisor, const Places& places,
                                                            u64 start_unix_seconds, Events handlers) {
     auto model = cpu::CpuModel::create(section.cpu.empty() ? config.machine.cpu : section.cpu);
     if (!model)
         return Unexpected{
             model.error().in(section.cpu.empty() ? config.machine.at.text("cpu") : section.at.text("cpu"))};
     std::unique_ptr<ChildMachine> child(new ChildMachine(section, std::move(*model), hypervisor));
-    if (auto ok = child->build(ram, video, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
-    if (config.restoring) {
-        child->kernel_kind_ = "restored";
+    if (auto ok = child->build(places, start_unix_seconds, std::move(handlers)); !ok) return Unexpected{ok.error()};
+    const bool firmware = child->board_ != nullptr && child->board_->has_firmware();
+    if (config.restoring) child->kernel_kind_ = "restored";
+    if (config.restoring && !firmware) return child;
+    if (firmware) {
+        auto tables = child->tables();
+        if (!tables) return Unexpected{tables.error()};
+        child->board_->tell_firmware(*child, *tables, config.restoring);
+        if (!config.restoring) child->kernel_kind_ = "firmware";
         return child;
     }
     if (auto ok = child->load(); !ok) return Unexpected{ok.error()};
     return child;
 }
 
-Result<void> ChildMachine::build(Spa ram, Spa video, u64 start_unix_seconds, Events handlers) {
+u64 ChildMachine::Places::video_bytes(const ChildSection& section) {
+    if (!section.devices.video) return 0;
+    return section.generation == 1 ? Gen1Board::kVideoBytes : ChildServices::kVideoBytes;
+}
+
+ChildMachine::Places ChildMachine::Places::of(const ChildSection& section, Spa ram) {
+    Places places;
+    places.ram = ram;
+    places.end = ram.value + section.memory_limit();
+    if (section.devices.video) {
+        places.video = Spa(align_up(places.end, kHostHugePage));
+        places.end = places.video.value + video_bytes(section);
+    }
+    if (section.generation == 1) {
+        places.firmware = Spa(align_up(places.end, kHostHugePage));
+        places.end = places.firmware.value + Gen1Board::kFirmwareBytes;
+    }
+    return places;
+}
+
+Result<void> ChildMachine::build(const Places& places, u64 start_unix_seconds, Events handlers) {
     hv::parent::ParentEvents parent_events;
     parent_events.power_off = [this, off = handlers.shutdown] {
         const cpu::VpState& s = partition_->vps().front()->processor().state();
@@ -54,6 +82,7 @@ Result<void> ChildMachine::build(Spa ram, Spa video, u64 start_unix_seconds, Eve
         section_.enlightenments == "full" ? hv::full_partition_config() : hv::PartitionConfig{};
     partition_config.name = section_.name;
     partition_config.max_vps = section_.processors;
+    partition_config.hypervisor_present = section_.enlightenments != "none";
     partition_ = &hypervisor_.create_partition(std::move(partition_config), *parent_);
     parent_->attach(*partition_);
 
@@ -61,21 +90,34 @@ Result<void> ChildMachine::build(Spa ram, Spa video, u64 start_unix_seconds, Eve
     chipset_events.console = handlers.console;
     chipset_events.power_off = [off = handlers.powered_off] { off("the guest powered off"); };
     chipset_events.reset = [reset = handlers.reset] { reset("the guest asked for a reset"); };
+    const std::function<void()> reset = chipset_events.reset;
     chipset_ = std::make_unique<Chipset>(hypervisor_.events(), io_, partition_->apic_bus(), start_unix_seconds,
-                                         std::move(chipset_events));
+                                         std::move(chipset_events),
+                                         section_.generation == 1 ? Gen1Board::pm_base(section_) : board::kPmBase);
     parent_->add_mmio(Gpa(board::kIoApicBase), devices::Ioapic::kSize, chipset_->ioapic());
 
-    const RamLayout layout(section_.memory.bytes);
-    if (auto ok = partition_->map_memory(Gpa(0), ram, layout.low, {}); !ok) return ok;
-    if (layout.high != 0) {
-        if (auto ok = partition_->map_memory(Gpa(kFourGiB), ram + layout.low, layout.high, {}); !ok) return ok;
+    if (section_.generation == 1) {
+        auto made = Gen1Board::create(section_, {hypervisor_.events(), hypervisor_.log(), io_, *chipset_, *partition_, *parent_,
+                                                 hypervisor_.memory(), places.ram, places.video, places.firmware, reset});
+        if (!made) return Unexpected{made.error()};
+        board_ = std::move(*made);
+    } else if (auto ok = map_memory(places); !ok) {
+        return ok;
     }
     for (u32 i = 0; i < section_.processors; ++i) partition_->create_vp(model_, i);
-    services_ = std::make_unique<ChildServices>(
-        ChildServices::Board{section_.name, hypervisor_.events(), *partition_, *parent_, hypervisor_.memory(), ram,
-                             section_.memory.bytes, section_.memory_limit(), video, start_unix_seconds},
-        section_.devices);
+    if (board_ != nullptr) board_->wire(partition_->vps().front()->processor());
+    ChildServices::Board services{section_.name, hypervisor_.events(), *partition_, *parent_, hypervisor_.memory(), places.ram,
+                                  section_.memory.bytes, section_.memory_limit(), places.video, start_unix_seconds};
+    services.legacy = board_.get();
+    services_ = std::make_unique<ChildServices>(services, section_.devices);
     return check_disks();
+}
+
+Result<void> ChildMachine::map_memory(const Places& places) {
+    const RamLayout layout(section_.memory.bytes);
+    if (auto ok = partition_->map_memory(Gpa(0), places.ram, layout.low, {}); !ok) return ok;
+    if (layout.high == 0) return {};
+    return partition_->map_memory(Gpa(kFourGiB), places.ram + layout.low, layout.high, {});
 }
 
 Result<void> ChildMachine::check_disks() const {
@@ -85,26 +127,55 @@ Result<void> ChildMachine::check_disks() const {
     return {};
 }
 
+Result<std::unique_ptr<devices::BlockDevice>> ChildMachine::open_disk(const DiskSection& disk, std::size_t index) {
+    auto device = open_disk_image(disk, {hypervisor_.log(), partition_->id(), static_cast<u32>(index)});
+    if (device) disks_.push_back(device->get());
+    return device;
+}
+
 Result<void> ChildMachine::attach_disks() {
     const auto units = place_disks(section_);
     if (!units) return Unexpected{units.error()};
     std::vector<hv::parent::StorageController*> controllers;
     for (std::size_t i = 0; i < section_.disks.size(); ++i) {
         const DiskSection& disk = section_.disks[i];
+        if (disk.bus == "ide") {
+            if (auto ok = attach_ide_disk(disk, i); !ok) return ok;
+            continue;
+        }
         while (controllers.size() <= disk.controller) {
             const auto number = static_cast<u32>(controllers.size());
             controllers.push_back(&parent_->add_storage_controller(fmt::format("{}.scsi{}", section_.name, number),
                                                                    storage_instance(number),
                                                                    static_cast<u16>(section_.processors - 1)));
         }
-        auto device = open_disk_image(disk, {hypervisor_.log(), partition_->id(), static_cast<u32>(i)});
+        auto device = open_disk(disk, i);
         if (!device) return Unexpected{device.error()};
-        disks_.push_back(device->get());
         auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target),
                                                              static_cast<u8>((*units)[i]), std::move(*device));
         if (!attached) return Unexpected{attached.error().in(disk.at.text())};
     }
     return {};
+}
+
+/// Both ways to it: the emulated disk, and its accelerator.
+Result<void> ChildMachine::attach_ide_disk(const DiskSection& disk, std::size_t index) {
+    auto device = open_disk(disk, index);
+    if (!device) return Unexpected{device.error()};
+    if ((*device)->logical_sector_bytes() != u32{devices::ata::kSectorBytes})
+        return fail(Error::Code::Usage, fmt::format("{}: disk \"{}\" has sectors of {} bytes, which an IDE disk cannot have; use "
+                                                    "bus = \"vmbus\"",
+                                                    disk.at.text(), disk.image, (*device)->logical_sector_bytes()));
+    const auto number = static_cast<u32>(ide_disks_.size());
+    ide_disks_.push_back(std::make_unique<SharedDisk>(std::move(*device)));
+    SharedDisk& shared = *ide_disks_.back();
+    board_->attach(shared.emulated());
+    const u8 drive = static_cast<u8>(number % 2);
+    auto& accelerator =
+        parent_->add_ide_accelerator(fmt::format("{}.ide{}", section_.name, number), static_cast<u8>(number / 2), drive);
+    accelerator.on_use([&shared](bool in_use) { shared.set_accelerated(in_use); });
+    auto attached = accelerator.attach(0, drive, 0, shared.accelerated());
+    return attached ? Result<void>{} : Unexpected{attached.error().in(disk.at.text())};
 }
 
 Result<void> ChildMachine::attach_nics(Network& network, u64 start_unix_seconds) {
@@ -136,30 +207,42 @@ Result<void> ChildMachine::attach_services() {
     return {};
 }
 
-Result<void> ChildMachine::load() {
-    const RamLayout layout(section_.memory.bytes);
+Result<std::vector<AcpiTable>> ChildMachine::tables() const {
     AcpiOptions acpi;
     for (u32 i = 0; i < section_.processors; ++i) acpi.apic_ids.push_back(i);
     acpi.memory_top = RamLayout(section_.memory_limit()).top();
     acpi.vmbus = true;
+    if (board_ != nullptr) board_->describe(acpi);
     if (!section_.acpi_dsdt.empty()) {
         auto dsdt = read_file(section_.acpi_dsdt, board::kAcpiSize);
         if (!dsdt) return Unexpected{dsdt.error()};
         acpi.dsdt = std::move(*dsdt);
         acpi.dsdt_name = section_.acpi_dsdt;
     }
-    auto tables = build_acpi(acpi);
+    return build_acpi(acpi);
+}
+
+Result<void> ChildMachine::load() {
+    auto tables = this->tables();
     if (!tables) return Unexpected{tables.error()};
     for (const AcpiTable& table : *tables) {
         if (!write(table.address, table.content)) VG_UNREACHABLE();  // low memory is always RAM
     }
-    LoadRequest request{section_.kernel,     section_.initrd,         section_.cmdline,
-                        layout.map(),        tables->front().address, {},
+    if (board_ != nullptr) {
+        if (auto ok = board_->leave_as_firmware(*this); !ok) return ok;
+    }
+    return load_kernel_image(*tables);
+}
+
+Result<void> ChildMachine::load_kernel_image(const std::vector<AcpiTable>& tables) {
+    const RamLayout layout(section_.memory.bytes);
+    LoadRequest request{section_.kernel,     section_.initrd,        section_.cmdline,
+                        layout.map(),        tables.front().address, {},
                         section_.kernel_name};
     // Linux's drivers of synthetic video take a partition without firmware for one of generation 1.
     constexpr u64 kEfiTables = board::kAcpiBase + board::kAcpiSize - kEfiTablesSize;
     const auto free = [](const AcpiTable& table) { return table.address.value + table.content.size() <= kEfiTables; };
-    if (section_.devices.video && std::all_of(tables->begin(), tables->end(), free))
+    if (board_ == nullptr && section_.devices.video && std::all_of(tables.begin(), tables.end(), free))
         request.efi = write_efi_tables(*this, kEfiTables, request.rsdp, request.memory_map);
     auto entry = load_kernel(*this, request);
     if (!entry) return Unexpected{entry.error()};
@@ -179,6 +262,10 @@ Result<void> ChildMachine::flush_disks() {
 
 void ChildMachine::fields(StateVisitor& v) {
     chipset_->fields(v);
+    if (board_ != nullptr) {
+        VisitScope scope(v, "board");
+        board_->fields(v);
+    }
     {
         VisitScope scope(v, "parent");
         parent_->fields(v);

@@ -12,9 +12,11 @@
 #include "machine/child_services.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
+#include "machine/gen1_board.h"
 #include "machine/guest_memory.h"
 #include "machine/host_sockets.h"
 #include "machine/network.h"
+#include "machine/shared_disk.h"
 
 namespace vg::hv::parent {
 class NetworkAdapter;
@@ -22,18 +24,26 @@ class NetworkAdapter;
 
 namespace vg::machine {
 
-/// A generation-2 child. The machine owns it and hears how it ends through `Events`.
+/// A child. The machine owns it and hears how it ends through `Events`.
 class ChildMachine final : public GuestMemory {
   public:
     struct Events {
         std::function<void(u8)> console;
         std::function<void(std::string why)> powered_off, reset, crashed, shutdown;
     };
+    /// Where its memory lies in system-physical space. RAM and frame buffer were added to `memory`.
+    struct Places {
+        Spa ram;
+        Spa video;     ///< of video_bytes(), if it has video
+        Spa firmware;  ///< generation 1: free for Gen1Board::kFirmwareBytes
+        u64 end = 0;   ///< behind all of it
+        /// For a child whose RAM is at `ram`.
+        static Places of(const ChildSection& section, Spa ram);
+        [[nodiscard]] static u64 video_bytes(const ChildSection& section);
+    };
     /// Everything but its disks, which are only checked. Writes nothing.
-    /// @param ram    where its RAM lies in system-physical space: already added to `memory`
-    /// @param video  the same of its frame buffer, if it has one
     static Result<std::unique_ptr<ChildMachine>> create(const Config& config, const ChildSection& section,
-                                                        hv::Hypervisor& hypervisor, Spa ram, Spa video,
+                                                        hv::Hypervisor& hypervisor, const Places& places,
                                                         u64 start_unix_seconds, Events handlers);
     ~ChildMachine() override;
 
@@ -43,6 +53,8 @@ class ChildMachine final : public GuestMemory {
     [[nodiscard]] hv::parent::BuiltInParent& parent() { return *parent_; }
     [[nodiscard]] Chipset& chipset() { return *chipset_; }
     [[nodiscard]] ChildServices& services() { return *services_; }
+    /// Null unless of generation 1.
+    [[nodiscard]] const Gen1Board* board() const { return board_.get(); }
     [[nodiscard]] const cpu::CpuModel& model() const { return model_; }
     /// Opens the disks, creating overlays that are missing. Once, before the partition runs.
     [[nodiscard]] Result<void> attach_disks();
@@ -67,10 +79,17 @@ class ChildMachine final : public GuestMemory {
   private:
     ChildMachine(const ChildSection& section, cpu::CpuModel model, hv::Hypervisor& hypervisor)
         : section_(section), model_(std::move(model)), hypervisor_(hypervisor), io_(hypervisor.log()) {}
-    Result<void> build(Spa ram, Spa video, u64 start_unix_seconds, Events handlers);
+    Result<void> build(const Places& places, u64 start_unix_seconds, Events handlers);
+    Result<void> map_memory(const Places& places);
+    /// Opens an image, as number `index` of the configuration.
+    Result<std::unique_ptr<devices::BlockDevice>> open_disk(const DiskSection& disk, std::size_t index);
+    Result<void> attach_ide_disk(const DiskSection& disk, std::size_t index);
+    /// The tables in its memory, or for its firmware.
+    Result<std::vector<AcpiTable>> tables() const;
     /// Refuses what attach_disks would refuse.
     [[nodiscard]] Result<void> check_disks() const;
     Result<void> load();
+    Result<void> load_kernel_image(const std::vector<AcpiTable>& tables);
 
     ChildSection section_;
     cpu::CpuModel model_;
@@ -80,6 +99,8 @@ class ChildMachine final : public GuestMemory {
     std::unique_ptr<hv::parent::BuiltInParent> parent_;
     hv::Partition* partition_ = nullptr;
     std::unique_ptr<Chipset> chipset_;
+    std::unique_ptr<Gen1Board> board_;
+    std::vector<std::unique_ptr<SharedDisk>> ide_disks_;
     std::vector<devices::BlockDevice*> disks_;
     std::vector<hv::parent::NetworkAdapter*> adapters_;
     std::unique_ptr<HostSockets> host_sockets_;

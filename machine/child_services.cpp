@@ -7,6 +7,7 @@
 
 #include "base/bits.h"
 #include "base/state.h"
+#include "machine/gen1_board.h"
 
 namespace vg::machine {
 
@@ -133,7 +134,7 @@ Result<u64> ChildServices::run(const GuestCommand& command) {
         case Kind::Memory:
             return balloon_ ? run_memory(command) : Result<u64>(off("dynamic_memory"));
         case Kind::Keys:
-            return keyboard_ ? press(command) : Result<u64>(off("keyboard"));
+            return keyboard_ || board_.legacy != nullptr ? press(command) : Result<u64>(off("keyboard"));
         case Kind::Mouse:
             if (!mouse_) return off("mouse");
             if (!mouse_->core.report(command.mouse))
@@ -145,7 +146,13 @@ Result<u64> ChildServices::run(const GuestCommand& command) {
     }
 }
 
+/// Without a driver for the synthetic keyboard a PC's has them.
 Result<u64> ChildServices::press(const GuestCommand& command) {
+    if (board_.legacy != nullptr && (!keyboard_ || keyboard_->core.state() != hv::vsp::Keyboard::State::Ready)) {
+        if (!board_.legacy->type(command.keys))
+            return fail(Error::Code::Usage, "the guest has not read what was typed before; ask again later");
+        return u64{0};
+    }
     if (command.keys.size() > keyboard_->core.room())
         return fail(Error::Code::Usage, "the guest has no driver for the keyboard (yet), or does not read it");
     for (const hv::vsp::Keystroke& key : command.keys)
@@ -287,15 +294,26 @@ bool ChildServices::place(u64 gpa) {
     const bool fits = std::ranges::any_of(windows, [&](const Window& window) {
         return gpa >= window.base && gpa - window.base <= window.size - kVideoBytes;
     });
-    if (!fits || gpa % kPageSize != 0) return false;
-    if (framed_) {
+    // Linux's hyperv_fb of generation 1 takes pages of its own, as many as it needs.
+    const bool in_ram = !fits && board_.legacy != nullptr && pages_.mapped(gpa / kPageSize, 1);
+    if ((!fits && !in_ram) || gpa % kPageSize != 0) return false;
+    if (framed_ && !frame_in_ram_) {
         constexpr u64 kLarge = u64{2} << 20;
         const u64 from = align_down(frame_gpa_, kLarge), to = align_up(frame_gpa_ + kVideoBytes, kLarge);
         if (!board_.partition.unmap_memory(Gpa(from), to - from)) return false;
+        if (board_.legacy != nullptr) board_.legacy->show_video();  // it may have been there
     }
-    framed_ = board_.partition.map_memory(Gpa(gpa), board_.video, kVideoBytes, {}).has_value();
+    frame_in_ram_ = in_ram;
+    framed_ = in_ram || board_.partition.map_memory(Gpa(gpa), board_.video, kVideoBytes, {}).has_value();
     frame_gpa_ = framed_ ? gpa : 0;
     return framed_;
+}
+
+bool ChildServices::read_frame(u64 offset, std::span<u8> out) const {
+    if (frame_in_ram_) return board_.partition.read_memory(Gpa(frame_gpa_ + offset), out.data(), out.size());
+    if (!vg::fits(offset, out.size(), kVideoBytes)) return false;
+    board_.memory.read(board_.video + offset, out.data(), out.size());
+    return true;
 }
 
 // ---- state
@@ -309,6 +327,7 @@ void ChildServices::fields(StateVisitor& v) {
     if (video_) {
         v("framed", framed_);
         v("frame_gpa", frame_gpa_);
+        if (board_.legacy != nullptr) v("frame_in_ram", frame_in_ram_);
     }
     command_fields(v);
 }

@@ -5,6 +5,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "hv/ic/command_service.h"
@@ -21,6 +22,8 @@
 #include "machine/guest_pages.h"
 
 namespace vg::machine {
+
+class Gen1Board;
 
 /// How a command of the host went.
 struct CommandResult {
@@ -59,6 +62,7 @@ class ChildServices final : private hv::ic::CommandClient,
         u64 memory_limit;
         Spa video;          ///< of kVideoBytes, if there is video
         u64 start_seconds;  ///< wall clock at virtual time 0, since 1970
+        Gen1Board* legacy = nullptr;  ///< of generation 1: its board
     };
     ChildServices(const Board& board, const ChildDevicesSection& section);
     ~ChildServices() override;
@@ -79,8 +83,8 @@ class ChildServices final : private hv::ic::CommandClient,
     [[nodiscard]] const hv::vsp::Mouse* mouse() const { return mouse_ ? &mouse_->core : nullptr; }
     [[nodiscard]] const hv::vsp::Video* video() const { return video_ ? &video_->core : nullptr; }
     [[nodiscard]] const hv::vsp::Balloon* balloon() const { return balloon_ ? &balloon_->core : nullptr; }
-    /// Where the frame buffer lies in system-physical space.
-    [[nodiscard]] Spa frame_buffer() const { return board_.video; }
+    /// A part of the frame buffer, which a guest of generation 1 may have in its own RAM. False: it is not (any more).
+    [[nodiscard]] bool read_frame(u64 offset, std::span<u8> out) const;
     /// Bytes of memory that the guest has now.
     [[nodiscard]] u64 memory_bytes() const;
     void fields(StateVisitor& v);
@@ -144,6 +148,7 @@ class ChildServices final : private hv::ic::CommandClient,
     u64 memory_command_ = 0;  ///< its number; 0: none
     bool framed_ = false;     ///< the frame buffer is in the guest's space
     u64 frame_gpa_ = 0;
+    bool frame_in_ram_ = false;  ///< of the guest, and nothing is shown in its place
 };
 
 }  // namespace vg::machine

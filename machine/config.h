@@ -190,7 +190,7 @@ struct ChildSection {
     std::string name = "child";
     u32 generation = 2, processors = 1;
     ByteSize memory{u64{512} << 20}, memory_max;
-    std::string cpu, enlightenments = "full", kernel, kernel_name, initrd, cmdline, acpi_dsdt, symbols;
+    std::string cpu, enlightenments = "full", kernel, kernel_name, initrd, cmdline, firmware, video_bios, acpi_dsdt, symbols;
     std::vector<DiskSection> disks;
     std::vector<NicSection> nics;
     ChildDevicesSection devices;
@@ -199,18 +199,22 @@ struct ChildSection {
     template <class V>
     void keys(V& v) {
         v("name", name, "name of the partition");
-        v("generation", generation, "2: synthetic devices only; 1: legacy chipset too", 1, 2);
+        v("generation", generation, "2: synthetic devices only; 1: a PC's chips and IDE disks too", 1, 2);
         v("processors", processors, "virtual processors", 1, 16);
         v("memory", memory, "RAM of the partition");
         v("memory_max", memory_max, "to which memory can be added while it runs; left out or 0: none");
         v("cpu", cpu, "CPU model; left out: the machine's");
-        v.choice("enlightenments", enlightenments, {"full", "basic"},
-                 "what the hypervisor offers the guest: all that it can make use of, or what it needs to boot");
+        v.choice("enlightenments", enlightenments, {"full", "basic", "none"},
+                 "what the hypervisor offers the guest: all that it can make use of, what it needs to boot, or (generation 1) "
+                 "nothing, not even its presence");
         v.path("kernel", kernel, "bzImage or PVH ELF");
         v("kernel_name", kernel_name,
           "name that a multiboot kernel finds in front of its command line; left out: the file's");
         v.path("initrd", initrd, "initial RAM disk");
         v("cmdline", cmdline, "kernel command line");
+        v.path("firmware", firmware,
+               "generation 1: BIOS in place of a kernel, which boots the first IDE disk: a file, or \"seabios\" for Debian's");
+        v.path("video_bios", video_bios, "video BIOS of a partition with firmware; left out: SeaBIOS' vgabios-stdvga.bin");
         v.path("acpi_dsdt", acpi_dsdt, "compiled DSDT that replaces the built-in one");
         v.path("symbols", symbols, kSymbolsDoc);
         v.tables("disk", disks, "disks");

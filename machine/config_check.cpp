@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -61,28 +62,29 @@ constexpr std::string_view kSymbolsRemedy =
 constexpr std::string_view kModuleRemedy = "A module is a file and its arguments, with one space between them.";
 constexpr std::string_view kInitrdRemedy = "Leave it out, or make one with mkinitramfs.";
 
-Result<void> check_disk(const DiskSection& disk, bool child) {
+/// @param child  whose disk it is; null: the machine's own
+Result<void> check_disk(const DiskSection& disk, const ChildSection* child) {
     if (disk.image.empty()) return bad(disk.at.text(), "the disk has no image; add image = \"FILE\"");
-    if (child && disk.bus != "vmbus") {
-        return bad(
-            disk.at.text("bus"),
-            fmt::format("bus \"{}\" is not available in a generation 2 partition; use bus = \"vmbus\"", disk.bus));
+    const bool ide_child = child != nullptr && child->generation == 1;
+    if (child != nullptr && disk.bus != "vmbus" && !(ide_child && disk.bus == "ide")) {
+        return bad(disk.at.text("bus"),
+                   fmt::format("bus \"{}\" is not available in a generation {} partition; use bus = \"vmbus\"{}", disk.bus,
+                               child->generation, ide_child ? " or \"ide\"" : ""));
     }
-    if (!child && disk.bus != "ahci" && disk.bus != "nvme" && disk.bus != "virtio") {
+    if (child == nullptr && disk.bus == "vmbus") {
         return bad(disk.at.text("bus"),
                    fmt::format("bus \"{}\" is not available for disks of the machine itself; use bus = \"ahci\", "
-                               "\"nvme\" or \"virtio\"",
+                               "\"nvme\", \"virtio\" or \"ide\"",
                                disk.bus));
     }
     // Not by whether they are written down: `config show` writes all of them.
     const std::pair<const char*, bool> places[] = {
         {"controller", disk.controller != 0}, {"target", disk.target != 0}, {"lun", disk.lun.has_value()}};
     for (const auto& [key, given] : places) {
-        if (!child && given) {
+        if (disk.bus != "vmbus" && given) {
             return bad(disk.at.text(key),
-                       fmt::format("{} is for bus = \"vmbus\": disks of the machine itself are numbered in their "
-                                   "order; leave it out",
-                                   key));
+                       fmt::format("{} is for bus = \"vmbus\": disks of {} are numbered in their order; leave it out", key,
+                                   child == nullptr ? "the machine itself" : "an IDE controller"));
         }
     }
     if (disk.write != "overlay" && disk.write != "memory" && !disk.overlay.empty()) {
@@ -152,7 +154,7 @@ Result<void> check_nic(const NicSection& nic, bool child) {
     if (nic.bus != bus && (child || nic.bus != "virtio")) {
         return bad(nic.at.text("bus"),
                    fmt::format("bus \"{}\" is not available for network adapters of {}; use bus = \"{}\"", nic.bus,
-                               child ? "a generation 2 partition" : "the machine itself", bus));
+                               child ? "a partition" : "the machine itself", bus));
     }
     if (auto ok = check_backend(nic); !ok) return ok;
     for (const std::string& text : nic.hostfwd) {
@@ -205,14 +207,42 @@ class NicRules {
     std::map<std::pair<std::string, devices::MacAddress>, std::string> addresses_;  // the same
 };
 
+/// What only partitions of generation 1 have, and what starts a partition.
+Result<void> check_generation(const ChildSection& child) {
+    const bool pc = child.generation == 1;
+    const struct {
+        const char* key;
+        bool given;
+        const char* what;
+    } keys[] = {{"firmware", !child.firmware.empty(), "a BIOS"},
+                {"video_bios", !child.video_bios.empty(), "a video BIOS"},
+                {"enlightenments", child.enlightenments == "none", "a guest that does not know of the hypervisor"}};
+    for (const auto& each : keys) {
+        if (each.given && !pc)
+            return bad(child.at.text(each.key), fmt::format("{} is for partitions of generation 1, which have a PC's chips; "
+                                                            "add generation = 1, or leave {} out", each.what, each.key));
+    }
+    if (child.firmware.empty()) {
+        if (!child.video_bios.empty())
+            return bad(child.at.text("video_bios"), "video_bios is for firmware; add firmware = \"seabios\", or leave it out");
+        if (!child.kernel.empty()) return {};
+        return bad(child.at.text("kernel"), fmt::format("child \"{}\" has no kernel; add kernel = \"FILE\"{}", child.name,
+                                                        pc ? ", or firmware = \"seabios\" to boot from a disk" : ""));
+    }
+    const std::pair<const char*, const std::string&> direct[] = {{"kernel", child.kernel},
+                                                                 {"initrd", child.initrd},
+                                                                 {"cmdline", child.cmdline},
+                                                                 {"kernel_name", child.kernel_name}};
+    for (const auto& [key, value] : direct) {
+        if (!value.empty())
+            return bad(child.at.text(key),
+                       fmt::format("{} is not for firmware, which boots what is on a disk; leave {} or firmware out", key, key));
+    }
+    return {};
+}
+
 Result<void> check_child(const ChildSection& child) {
-    if (child.generation != 2) {
-        return bad(child.at.text("generation"), "generation 1 partitions are not available yet; use generation = 2");
-    }
-    if (child.kernel.empty()) {
-        return bad(child.at.text("kernel"),
-                   fmt::format("child \"{}\" has no kernel; add kernel = \"FILE\"", child.name));
-    }
+    if (auto ok = check_generation(child); !ok) return ok;
     if (child.memory.bytes < 64 * kMiB || child.memory.bytes % (2 * kMiB) != 0 || child.memory.bytes > (u64{1} << 40)) {
         return bad(
             child.at.text("memory"),
@@ -229,8 +259,12 @@ Result<void> check_child(const ChildSection& child) {
         if (auto ok = check_model(child.at, child.cpu, true); !ok) return ok;
     }
     for (const DiskSection& disk : child.disks) {
-        if (auto ok = check_disk(disk, true); !ok) return ok;
+        if (auto ok = check_disk(disk, &child); !ok) return ok;
     }
+    constexpr std::ptrdiff_t kIdeDisks = 4;
+    if (std::ranges::count(child.disks, "ide", &DiskSection::bus) > kIdeDisks)
+        return bad(child.at.text(), fmt::format("child \"{}\" has more than {} disks with bus = \"ide\"; use \"vmbus\" for the "
+                                                "others", child.name, kIdeDisks));
     if (auto units = place_disks(child); !units) return Unexpected{units.error()};
     return {};
 }
@@ -298,11 +332,11 @@ Result<void> check_pc(const Config& config) {
                    fmt::format("memory = \"{}\" must be from 16 MiB to 1 TiB in steps of 4 KiB",
                                to_string(config.machine.memory)));
     }
-    constexpr u32 kAhciPorts = 32, kNvmes = 16, kVirtioDisks = 5;
+    constexpr u32 kAhciPorts = 32, kNvmes = 16, kVirtioDisks = 5, kIdeDisks = 4;
     std::map<std::string, u32> disks_on;
     for (const DiskSection& disk : config.disks) {
-        if (auto ok = check_disk(disk, false); !ok) return ok;
-        const u32 most = disk.bus == "nvme" ? kNvmes : disk.bus == "virtio" ? kVirtioDisks : kAhciPorts;
+        if (auto ok = check_disk(disk, nullptr); !ok) return ok;
+        const u32 most = disk.bus == "nvme" ? kNvmes : disk.bus == "virtio" ? kVirtioDisks : disk.bus == "ide" ? kIdeDisks : kAhciPorts;
         if (++disks_on[disk.bus] > most) {
             return bad(disk.at.text("bus"),
                        fmt::format("there is room for {} disks with bus = \"{}\"; use another", most, disk.bus));
@@ -327,6 +361,10 @@ Result<std::vector<u32>> place_disks(const ChildSection& child) {
     std::map<u32, u32> disks_on;
     std::vector<u32> units;
     for (const DiskSection& disk : child.disks) {
+        if (disk.bus != "vmbus") {
+            units.push_back(0);
+            continue;
+        }
         if (++disks_on[disk.controller] > kUnits) {
             return bad(disk.at.text(),
                        fmt::format("controller {} has {} disks already; use another", disk.controller, kUnits));

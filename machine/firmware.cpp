@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
 #include "machine/loader.h"
-#include "machine/smbios.h"
 
 namespace vg::machine {
 
@@ -174,15 +174,27 @@ std::string find_firmware(const std::string& name) {
     return name;
 }
 
+namespace {
+
+/// The video BIOS that lies beside a firmware, or where Debian's package has it; "" if there is none.
+std::string video_bios_for(const std::string& firmware) {
+    for (const fs::path& place : {fs::path(firmware).parent_path(), fs::path(kVideoBiosHome)})
+        if (is_file(place / kVideoBios)) return (place / kVideoBios).string();
+    return "";
+}
+
+}  // namespace
+
 void find_firmware_files(Config& config) {
-    if (!config.boot || config.boot->firmware.empty()) return;
-    BootSection& boot = *config.boot;
-    boot.firmware = find_firmware(boot.firmware);
-    if (!config.devices.display || !boot.video_bios.empty()) return;
-    for (const fs::path& place : {fs::path(boot.firmware).parent_path(), fs::path(kVideoBiosHome)}) {
-        if (!is_file(place / kVideoBios)) continue;
-        boot.video_bios = (place / kVideoBios).string();
-        return;
+    if (config.boot && !config.boot->firmware.empty()) {
+        BootSection& boot = *config.boot;
+        boot.firmware = find_firmware(boot.firmware);
+        if (config.devices.display && boot.video_bios.empty()) boot.video_bios = video_bios_for(boot.firmware);
+    }
+    for (ChildSection& child : config.children) {
+        if (child.firmware.empty()) continue;
+        child.firmware = find_firmware(child.firmware);
+        if (child.devices.video && child.video_bios.empty()) child.video_bios = video_bios_for(child.firmware);
     }
 }
 
@@ -252,10 +264,11 @@ void describe_board(devices::FwCfg& fw_cfg, const FirmwareFacts& facts) {
     fw_cfg.set_number(FwCfg::kNoGraphics, facts.display ? 0 : 1, 2);
     add_memory_map(fw_cfg, facts);
     add_acpi(fw_cfg, facts.tables);
-    Smbios smbios = build_smbios(facts.memory_bytes, facts.processors);
+    Smbios smbios = build_smbios(facts.memory_bytes, facts.processors, facts.names);
     fw_cfg.add_file("etc/smbios/smbios-anchor", std::move(smbios.anchor));
     fw_cfg.add_file("etc/smbios/smbios-tables", std::move(smbios.tables));
-    if (!facts.video_bios.empty()) fw_cfg.add_file("pci1234,1111.rom", facts.video_bios);
+    if (!facts.video_bios.empty())
+        fw_cfg.add_file(fmt::format("pci{:04x},{:04x}.rom", facts.display_vendor, facts.display_device), facts.video_bios);
     constexpr u64 kLockedVmxOutsideSmx = 5;
     if (facts.vmx) fw_cfg.add_file("etc/msr_feature_control", bytes_of(kLockedVmxOutsideSmx, 8));
     if (facts.boot_order.empty()) return;
@@ -266,6 +279,22 @@ void describe_board(devices::FwCfg& fw_cfg, const FirmwareFacts& facts) {
     }
     order.back() = 0;
     fw_cfg.add_file("bootorder", std::move(order));
+}
+
+void fill_cmos(devices::CmosRtc& rtc, u64 low_memory, u64 high_memory, u32 processors) {
+    constexpr u64 kKiB = 1 << 10, kUnit = 64 << 10, kMiB = 1 << 20;
+    const auto word = [&](u8 index, u64 value) {
+        const u64 shown = std::min<u64>(value, 0xffff);
+        rtc.set_nvram(index, static_cast<u8>(shown));
+        rtc.set_nvram(static_cast<u8>(index + 1), static_cast<u8>(shown >> 8));
+    };
+    word(0x15, 640);
+    word(0x17, std::min<u64>((low_memory - kMiB) / kKiB, 0xfc00));  // up to 64 MiB
+    word(0x30, std::min<u64>((low_memory - kMiB) / kKiB, 0xfc00));
+    word(0x34, low_memory > 16 * kMiB ? (low_memory - 16 * kMiB) / kUnit : 0);
+    word(0x5b, high_memory / kUnit & 0xffff);
+    rtc.set_nvram(0x5d, static_cast<u8>(high_memory / kUnit >> 16));
+    rtc.set_nvram(0x5f, static_cast<u8>(processors - 1));
 }
 
 }  // namespace vg::machine

@@ -6,10 +6,12 @@
 
 #include "base/result.h"
 #include "base/types.h"
+#include "devices/cmos_rtc.h"
 #include "devices/fw_cfg.h"
 #include "machine/acpi_tables.h"
 #include "machine/config.h"
 #include "machine/guest_memory.h"
+#include "machine/smbios.h"
 
 namespace vg::machine {
 
@@ -40,7 +42,11 @@ struct FirmwareFacts {
     std::vector<std::string> boot_order;  ///< Open Firmware paths
     const std::vector<AcpiTable>& tables;
     const std::vector<u8>& video_bios;
+    u16 display_vendor = 0x1234, display_device = 0x1111;  ///< whose option ROM the video BIOS is
+    SystemNames names{};
 };
 void describe_board(devices::FwCfg& fw_cfg, const FirmwareFacts& facts);
+/// What the CMOS memory of a PC says of its size: firmware that is older than fw_cfg's memory map believes it.
+void fill_cmos(devices::CmosRtc& rtc, u64 low_memory, u64 high_memory, u32 processors);
 
 }  // namespace vg::machine

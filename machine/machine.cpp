@@ -80,7 +80,9 @@ Result<void> Machine::build() {
     }
     scheduler_ = std::make_unique<Scheduler>(events_, clock_, *engine_);
     scheduler_->set_longest_slice(stress->budget);
-    if (config_.boot && !config_.boot->firmware.empty()) scheduler_->set_quantum(Scheduler::kFirmwareQuantum);
+    const auto has_firmware = [](const auto& section) { return !section.firmware.empty(); };
+    if ((config_.boot && has_firmware(*config_.boot)) || std::ranges::any_of(config_.children, has_firmware))
+        scheduler_->set_quantum(Scheduler::kFirmwareQuantum);
     child_network_ = std::make_unique<Network>(events_, log_);
     if (auto ok = config_.boot ? build_pc() : build_children(); !ok) return ok;
     // What a guest has sent reaches the host at once, and the answer comes back soon.
@@ -129,17 +131,21 @@ Result<void> Machine::build_children() {
     const u64 private_size = align_up(config_.hypervisor->memory.bytes, kPageSize);
     u64 needed = 0;
     for (const ChildSection& section : config_.children) {
-        // With the tables that show a frame buffer anywhere in its windows.
-        needed += hv::Hypervisor::private_bytes(section.memory_limit() + ChildServices::kVideoBytes, section.processors) +
-                  (section.devices.video ? 16 * kPageSize : 0);
+        // With the tables that show a frame buffer anywhere in its windows, and a BIOS.
+        constexpr u64 kVideoTables = 16, kBoardTables = 16;
+        needed += hv::Hypervisor::private_bytes(section.memory_limit() + (section.generation == 1 ? Gen1Board::kVideoBytes : ChildServices::kVideoBytes),
+                                                section.processors) +
+                  (section.devices.video ? kVideoTables * kPageSize : 0) +
+                  (section.generation == 1 ? kBoardTables * kPageSize : 0);
     }
     if (auto ok = build_hypervisor(kHypervisorMemory, needed); !ok) return ok;
     Spa next(std::max(kFirstChildMemory, align_up(kHypervisorMemory.value + private_size, kGiB)));
     for (const ChildSection& section : config_.children) {
+        const auto places = ChildMachine::Places::of(section, next);
         if (auto ok = memory_.add_ram(section.name, next, section.memory_limit()); !ok) return ok;
-        const Spa video(align_up(next.value + section.memory_limit(), kHostHugePage));
         if (section.devices.video) {
-            if (auto ok = memory_.add_ram(section.name + ".video", video, ChildServices::kVideoBytes); !ok) return ok;
+            auto ok = memory_.add_ram(section.name + ".video", places.video, ChildMachine::Places::video_bytes(section));
+            if (!ok) return ok;
         }
         const std::string name = section.name;
         ChildMachine::Events handlers;
@@ -153,13 +159,11 @@ Result<void> Machine::build_children() {
         handlers.reset = ended(Outcome::Kind::Reset);
         handlers.crashed = ended(Outcome::Kind::Crashed);
         handlers.shutdown = ended(Outcome::Kind::Shutdown);
-        auto child = ChildMachine::create(config_, section, *hypervisor_, next, video, *start, std::move(handlers));
+        auto child = ChildMachine::create(config_, section, *hypervisor_, places, *start, std::move(handlers));
         if (!child) return Unexpected{child.error()};
         children_.push_back(std::move(*child));
         children_on_.insert(name);
-        const u64 end = section.devices.video ? video.value + ChildServices::kVideoBytes
-                                              : next.value + section.memory_limit();
-        next = Spa(align_up(end, kGiB));
+        next = Spa(align_up(places.end, kGiB));
     }
     // Overlays are created last, when nothing else can fail; captures too.
     for (const auto& child : children_) {

@@ -36,7 +36,6 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
         firmware_ = std::move(*firmware);
         events_ = &events;
         restart_ = events.add("restart", [this](VTime) { restart(); });
-        input_ = std::make_unique<PcInput>(events, keyboard_);
         handlers_.chipset.reset = handlers_.shutdown = [this] { ask_restart(); };
     }
     const RamLayout layout(bytes, firmware_ ? board::kFirmwareEcamBase : board::kPciMemoryBase);
@@ -51,16 +50,13 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     if (config.has_iommu()) {
         if (auto ok = add_iommu(events, log); !ok) return ok;
     }
-    add_legacy_chips(events, handlers_.chipset.reset);
+    legacy_ = std::make_unique<LegacyChips>(events, io_, *chipset_, handlers_.chipset.reset, firmware_.has_value());
+    if (firmware_) input_ = std::make_unique<PcInput>(events, legacy_->keyboard());
     if (auto ok = add_hpet(events); !ok) return ok;
     // What the hypervisor keeps lies behind RAM.
     const u64 top = hypervisor != nullptr ? hypervisor->private_base().value + hypervisor->private_size() : layout.top();
-    std::optional<std::array<devices::IrqLine*, 16>> pic_inputs;
-    if (firmware_) pic_inputs.emplace();
-    for (u32 irq = 0; irq < 16; ++irq)
-        if (pic_inputs_[irq] != nullptr) (*pic_inputs)[irq] = &pic_inputs_[irq]->second();
     auto pci = PciBoard::create(
-        config, {memory_, events, log, io_, *chipset_, top, iommu_.get(), handlers_.chipset.console, pic_inputs});
+        config, {memory_, events, log, io_, *chipset_, top, iommu_.get(), handlers_.chipset.console, legacy_->pci_inputs()});
     if (!pci) return Unexpected{pci.error()};
     pci_ = std::move(*pci);
     if (iommu_ != nullptr && hypervisor != nullptr) {
@@ -69,7 +65,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
     if (auto ok = add_test_devices(config); !ok) return ok;
 
     if (root_ == nullptr) make_processors(config, events, log);
-    intr_.boot_processor = boot_;
+    legacy_->wire(*boot_);
     if (!firmware_) leave_as_firmware();
     pci_->trace_to(log);
     if (firmware_) {
@@ -138,25 +134,8 @@ AcpiOptions PcMachine::acpi_options(const Config& config, const RamLayout& layou
     return acpi;
 }
 
-/// What the CMOS memory of a PC says of its size: firmware that is older than fw_cfg's memory map believes it.
-void PcMachine::fill_cmos(const RamLayout& layout, u32 processors) {
-    constexpr u64 kKiB = 1 << 10, kUnit = 64 << 10, kMiB = 1 << 20;
-    const auto word = [&](u8 index, u64 value) {
-        const u64 shown = std::min<u64>(value, 0xffff);
-        chipset_->rtc().set_nvram(index, static_cast<u8>(shown));
-        chipset_->rtc().set_nvram(static_cast<u8>(index + 1), static_cast<u8>(shown >> 8));
-    };
-    word(0x15, 640);
-    word(0x17, std::min<u64>((layout.low - kMiB) / kKiB, 0xfc00));  // up to 64 MiB
-    word(0x30, std::min<u64>((layout.low - kMiB) / kKiB, 0xfc00));
-    word(0x34, layout.low > 16 * kMiB ? (layout.low - 16 * kMiB) / kUnit : 0);
-    word(0x5b, layout.high / kUnit & 0xffff);
-    chipset_->rtc().set_nvram(0x5d, static_cast<u8>(layout.high / kUnit >> 16));
-    chipset_->rtc().set_nvram(0x5f, static_cast<u8>(processors - 1));
-}
-
 Result<void> PcMachine::tell_firmware(const Config& config, const RamLayout& layout) {
-    fill_cmos(layout, config.machine.processors);
+    fill_cmos(chipset_->rtc(), layout.low, layout.high, config.machine.processors);
     auto tables = build_acpi(acpi_options(config, layout));
     if (!tables) return Unexpected{tables.error()};
     fw_cfg_memory_ = std::make_unique<mmu::DirectDma>(memory_);
@@ -254,37 +233,9 @@ Result<void> PcMachine::guard_devices(hv::Hypervisor& hypervisor) {
     return {};
 }
 
-void PcMachine::add_legacy_chips(EventQueue& events, const std::function<void()>& reset) {
-    using devices::I8042, devices::PicPair, devices::Pit8254;
-    pic_ = std::make_unique<PicPair>(intr_);
-    io_.map("pic_master", PicPair::kMasterPort, 2, pic_->master_ports());
-    io_.map("pic_slave", PicPair::kSlavePort, 2, pic_->slave_ports());
-    io_.map("pic_elcr", PicPair::kElcrPort, 2, pic_->elcr_ports());
-    constexpr u32 kCascade = 2;  // the slave's own line
-    for (u32 irq = 0; irq < 16; ++irq) {
-        if (irq == kCascade) continue;
-        if (firmware_) pic_inputs_[irq] = std::make_unique<devices::SharedLine>(pic_->line(irq));
-        chipset_->connect(irq, firmware_ ? pic_inputs_[irq]->first() : pic_->line(irq));
-    }
-    timer_line_.target = &chipset_->isa_line(0);
-    pit_ = std::make_unique<Pit8254>(events, timer_line_);
-    io_.map("pit", Pit8254::kPort, Pit8254::kPortCount, *pit_);
-    io_.map("speaker", Pit8254::kSpeakerPort, 1, pit_->speaker_port());
-    i8042_ = std::make_unique<I8042>(chipset_->isa_line(1), chipset_->isa_line(12), I8042::Callbacks{reset, nullptr},
-                                     &keyboard_, &mouse_);
-    io_.map("i8042_data", I8042::kDataPort, 1, i8042_->data_port());
-    io_.map("i8042_command", I8042::kCommandPort, 1, i8042_->command_port());
-    system_control_ = std::make_unique<devices::SystemControlPort>(reset, nullptr);
-    io_.map("system_control", devices::SystemControlPort::kPort, 1, *system_control_);
-    io_.map("post", devices::PostPort::kPort, 1, post_);
-    using devices::CoprocessorError;
-    coprocessor_error_ = std::make_unique<CoprocessorError>(chipset_->isa_line(CoprocessorError::kIrq));
-    io_.map("coprocessor_error", CoprocessorError::kPort, 1, *coprocessor_error_);
-}
-
 Result<void> PcMachine::add_hpet(EventQueue& events) {
     devices::Hpet::Wiring wiring{chipset_->isa_line(0), chipset_->isa_line(board::kRtcIrq), {}, [this](bool replaced) {
-                                     timer_line_.cut = replaced;
+                                     legacy_->cut_timer(replaced);
                                      chipset_->cut_rtc(replaced);
                                  }};
     for (const u32 irq : {10u, 11u}) wiring.routes[irq] = &chipset_->isa_line(irq);  // nobody else's
@@ -292,22 +243,8 @@ Result<void> PcMachine::add_hpet(EventQueue& events) {
     return memory_.add_mmio("hpet", Spa(devices::Hpet::kBase), devices::Hpet::kSize, *hpet_);
 }
 
-/// What a PC's firmware sets up before it hands over: the 8259s at their BIOS vectors, the keyboard, PCI, the boot
-/// processor's APIC as a virtual wire for them (MultiProcessor Specification 1.4 "Virtual Wire Mode").
 void PcMachine::leave_as_firmware() {
-    constexpr struct {
-        u16 port;
-        u8 value;
-    } kWords[] = {{0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01},  // vector 08H, slave on input 2, 8086 mode
-                  {0xa0, 0x11}, {0xa1, 0x70}, {0xa1, 0x02}, {0xa1, 0x01},  // vector 70H
-                  {0x64, 0x60}, {0x60, 0x45}};                             // keyboard: translated, with interrupt
-    for (const auto& word : kWords) io_.write(word.port, 1, word.value);
-    constexpr u32 kSpurious = 0xf0, kLint0 = 0x350, kLint1 = 0x360;
-    constexpr u32 kSoftwareEnable = 0x100, kSpuriousVector = 0x0f, kExtInt = 0x700, kNmi = 0x400;
-    cpu::Apic& apic = boot_->apic();
-    apic.mmio_write(kSpurious, kSoftwareEnable | kSpuriousVector);
-    apic.mmio_write(kLint0, kExtInt);
-    apic.mmio_write(kLint1, kNmi);
+    legacy_->leave_as_firmware(io_);
     // VMX may be used, and IA32_FEATURE_CONTROL is locked.
     constexpr u64 kLock = 1, kVmxOutsideSmx = 4;
     if (model_.has(cpu::CpuFlag::VMX))
@@ -376,17 +313,11 @@ bool PcMachine::read(Gpa gpa, std::span<u8> out) {
 u32 PcMachine::port_read(cpu::Vp&, u16 port, unsigned size) { return io_.read(port, size); }
 void PcMachine::port_write(cpu::Vp&, u16 port, unsigned size, u32 value) { io_.write(port, size, value); }
 
-cpu::FerrAnswer PcMachine::ferr(cpu::Vp&, bool active) {
-    coprocessor_error_->set_error(active);
-    return coprocessor_error_->ignored() ? cpu::FerrAnswer::Ignore : cpu::FerrAnswer::Freeze;
-}
-
 std::vector<devices::Device*> PcMachine::chips() {
-    std::vector<devices::Device*> all = {pic_.get(),           pit_.get(),   hpet_.get(),
-                                         i8042_.get(),         system_control_.get(),
-                                         &post_,
-                                         coprocessor_error_.get(), debug_exit_.get(), fw_cfg_.get(),
-                                         test_device_.get(),   iommu_.get(), flash_.get()};
+    LegacyChips& old = *legacy_;
+    std::vector<devices::Device*> all = {
+        &old.pic(),  &old.pit(),   hpet_.get(),   &old.i8042(),       &old.system_control(), &old.post(), &old.coprocessor_error(),
+        debug_exit_.get(), fw_cfg_.get(), test_device_.get(), iommu_.get(), flash_.get()};
     std::erase(all, nullptr);
     return all;
 }
@@ -397,11 +328,7 @@ void PcMachine::fields(StateVisitor& v) {
         VisitScope scope(v, device->name());
         device->fields(v);
     }
-    for (u32 irq = 0; irq < pic_inputs_.size(); ++irq) {
-        if (pic_inputs_[irq] == nullptr) continue;
-        VisitScope scope(v, fmt::format("pic_input{}", irq));
-        pic_inputs_[irq]->fields(v);
-    }
+    legacy_->input_fields(v);
     if (input_ != nullptr) {
         VisitScope scope(v, "input");
         input_->fields(v);

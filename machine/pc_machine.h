@@ -5,16 +5,10 @@
 #include <vector>
 
 #include "cpu/vp.h"
-#include "devices/coprocessor_error.h"
 #include "devices/debug_console.h"
 #include "devices/debug_exit.h"
 #include "devices/fw_cfg.h"
 #include "devices/hpet.h"
-#include "devices/i8042.h"
-#include "devices/pic8259.h"
-#include "devices/pit8254.h"
-#include "devices/ps2.h"
-#include "devices/system_ports.h"
 #include "devices/test_device.h"
 #include "iommu/vtd.h"
 #include "machine/chipset.h"
@@ -24,6 +18,7 @@
 #include "hv/hypervisor.h"
 #include "machine/guest_memory.h"
 #include "machine/layout.h"
+#include "machine/legacy_chips.h"
 #include "machine/pc_input.h"
 #include "machine/pci_board.h"
 #include "machine/root_sink.h"
@@ -56,8 +51,8 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     [[nodiscard]] iommu::Vtd* iommu() { return iommu_.get(); }
     /// Who holds the root partition's devices; null on a bare PC, and where there is no unit.
     [[nodiscard]] const RootDevices* root_devices() const { return root_devices_; }
-    [[nodiscard]] devices::Ps2Keyboard& keyboard() { return keyboard_; }
-    [[nodiscard]] devices::Ps2Mouse& mouse() { return mouse_; }
+    [[nodiscard]] devices::Ps2Keyboard& keyboard() { return legacy_->keyboard(); }
+    [[nodiscard]] devices::Ps2Mouse& mouse() { return legacy_->mouse(); }
     /// What the host types; null without firmware.
     [[nodiscard]] PcInput* input() { return input_.get(); }
     void fields(StateVisitor& v);
@@ -76,7 +71,6 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     Result<void> add_flash();
     Result<void> add_firmware_memory(const Config& config, const RamLayout& layout);
     [[nodiscard]] AcpiOptions acpi_options(const Config& config, const RamLayout& layout) const;
-    void fill_cmos(const RamLayout& layout, u32 processors);
     /// What firmware reads by fw_cfg.
     Result<void> tell_firmware(const Config& config, const RamLayout& layout);
     /// A reset of the whole board, between two slices.
@@ -93,23 +87,14 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     Result<void> guard_devices(hv::Hypervisor& hypervisor);
     Result<void> add_test_devices(const Config& config);
     Result<void> add_test_device();
-    void add_legacy_chips(EventQueue& events, const std::function<void()>& reset);
     Result<void> add_hpet(EventQueue& events);
     void leave_as_firmware();
 
     u32 port_read(cpu::Vp& vp, u16 port, unsigned size) override;
     void port_write(cpu::Vp& vp, u16 port, unsigned size, u32 value) override;
-    int acknowledge_external(cpu::Vp&) override { return pic_->acknowledge(); }
+    int acknowledge_external(cpu::Vp&) override { return legacy_->acknowledge(); }
     void shutdown(cpu::Vp&) override { handlers_.shutdown(); }
-    cpu::FerrAnswer ferr(cpu::Vp&, bool active) override;
-
-    /// The 8259s' INTR output, wired to the boot processor's LINT0.
-    struct IntrLine final : devices::IrqLine {
-        void set(bool level) override {
-            if (boot_processor != nullptr) boot_processor->set_external_line(level);
-        }
-        cpu::Vp* boot_processor = nullptr;
-    };
+    cpu::FerrAnswer ferr(cpu::Vp&, bool active) override { return legacy_->ferr(active); }
 
     mmu::PhysicalMemory& memory_;
     devices::IoBus io_;
@@ -117,25 +102,8 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     cpu::ApicBus apics_;
     Events handlers_;
     std::unique_ptr<Chipset> chipset_;
-    IntrLine intr_;
-    std::unique_ptr<devices::PicPair> pic_;
-    /// The interval timer's output, cut off while the HPET replaces it.
-    struct TimerLine final : devices::IrqLine {
-        void set(bool level) override {
-            if (!cut) target->set(level);
-        }
-        devices::IrqLine* target = nullptr;
-        bool cut = false;
-    };
-    TimerLine timer_line_;
-    std::unique_ptr<devices::Pit8254> pit_;
+    std::unique_ptr<LegacyChips> legacy_;
     std::unique_ptr<devices::Hpet> hpet_;
-    devices::Ps2Keyboard keyboard_;
-    devices::Ps2Mouse mouse_;
-    std::unique_ptr<devices::I8042> i8042_;
-    std::unique_ptr<devices::SystemControlPort> system_control_;
-    devices::PostPort post_;
-    std::unique_ptr<devices::CoprocessorError> coprocessor_error_;
     std::unique_ptr<devices::DebugExit> debug_exit_;
     std::unique_ptr<devices::FwCfg> fw_cfg_;
     std::unique_ptr<devices::TestDevice> test_device_;
@@ -146,7 +114,6 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     std::unique_ptr<devices::CfiFlash> flash_;
     std::unique_ptr<devices::DebugConsole> debug_console_;
     std::unique_ptr<mmu::DirectDma> fw_cfg_memory_;
-    std::array<std::unique_ptr<devices::SharedLine>, 16> pic_inputs_;  ///< with firmware: shared by ISA and PCI
     EventQueue* events_ = nullptr;
     std::unique_ptr<PcInput> input_;
     EventQueue::TimerId restart_ = 0;

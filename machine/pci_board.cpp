@@ -19,7 +19,7 @@ namespace pci = devices::pci;
 
 /// Device numbers on bus 0: fixed, so that a guest's names for them are too.
 constexpr u32 kHostBridgeDevice = 0, kDisplayDevice = 2, kFirstNvmeDevice = 8, kFirstNicDevice = 24, kAhciDevice = 31;
-constexpr u32 kFirstVirtioDevice = 3, kConsoleDevice = 28;
+constexpr u32 kFirstVirtioDevice = 3, kConsoleDevice = 28, kIdeDevice = 29;
 /// With firmware, as on a Q35 board: its LPC bridge is function 0 of the device that the AHCI is a function of.
 constexpr u32 kLpcDevice = 31, kFirmwareAhciFunction = 2, kFirstWiredDevice = 25;
 constexpr u16 kFirmwareWidth = 1024, kFirmwareHeight = 768;
@@ -142,7 +142,7 @@ void PciBoard::reset() {
 
 std::vector<std::string> PciBoard::boot_order() const {
     std::vector<std::string> paths;
-    u32 port = 0, nvme = 0, virtio = 0;
+    u32 port = 0, nvme = 0, virtio = 0, ide = 0;
     for (const DiskSection& disk : disk_sections_) {
         if (disk.bus == "nvme") {
             paths.push_back(fmt::format("/pci@i0cf8/pci8086,5845@{:x}/namespace@1,{:x}", kFirstNvmeDevice + nvme,
@@ -150,6 +150,9 @@ std::vector<std::string> PciBoard::boot_order() const {
             ++nvme;
         } else if (disk.bus == "virtio") {
             paths.push_back(fmt::format("/pci@i0cf8/scsi@{:x}/disk@0,0", kFirstVirtioDevice + virtio++));
+        } else if (disk.bus == "ide") {
+            paths.push_back(fmt::format("/pci@i0cf8/ide@{:x}/drive@{:x}/disk@{:x}", kIdeDevice, ide / 2, ide % 2));
+            ++ide;
         } else {
             paths.push_back(fmt::format("/pci@i0cf8/pci8086,2922@{:x},{:x}/drive@{:x}/disk@0", kAhciDevice,
                                         kFirmwareAhciFunction, port++));
@@ -178,6 +181,7 @@ Result<void> PciBoard::connect_nics(u64 start_unix_seconds) {
 
 Result<void> PciBoard::add_disks() {
     u32 ports = 0, nvmes = 0;
+    bool ide = false;
     for (const DiskSection& disk : disk_sections_) {
         if (auto ok = check_disk_image(disk); !ok) return ok;
         if (disk.bus == "nvme") {
@@ -186,9 +190,17 @@ Result<void> PciBoard::add_disks() {
         } else if (disk.bus == "virtio") {
             const u32 number = static_cast<u32>(virtio_disks_.size());
             virtio_disks_.push_back(&add<devices::VirtioBlock>(kFirstVirtioDevice + number, environment_.events, number));
+        } else if (disk.bus == "ide") {
+            ide = true;
         } else {
             ++ports;
         }
+    }
+    if (ide) {
+        const std::array irqs = {&environment_.chipset.isa_line(devices::ide::kIrq[0]),
+                                 &environment_.chipset.isa_line(devices::ide::kIrq[1])};
+        ide_ = &add<devices::Ide>(kIdeDevice, environment_.events, irqs);
+        ide_->map_ports(environment_.io);
     }
     if (ports != 0)
         ahci_ = &add_function<devices::Ahci>(kAhciDevice, firmware() ? kFirmwareAhciFunction : 0, environment_.events, ports);
@@ -196,7 +208,7 @@ Result<void> PciBoard::add_disks() {
 }
 
 Result<void> PciBoard::attach_disks() {
-    u32 port = 0, nvme = 0, virtio = 0;
+    u32 port = 0, nvme = 0, virtio = 0, ide = 0;
     for (const DiskSection& section : disk_sections_) {
         auto image = open_disk_image(section, {environment_.log, 0, static_cast<u32>(disks_.size())});
         if (!image) return Unexpected{image.error()};
@@ -207,12 +219,19 @@ Result<void> PciBoard::attach_disks() {
         }
         if ((*image)->logical_sector_bytes() != u32{512}) {
             return fail(Error::Code::Usage,
-                        fmt::format("{}: disk \"{}\" has sectors of {} bytes, which neither AHCI nor virtio offers here; use "
+                        fmt::format("{}: disk \"{}\" has sectors of {} bytes, which only NVMe offers here; use "
                                     "bus = \"nvme\"",
                                     section.at.text(), section.image, (*image)->logical_sector_bytes()));
         }
         if (section.bus == "virtio") {
             virtio_disks_[virtio++]->attach(std::move(*image));
+            continue;
+        }
+        if (section.bus == "ide") {
+            auto disk = std::make_unique<devices::AtaDisk>(std::move(*image), fmt::format("VGIDE{:05}", ide + 1),
+                                                           devices::AtaDisk::Transport::Parallel);
+            ide_->attach(ide / 2, ide % 2, std::move(disk));
+            ++ide;
             continue;
         }
         ahci_->attach(port, std::make_unique<devices::AtaDisk>(std::move(*image), fmt::format("VG{:08}", port + 1)));
@@ -269,6 +288,7 @@ AcpiPci PciBoard::acpi() const {
     info.low_memory = range(bus_->windows().low);
     info.high_memory = range(bus_->windows().high);
     info.ports = range(bus_->windows().ports);
+    info.legacy_ports = ide_ != nullptr;
     for (u32 device = 0; device < info.gsi.size(); ++device) {
         for (u8 pin = 0; pin < 4; ++pin) {
             const u32 input = bus_->input_of(device, static_cast<u8>(pin + 1));
@@ -302,6 +322,7 @@ void PciBoard::leave_as_firmware() {
         }
         function->config_write(pci::kCommand, 2, pci::kIoSpace | pci::kMemorySpace);
     }
+    if (ide_ != nullptr) ide_->leave_as_firmware();
     VG_ASSERT(memory <= board::kDisplayMemoryBase && ports <= bus_->windows().ports.base + bus_->windows().ports.size);
     if (display_ == nullptr) return;
     constexpr u32 kMemoryBar = pci::kBar0 + devices::Display::kMemoryBar * 4;

@@ -12,6 +12,7 @@
 #include "devices/display.h"
 #include "devices/e1000e.h"
 #include "devices/ich9_lpc.h"
+#include "devices/ide.h"
 #include "devices/nvme.h"
 #include "devices/q35_host.h"
 #include "devices/vga.h"
@@ -126,6 +127,7 @@ class PciBoard {
     bool has_console_;
     devices::VirtioConsole* console_ = nullptr;
     devices::Ahci* ahci_ = nullptr;
+    devices::Ide* ide_ = nullptr;
     std::vector<devices::Nvme*> nvmes_;
     std::vector<devices::VirtioBlock*> virtio_disks_;
     std::vector<devices::BlockDevice*> disks_;

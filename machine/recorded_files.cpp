@@ -82,6 +82,8 @@ void for_each_file(Config& config, const Visit& visit) {
         const std::string key = fmt::format("child.{}.", i);
         visit(key + "kernel", child.kernel, FileUse::Read);
         visit(key + "initrd", child.initrd, FileUse::Read);
+        visit(key + "firmware", child.firmware, FileUse::Read);
+        visit(key + "video_bios", child.video_bios, FileUse::Read);
         visit(key + "acpi_dsdt", child.acpi_dsdt, FileUse::Read);
         visit_disks(child.disks, key, visit);
         visit_nics(child.nics, key, visit);

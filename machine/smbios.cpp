@@ -77,13 +77,13 @@ void checksum(std::vector<u8>& bytes, std::size_t from, std::size_t count, std::
 
 constexpr std::string_view kMaker = "Verdigris";
 
-void add_system(Structures& all) {
+void add_system(Structures& all, const SystemNames& names) {
     constexpr u8 kWakePower = 6;
-    all.add(1, Body().b(1).b(2).b(3).b(0).zeroes(16).b(kWakePower).b(0).b(0), {kMaker, "PC", "1"});
+    all.add(1, Body().b(1).b(2).b(3).b(0).zeroes(16).b(kWakePower).b(0).b(0), {names.maker, names.product, names.version});
     constexpr u8 kDesktop = 3, kSafe = 3, kNoSecurity = 3;
     all.add(3,
             Body().b(1).b(kDesktop).b(0).b(0).b(0).b(kSafe).b(kSafe).b(kSafe).b(kNoSecurity).d(0).b(0).b(0).b(0).b(0),
-            {kMaker});
+            {names.maker});
 }
 
 void add_processor(Structures& all) {
@@ -154,9 +154,9 @@ void add_memory(Structures& all, u64 bytes) {
 
 }  // namespace
 
-Smbios build_smbios(u64 memory_bytes, u32 processors) {
+Smbios build_smbios(u64 memory_bytes, u32 processors, const SystemNames& names) {
     Structures all;
-    add_system(all);
+    add_system(all, names);
     for (u32 i = 0; i < processors; ++i) add_processor(all);
     add_memory(all, memory_bytes);
     all.add(32, Body().zeroes(6).b(0));
@@ -180,9 +180,15 @@ Smbios build_smbios(u64 memory_bytes, u32 processors) {
                         .d(0)
                         .w(all.count())
                         .b(0x28);
-    checksum(result.anchor, 0x10, 0x0f, 0x15);
-    checksum(result.anchor, 0, 0x1f, 4);
+    place_tables(result, 0);
     return result;
+}
+
+void place_tables(Smbios& smbios, u32 address) {
+    constexpr std::size_t kAddress = 0x18;
+    std::memcpy(smbios.anchor.data() + kAddress, &address, sizeof address);
+    checksum(smbios.anchor, 0x10, 0x0f, 0x15);
+    checksum(smbios.anchor, 0, 0x1f, 4);
 }
 
 }  // namespace vg::machine

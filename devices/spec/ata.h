@@ -41,6 +41,29 @@ enum class Command : u8 {
     SetFeatures = 0xef,
 };
 
+/// Whether the command takes the two-byte registers of 48-bit addresses.
+constexpr bool is_48bit(Command command) {
+    switch (command) {
+        case Command::DataSetManagement:
+        case Command::ReadSectorsExt:
+        case Command::ReadDmaExt:
+        case Command::ReadMultipleExt:
+        case Command::ReadLogExt:
+        case Command::WriteSectorsExt:
+        case Command::WriteDmaExt:
+        case Command::WriteMultipleExt:
+        case Command::WriteDmaFuaExt:
+        case Command::ReadVerifyExt:
+        case Command::ReadLogDmaExt:
+        case Command::ReadFpdmaQueued:
+        case Command::WriteFpdmaQueued:
+        case Command::FlushCacheExt:
+            return true;
+        default:
+            return false;
+    }
+}
+
 // Status and error
 inline constexpr u8 kBusy = 0x80, kReady = 0x40, kSeekComplete = 0x10, kDataRequest = 0x08, kError = 0x01;
 inline constexpr u8 kAborted = 0x04, kIdNotFound = 0x10, kUncorrectable = 0x40;

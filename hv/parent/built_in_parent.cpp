@@ -1,10 +1,12 @@
 #include "hv/parent/built_in_parent.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/assert.h"
 #include "base/state.h"
 #include "hv/hypervisor.h"
+#include "hv/spec/storvsc.h"
 #include "hv/vmbus/channel.h"
 #include "hv/vp.h"
 
@@ -39,17 +41,36 @@ void BuiltInParent::attach(Partition& partition) {
 
 void BuiltInParent::add_mmio(Gpa base, u64 size, mmu::MmioHandler& handler) { mmio_.push_back({base, size, &handler}); }
 
-StorageController& BuiltInParent::add_storage_controller(const std::string& name, const Guid& instance,
-                                                         u16 max_sub_channels) {
-    storage_.push_back(std::make_unique<StorageController>(name, instance, events_, log_, max_sub_channels));
-    vmbus::Offer offer;
-    offer.name = name;
-    offer.type = kScsiControllerClass;
-    offer.instance = instance;
+StorageController& BuiltInParent::offer_storage(vmbus::Offer offer, u16 max_sub_channels) {
+    storage_.push_back(
+        std::make_unique<StorageController>(offer.name, offer.instance, events_, log_, max_sub_channels));
     offer.flags = vmbus::kOfferEnumerate;
     const u16 relid = server_.offer(std::move(offer), *storage_.back());
     VG_ASSERT(relid != 0);
     return *storage_.back();
+}
+
+StorageController& BuiltInParent::add_storage_controller(const std::string& name, const Guid& instance,
+                                                         u16 max_sub_channels) {
+    vmbus::Offer offer;
+    offer.name = name;
+    offer.type = kScsiControllerClass;
+    offer.instance = instance;
+    return offer_storage(std::move(offer), max_sub_channels);
+}
+
+StorageController& BuiltInParent::add_ide_accelerator(const std::string& name, u8 channel, u8 drive) {
+    vmbus::Offer offer;
+    offer.name = name;
+    offer.type = kIdeAcceleratorClass;
+    offer.instance = guid("00000000-0000-8899-0000-000000000000");
+    offer.instance[0] = channel;
+    offer.instance[4] = drive;  // D-02: the guest takes its SCSI target from there
+    storvsc::IdeOffer about{};
+    about.target = drive;
+    about.flags = storvsc::kIdeOfferDisk;
+    std::memcpy(offer.user_data.data(), &about, sizeof about);
+    return offer_storage(std::move(offer), 0);
 }
 
 u16 BuiltInParent::add_device(vmbus::Offer offer, std::unique_ptr<vmbus::ChannelDevice> device) {
@@ -175,6 +196,11 @@ bool BuiltInParent::mmio_write(Vp&, Gpa gpa, unsigned size, u64 value) {
     if (range == nullptr) return false;
     range->handler->mmio_write(gpa - range->base, size, value);
     return true;
+}
+
+int BuiltInParent::acknowledge_external(Vp&) { return board_ != nullptr ? board_->acknowledge_external() : -1; }
+cpu::FerrAnswer BuiltInParent::ferr(Vp&, bool active) {
+    return board_ != nullptr ? board_->ferr(active) : cpu::FerrAnswer::Exception;
 }
 
 void BuiltInParent::partition_reset(Vp&) {

@@ -27,6 +27,14 @@ struct ParentEvents {
     std::function<void(const CrashReport&)> crashed;
 };
 
+/// Wires of a PC's board that the processors of a generation-1 partition end at, as in cpu::Platform.
+class BoardWires {
+  public:
+    virtual ~BoardWires() = default;
+    virtual int acknowledge_external() = 0;
+    virtual cpu::FerrAnswer ferr(bool active) = 0;
+};
+
 /// Create it, create the partition with it as its InterceptSink, then call attach(). Guest calls come on the VP's
 /// thread inside a hypercall and are only queued; the work happens on the event queue 2 µs later, in order, so that a
 /// device can never be re-entered from a guest's instruction.
@@ -47,8 +55,13 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     void attach(Partition& partition);
     /// Answers accesses to [base, base+size) of the child. Ranges must not overlap.
     void add_mmio(Gpa base, u64 size, mmu::MmioHandler& handler);
+    /// The child has a PC's board, which outlives its processors' use. Before it runs.
+    void set_board(BoardWires& board) { board_ = &board; }
     /// Offers a SCSI controller; lives as long as the parent. @param max_sub_channels  0: a single channel
     StorageController& add_storage_controller(const std::string& name, const Guid& instance, u16 max_sub_channels = 0);
+    /// Offers the accelerator of an IDE disk (rows D-02, D-41): its LUN 0 at path 0 and target `drive`.
+    /// @param channel  0 or 1  @param drive  0 or 1
+    StorageController& add_ide_accelerator(const std::string& name, u8 channel, u8 drive);
     /// Offers any other device; it lives as long as the parent. Its state is saved under `offer.name`, which no other
     /// device of this parent has. Returns the relid.
     u16 add_device(vmbus::Offer offer, std::unique_ptr<vmbus::ChannelDevice> device);
@@ -74,6 +87,8 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     void partition_reset(Vp& vp) override;
     void partition_shutdown(Vp& vp) override;
     void partition_crashed(Vp& vp) override;
+    int acknowledge_external(Vp& vp) override;
+    cpu::FerrAnswer ferr(Vp& vp, bool active) override;
 
   private:
     /// A signal of a connection, or a channel message.
@@ -99,6 +114,7 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     HvStatus on_message(Partition& from, u32 connection_id, const PostedMessage& message) override;
     HvStatus on_signal(Partition& from, u32 connection_id, u16 flag) override;
 
+    StorageController& offer_storage(vmbus::Offer offer, u16 max_sub_channels);
     void schedule_work();
     void run_work();
     void retry();
@@ -111,6 +127,7 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     ParentEvents parent_events_;
     vmbus::ServerOptions options_;
     Partition* partition_ = nullptr;
+    BoardWires* board_ = nullptr;
     std::vector<MmioRange> mmio_;
     struct Device {
         std::string name;

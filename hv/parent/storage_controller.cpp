@@ -92,12 +92,14 @@ Result<void> StorageController::attach(u8 path, u8 target, u8 lun, std::unique_p
 void StorageController::opened(vmbus::Channel& channel) {
     if (channel.sub_channel() == 0) core_->reset();
     open_[channel.relid()] = {&channel, false, {}};
+    if (on_use_) on_use_(true);
 }
 
 void StorageController::closed(vmbus::Channel& channel) {
     core_->channel_closed(channel.relid());
     if (channel.sub_channel() == 0) core_->reset();
     open_.erase(channel.relid());
+    if (on_use_ && open_.empty()) on_use_(false);
 }
 
 void StorageController::signalled(vmbus::Channel& channel) {
@@ -199,7 +201,10 @@ void StorageController::offer_sub_channels(u16 count) {
     }
 }
 
-void StorageController::restored(vmbus::Channel& channel) { open_[channel.relid()] = {&channel, false, {}}; }
+void StorageController::restored(vmbus::Channel& channel) {
+    open_[channel.relid()] = {&channel, false, {}};
+    if (on_use_) on_use_(true);
+}
 
 void StorageController::fields(StateVisitor& v) {
     {

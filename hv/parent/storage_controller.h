@@ -3,6 +3,7 @@
 
 #include <array>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -42,6 +43,9 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     Result<void> attach(u8 path, u8 target, u8 lun, std::unique_ptr<vsp::BlockBackend> backend, std::string description);
     /// The same for a disk image of the host (storage_device.cpp).
     Result<void> attach(u8 path, u8 target, u8 lun, std::unique_ptr<devices::BlockDevice> device);
+
+    /// Told when a guest's driver begins to use the controller, and when none does any more.
+    void on_use(std::function<void(bool in_use)> observer) { on_use_ = std::move(observer); }
 
     void opened(vmbus::Channel& channel) override;
     void signalled(vmbus::Channel& channel) override;
@@ -91,6 +95,7 @@ class StorageController final : public vmbus::ChannelDevice, private vsp::Storag
     u64 next_sequence_ = 1;
     EventQueue::TimerId timer_;
     vmbus::GpaRanges ranges_;
+    std::function<void(bool)> on_use_;
 };
 
 }  // namespace vg::hv::parent

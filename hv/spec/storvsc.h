@@ -107,6 +107,17 @@ struct Packet {
 };
 static_assert(sizeof(Packet) == 64);
 
+/// User data of the offer of an IDE disk's accelerator (D-02).
+struct IdeOffer {
+    u16 reserved;
+    u8 path;
+    u8 target;
+    u32 reserved2;
+    u32 flags;
+};
+static_assert(sizeof(IdeOffer) == 12);
+inline constexpr u32 kIdeOfferDisk = 2;
+
 #pragma pack(pop)
 
 }  // namespace vg::hv::storvsc

@@ -244,8 +244,11 @@ TEST_CASE("storage: completions without room wait for the guest and hold further
 
 TEST_CASE("storage: close with requests in flight touches nothing afterwards (C6)", "[hv][storage]") {
     Bed bed;
+    bool in_use = true;
+    bed.controller.on_use([&](bool now) { in_use = now; });
     REQUIRE(bed.send_data(*bed.rings, read_packet(0, 8), 1, 0, {900}));
     CHECK(bed.controller.core().in_flight() == 1);
+    CHECK(in_use);
     SECTION("CLOSECHANNEL") { bed.guest.post(MessageType::CloseChannel, CloseChannel{{}, bed.relid}); }
     SECTION("GPADL teardown") {
         bed.guest.post(MessageType::GpadlTeardown, GpadlTeardown{{}, bed.relid, bed.rings->gpadl});
@@ -254,6 +257,7 @@ TEST_CASE("storage: close with requests in flight touches nothing afterwards (C6
     SECTION("rescind") { bed.server.rescind(bed.relid); }
     SECTION("reset") { bed.server.reset(); }
     CHECK(bed.controller.core().in_flight() == 0);
+    CHECK_FALSE(in_use);  // another way to the disk may write now (D-41)
     const auto memory = bed.world.memory;
     const auto signals = bed.world.signals.size();
     bed.run_to(10'000'000);
@@ -266,7 +270,10 @@ TEST_CASE("storage: a reopened channel starts from BEGIN_INIT and old completion
     Bed bed;
     REQUIRE(bed.send_data(*bed.rings, read_packet(0, 512), 1, 0, std::vector<u64>(64, 900)));
     bed.guest.post(MessageType::CloseChannel, CloseChannel{{}, bed.relid});
+    bool in_use = false;
+    bed.controller.on_use([&](bool now) { in_use = now; });
     bed.rings.emplace(bed.guest.open_rings(bed.relid));
+    CHECK(in_use);
     bed.initialise();
     REQUIRE(bed.send_data(*bed.rings, read_packet(0, 512), 2, 0, std::vector<u64>(64, 900)));
     const VTime due = bed.clock.now() + storage_latency_ns(512 * 512);

@@ -15,16 +15,22 @@ using namespace vg::machine;
 
 namespace {
 
-std::vector<AcpiTable> tables_for(unsigned processors) {
+enum class Board { Pc, Generation1, Generation2 };
+
+std::vector<AcpiTable> tables_for(unsigned processors, Board board = Board::Pc) {
     AcpiOptions options;
     for (unsigned i = 0; i < processors; ++i) options.apic_ids.push_back(i);
     options.memory_top = u64{4} << 30;
-    options.vmbus = true;
-    options.dmar.emplace();
-    options.has_pic = true;
-    options.hpet = true;
-    options.pci.emplace();
-    options.pci->ecam = {0xe0000000, 0x10000000};
+    options.vmbus = board != Board::Pc;
+    options.has_pic = board != Board::Generation2;
+    options.vga = board == Board::Generation1;
+    if (board == Board::Pc) {
+        options.dmar.emplace();
+        options.hpet = true;
+    }
+    if (board != Board::Generation2) options.pci.emplace();
+    if (board == Board::Pc) options.pci->ecam = {0xe0000000, 0x10000000};
+    if (!options.pci) return *build_acpi(options);
     options.pci->low_memory = {0xc0000000, 0x20000000};
     options.pci->high_memory = {u64{4} << 30, u64{1} << 36};
     options.pci->ports = {0xc000, 0x4000};
@@ -75,7 +81,8 @@ TEST_CASE("acpi: iasl disassembles and compiles every table without error or war
     if (std::system("command -v iasl >/dev/null") != 0) FAIL("iasl is missing: run tools/setup");
     char folder[] = "/tmp/vg-acpi-XXXXXX";
     REQUIRE(::mkdtemp(folder) != nullptr);
-    for (const AcpiTable& table : tables_for(2)) {
+    const Board board = GENERATE(Board::Pc, Board::Generation1, Board::Generation2);
+    for (const AcpiTable& table : tables_for(2, board)) {
         if (table.signature == "RSD PTR " || table.signature == "FACS") continue;
         const std::string base = std::string(folder) + "/" + table.signature;
         std::ofstream(base + ".aml", std::ios::binary)
@@ -95,6 +102,24 @@ TEST_CASE("acpi: iasl disassembles and compiles every table without error or war
         }
     }
     CHECK(std::system(("rm -r " + std::string(folder)).c_str()) == 0);
+}
+
+TEST_CASE("acpi: VMBus is below the PCI root of generation 1, whose windows are its own (B-13)", "[machine][acpi]") {
+    const auto dsdt_of = [](Board board) {
+        std::string found;
+        for (const AcpiTable& table : tables_for(1, board)) {
+            if (table.signature == "DSDT") found.assign(table.content.begin(), table.content.end());
+            CHECK((table.signature != "MCFG" || board == Board::Pc));
+        }
+        return found;
+    };
+    const std::string one = dsdt_of(Board::Generation1), two = dsdt_of(Board::Generation2), pc = dsdt_of(Board::Pc);
+    CHECK(one.find("VMBS") > one.find("PCI0"));
+    CHECK(one.find("VMBS") != std::string::npos);
+    CHECK(one.find("VMOD") == std::string::npos);
+    CHECK(two.find("VMOD") < two.find("VMBS"));
+    CHECK(two.find("PCI0") == std::string::npos);
+    CHECK(pc.find("VMBS") == std::string::npos);
 }
 
 TEST_CASE("acpi: DMAR describes the remapping unit, and is there only with one", "[machine][acpi]") {

@@ -152,7 +152,7 @@ TEST_CASE("config: network adapters of partitions, and what connects them, are r
     CHECK(check(lan + "mac = \"52:54:00:12:34:56\"\npcap = \"x\"\n" + lan).empty());
     CHECK(check("[[child.nic]]\nbackend = \"slirp\"\nhost_access = true\n").empty());
     CHECK(check("[[child.nic]]\nbackend = \"pcap\"\nframes = \"/bin/sh\"\n").empty());
-    CHECK(check("[[child.nic]]\nbus = \"e1000e\"\n").find("m.toml:5:7: bus \"e1000e\" is not available for network adapters of a generation 2 partition") == 0);
+    CHECK(check("[[child.nic]]\nbus = \"e1000e\"\n").find("m.toml:5:7: bus \"e1000e\" is not available for network adapters of a partition") == 0);
     CHECK(check("[[child.nic]]\nbackend = \"switch\"\n").find("needs a name") != std::string::npos);
     CHECK(check("[[child.nic]]\nswitch = \"lan\"\n").find("switch needs backend = \"switch\"") != std::string::npos);
     CHECK(check("[[child.nic]]\nbackend = \"pcap\"\n").find("add frames = \"FILE\"") != std::string::npos);
