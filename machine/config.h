@@ -188,6 +188,7 @@ struct ChildSection {
     u32 generation = 2, processors = 1;
     ByteSize memory{u64{512} << 20}, memory_max;
     std::string cpu, enlightenments = "full", kernel, kernel_name, initrd, cmdline, acpi_dsdt, symbols;
+    bool free_page_hints = true;
     std::vector<DiskSection> disks;
     std::vector<NicSection> nics;
     ChildDevicesSection devices;
@@ -203,6 +204,8 @@ struct ChildSection {
         v("cpu", cpu, "CPU model; left out: the machine's");
         v.choice("enlightenments", enlightenments, {"full", "basic"},
                  "what the hypervisor offers the guest: all that it can make use of, or what it needs to boot");
+        v("free_page_hints", free_page_hints,
+          "the guest may tell which of its pages are free: their memory is the host's again");
         v.path("kernel", kernel, "bzImage or PVH ELF");
         v("kernel_name", kernel_name,
           "name that a multiboot kernel finds in front of its command line; left out: the file's");
