@@ -37,6 +37,7 @@ Result<std::unique_ptr<ChildMachine>> ChildMachine::create(const Config& config,
 }
 
 Result<void> ChildMachine::build(Spa ram, Spa video, u64 start_unix_seconds, Events handlers) {
+    disk_source_ = std::move(handlers.disks);
     hv::parent::ParentEvents parent_events;
     parent_events.power_off = [this, off = handlers.shutdown] {
         const cpu::VpState& s = partition_->vps().front()->processor().state();
@@ -54,6 +55,7 @@ Result<void> ChildMachine::build(Spa ram, Spa video, u64 start_unix_seconds, Eve
         section_.enlightenments == "full" ? hv::full_partition_config() : hv::PartitionConfig{};
     partition_config.name = section_.name;
     partition_config.max_vps = section_.processors;
+    partition_config.free_page_hints = section_.free_page_hints;
     partition_ = &hypervisor_.create_partition(std::move(partition_config), *parent_);
     parent_->attach(*partition_);
 
@@ -79,6 +81,7 @@ Result<void> ChildMachine::build(Spa ram, Spa video, u64 start_unix_seconds, Eve
 }
 
 Result<void> ChildMachine::check_disks() const {
+    if (disk_source_) return {};
     for (const DiskSection& disk : section_.disks) {
         if (auto ok = check_disk_image(disk); !ok) return ok;
     }
@@ -97,11 +100,13 @@ Result<void> ChildMachine::attach_disks() {
                                                                    storage_instance(number),
                                                                    static_cast<u16>(section_.processors - 1)));
         }
-        auto device = open_disk_image(disk, {hypervisor_.log(), partition_->id(), static_cast<u32>(i)});
-        if (!device) return Unexpected{device.error()};
-        disks_.push_back(device->get());
+        auto opened = disk_source_ ? Result<std::shared_ptr<devices::BlockDevice>>(disk_source_(i)) : open_disk_file(disk);
+        if (!opened) return Unexpected{opened.error()};
+        auto device = std::make_unique<MachineDisk>(
+            std::move(*opened), DiskPlace{hypervisor_.log(), partition_->id(), static_cast<u32>(i)});
+        disks_.push_back(device.get());
         auto attached = controllers[disk.controller]->attach(0, static_cast<u8>(disk.target),
-                                                             static_cast<u8>((*units)[i]), std::move(*device));
+                                                             static_cast<u8>((*units)[i]), std::move(device));
         if (!attached) return Unexpected{attached.error().in(disk.at.text())};
     }
     return {};
@@ -175,6 +180,10 @@ Result<void> ChildMachine::flush_disks() {
         if (auto ok = disk->settle(); !ok && first) first = ok;
     }
     return first;
+}
+
+void ChildMachine::close_disks() {
+    for (devices::BlockDevice* disk : disks_) static_cast<MachineDisk*>(disk)->close();
 }
 
 void ChildMachine::fields(StateVisitor& v) {

@@ -12,6 +12,7 @@
 #include "machine/child_services.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
+#include "machine/disk_image.h"
 #include "machine/guest_memory.h"
 #include "machine/host_sockets.h"
 #include "machine/network.h"
@@ -28,6 +29,7 @@ class ChildMachine final : public GuestMemory {
     struct Events {
         std::function<void(u8)> console;
         std::function<void(std::string why)> powered_off, reset, crashed, shutdown;
+        DiskSource disks;  ///< of the child's own, by their places in its table; null: images are opened
     };
     /// Everything but its disks, which are only checked. Writes nothing.
     /// @param ram    where its RAM lies in system-physical space: already added to `memory`
@@ -53,6 +55,10 @@ class ChildMachine final : public GuestMemory {
     [[nodiscard]] Result<void> attach_services();
     /// Flushes every disk, also behind one that fails. The first error.
     [[nodiscard]] Result<void> flush_disks();
+    /// Closes the images: the child does not run here any more.
+    void close_disks();
+    /// Timers of the event queue that are its own, in the order in which they were made: the machine notes them.
+    std::vector<EventQueue::TimerId> timers;
     /// In the order of the configuration.
     [[nodiscard]] const std::vector<devices::BlockDevice*>& disks() const { return disks_; }
     /// In the order of the configuration.
@@ -81,6 +87,7 @@ class ChildMachine final : public GuestMemory {
     hv::Partition* partition_ = nullptr;
     std::unique_ptr<Chipset> chipset_;
     std::vector<devices::BlockDevice*> disks_;
+    DiskSource disk_source_;
     std::vector<hv::parent::NetworkAdapter*> adapters_;
     std::unique_ptr<HostSockets> host_sockets_;
     std::string kernel_kind_;
