@@ -49,6 +49,10 @@ class EventQueue {
         if (observer_) observer_(0);
     }
 
+    /// One more than the largest id given out.
+    [[nodiscard]] TimerId end() const { return static_cast<TimerId>(timers_.size()); }
+    /// Orders timers that are armed: those due at the same time fire by it.
+    [[nodiscard]] u64 sequence(TimerId timer) const { return timers_[timer].sequence; }
     [[nodiscard]] VTime now() const { return clock_.now(); }
     [[nodiscard]] const Clock& clock() const { return clock_; }
     void fields(StateVisitor& v);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "base/bits.h"
 
@@ -26,7 +27,7 @@ HostMemory::HostMemory(u64 size, u64 front, bool huge) : size_(align_up(size, kP
     u8* const data = reinterpret_cast<u8*>(align_up(reinterpret_cast<u64>(area_) + front, kHostHugePage));
     if (mprotect(data, size_, PROT_READ | PROT_WRITE) != 0) return;
     data_ = data;
-    madvise(data_, size_, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    madvise(data_, size_, huge && size_ >= kHostHugePage ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 HostMemory::~HostMemory() {
@@ -45,6 +46,19 @@ void populate(void* at, u64 size, Populate how) {
     const u64 first = align_down(reinterpret_cast<u64>(at), kPageSize);
     const u64 end = align_up(reinterpret_cast<u64>(at) + size, kPageSize);
     madvise(reinterpret_cast<void*>(first), end - first, how == Populate::ForWriting ? kPopulateWrite : kPopulateRead);
+}
+
+void HostMemory::release() { give_back(data_, size_); }
+
+void give_back(void* at, u64 size) {
+    const u64 begin = reinterpret_cast<u64>(at), end = begin + size;
+    const u64 first = align_up(begin, kPageSize), last = align_down(end, kPageSize);
+    if (first >= last || madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED) != 0) {
+        std::memset(at, 0, size);
+        return;
+    }
+    std::memset(at, 0, first - begin);
+    std::memset(reinterpret_cast<void*>(last), 0, end - last);
 }
 
 PageRun next_resident(const u8* data, u64 from, u64 size) {

@@ -14,8 +14,8 @@ namespace vg {
 /// Size of the host's large pages.
 inline constexpr u64 kHostHugePage = u64{2} << 20;
 
-/// Zeroed private memory at a multiple of kHostHugePage, given in large pages where the host has them to give. What is
-/// never touched costs nothing.
+/// Zeroed private memory at a multiple of kHostHugePage, given in large pages where the host has them to give and one is
+/// not more than asked for. What is never touched costs nothing.
 class HostMemory {
   public:
     HostMemory() = default;
@@ -29,6 +29,8 @@ class HostMemory {
 
     [[nodiscard]] u8* data() const { return data_; }
     [[nodiscard]] u64 size() const { return size_; }
+    /// It is as it was at first: zero, and costs nothing.
+    void release();
 
   private:
     u8* area_ = nullptr;
@@ -40,6 +42,10 @@ class HostMemory {
 enum class Populate : u8 { ForWriting, ForReading };
 /// Has the host back these bytes (and the whole pages around them) with memory at once. A refusal only costs speed.
 void populate(void* at, u64 size, Populate how = Populate::ForWriting);
+
+/// Bytes of a private mapping become zero; the memory of whole pages among them is the host's again until they are
+/// touched.
+void give_back(void* at, u64 size);
 
 /// A part of a private mapping; offsets of whole pages.
 struct PageRun {
@@ -76,6 +82,11 @@ requires(std::is_trivially_destructible_v<T>) class StableVector {
     void truncate(u64 count) { size_ = count; }
     /// Asks the processor for the memory that the next elements take, `bytes` of it.
     void prefetch(u64 bytes) const { prefetch_for_writing(items() + size_, bytes); }
+    /// Keeps nothing, its memory neither.
+    void release() {
+        size_ = 0;
+        memory_.release();
+    }
 
   private:
     [[nodiscard]] T* items() const { return reinterpret_cast<T*>(memory_.data()); }

@@ -38,7 +38,10 @@ class StateVisitor {
     }
     template <class Tag>
     void operator()(std::string_view name, Address<Tag>& field) {
-        number(name, field.value, 8, Fmt::Hex);
+        if constexpr (std::is_same_v<Address<Tag>, Spa>)
+            place(name, field);
+        else
+            number(name, field.value, 8, Fmt::Hex);
     }
     void operator()(std::string_view name, std::string& field) { text(name, field); }
     template <std::size_t N>
@@ -77,6 +80,8 @@ class StateVisitor {
     virtual void leave() = 0;
 
   protected:
+    /// A place in the machine's own memory: a number, but for those who move objects to other places.
+    virtual void place(std::string_view name, Spa& spa) { number(name, spa.value, 8, Fmt::Hex); }
     /// One number of `size` bytes (1, 2, 4, 8).
     virtual void number(std::string_view name, u64& value, unsigned size, Fmt format) = 0;
 };

@@ -19,6 +19,8 @@ class Engine {
     virtual Stop step(Vp& vp) = 0;
     /// The VP is about to be destroyed. Not from within run() or step() of that VP.
     virtual void forget(Vp&) {}
+    /// Gives memory back to the host that only makes things faster and can be filled again. Not from within run() or step().
+    virtual void release_memory() {}
 
     /// Whom to ask before the instruction at any of these addresses executes; null: nobody. Again whenever the addresses
     /// have changed. Not from within run() or step(). They outlive the engine's next use.

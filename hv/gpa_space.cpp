@@ -140,6 +140,16 @@ void GpaSpace::show_overlays(u64 start, u64 end) {
     for (auto it = overlays_.lower_bound(start); it != overlays_.end() && it->first < end; ++it) show(Gpa(it->first));
 }
 
+Result<void> GpaSpace::show() {
+    for (const auto& [gpa, range] : ranges_) {
+        if (range.permissions == mmu::SlatPermissions{false, false, false}) continue;
+        if (auto ok = slat_.map(Gpa(gpa), range.spa, range.size, range.permissions); !ok) return ok;
+        flush_(Gpa(gpa), range.size);
+    }
+    show_overlays(0, ~u64{0});
+    return {};
+}
+
 void GpaSpace::add_overlay(Gpa gpa, Spa page, mmu::SlatPermissions permissions) {
     const Gpa base = gpa.page_base();
     overlays_[base.value].push_back({page, permissions});

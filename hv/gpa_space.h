@@ -47,6 +47,10 @@ class GpaSpace {
     void add_overlay(Gpa gpa, Spa page, mmu::SlatPermissions permissions);
     void remove_overlay(Gpa gpa, Spa page);
 
+    /// Makes the table say again what fields() has loaded: for a space that came from another machine. The table is empty.
+    /// Error as map().
+    Result<void> show();
+
     /// What a guest access to this GPA reaches, or nothing.
     [[nodiscard]] std::optional<GpaBacking> find(Gpa gpa) const;
     /// True if the page is part of the space, with or without memory behind it.

@@ -145,6 +145,27 @@ bool Partition::write_memory(Gpa gpa, const void* data, u64 size) {
     return true;
 }
 
+Result<void> Partition::show_memory() { return impl_->space.show(); }
+
+void Partition::discard_memory(Gpa gpa, u64 size) {
+    mmu::PhysicalMemory& memory = hypervisor_.memory();
+    Spa first;
+    u64 run = 0;
+    const auto discard = [&] {
+        memory.discard(first, run);
+        run = 0;
+    };
+    for (u64 at = 0; at < size; at += kPageSize) {
+        const std::optional<GpaBacking> page = impl_->space.find(gpa + at);
+        const bool own = page && !page->overlay && page->permissions.write && memory.ram(page->spa) != nullptr;
+        if (run != 0 && (!own || page->spa != first + run)) discard();
+        if (!own) continue;
+        if (run == 0) first = page->spa;
+        run += kPageSize;
+    }
+    discard();
+}
+
 void Partition::add_overlay(Gpa gpa, Spa page, mmu::SlatPermissions permissions) {
     impl_->space.add_overlay(gpa, page, permissions);
 }

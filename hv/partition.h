@@ -60,6 +60,7 @@ struct PartitionConfig {
     bool root = false;                ///< sees the machine's memory; its overlay pages have places from the start (R-30)
     bool hypervisor_present = true;   ///< else CPUID shows none of this (K-251)
     bool x2apic = true;               ///< the processors' x2APIC is shown (K-130)
+    bool free_page_hints = false;     ///< the guest may say which pages it does not need (K-078)
     bool halt_intercept = false;      ///< HLT is the parent's business: a partition without local APIC (R-66)
 };
 
@@ -134,6 +135,11 @@ class Partition {
     /// An overlay page is accessed with the guest's permissions to it: the hypercall page cannot be written.
     [[nodiscard]] bool read_memory(Gpa gpa, void* out, u64 size) const;
     [[nodiscard]] bool write_memory(Gpa gpa, const void* data, u64 size);
+    /// Makes the second-level table say what fields() has loaded: for a partition that came from another machine. Nothing is
+    /// mapped in the table. Error (Host): no memory left for it; (Usage): the ranges cannot be.
+    Result<void> show_memory();
+    /// Makes pages of its own RAM zero and gives their memory back to the host. Overlays and what is no RAM stay.
+    void discard_memory(Gpa gpa, u64 size);
     /// True if read_memory (write_memory) of bytes within this page would succeed.
     [[nodiscard]] bool readable(Gpa gpa) const;
     [[nodiscard]] bool writable(Gpa gpa) const;

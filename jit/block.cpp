@@ -57,8 +57,22 @@ void BlockMap::remove_from_page(Block& block) {
     block.valid = false;
 }
 
+void BlockMap::release() {
+    blocks_.release();
+    sites_.release();
+    insns_.release();
+    recipes_.release();
+    head_memory_.release();
+    start();
+}
+
 void BlockMap::clear() {
     std::fill(heads_, heads_ + (u64{1} << kBucketBits), u64{0});
+    start();
+}
+
+/// All empty; number 0 of sites and recipes is none.
+void BlockMap::start() {
     pages_.clear();
     blocks_.truncate(0);
     sites_.truncate(0);

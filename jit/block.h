@@ -140,6 +140,8 @@ class BlockMap {
     /// Takes the block out of both indexes; the record stays until clear().
     void remove(Block& block);
     void clear();
+    /// The same, and its memory is the host's again.
+    void release();
 
     /// First block of a page; the others by page_next.
     [[nodiscard]] Block* page(u64 page_number) const {
@@ -185,6 +187,7 @@ class BlockMap {
 
   private:
     void remove_from_page(Block& block);
+    void start();
 
     static constexpr unsigned kBucketBits = 18;
     static u64 hash_of(Spa spa, u32 key) { return (spa.value + key) * 0x9e3779b97f4a7c15; }

@@ -9,6 +9,8 @@
 #include <string>
 #include <utility>
 
+#include "base/assert.h"
+#include "base/bits.h"
 #include "base/host_memory.h"
 
 namespace vg::jit {
@@ -68,6 +70,14 @@ void CodeArena::reset(u32 fixed) {
     hot = {fixed, first, fixed, std::max(hot.ready, fixed)};
     warm = {first, second, first, std::max(warm.ready, first)};
     cold = {second, size_, second, std::max(cold.ready, second)};
+}
+
+void CodeArena::release() {
+    for (Part* part : {&hot, &warm, &cold}) {
+        VG_ASSERT(part->used == part->begin);
+        const u64 first = align_up(u64{part->begin}, kPageSize), end = align_down(u64{part->end}, kPageSize);
+        if (first < end && madvise(writable_ + first, end - first, MADV_REMOVE) == 0) part->ready = part->begin;
+    }
 }
 
 void CodeArena::prepare() {

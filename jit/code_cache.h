@@ -35,6 +35,8 @@ class CodeArena {
     void prefetch() const;
     /// Empties them; the first `fixed` bytes of the arena stay.
     void reset(u32 fixed);
+    /// Gives their memory back to the host. They are empty.
+    void release();
 
   private:
     CodeArena() = default;

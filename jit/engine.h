@@ -57,6 +57,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     void observer_changed() override;
 
     void forget(cpu::Vp& vp) override;
+    void release_memory() override;
     [[nodiscard]] const Stats& stats() const { return stats_; }
     /// What the cache holds now. Whoever exceeds kLimits by more than one block has found a mistake.
     struct Footprint {

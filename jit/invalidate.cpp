@@ -177,4 +177,14 @@ void JitEngine::flush() {
     clear_jump_caches();
 }
 
+void JitEngine::release_memory() {
+    flush();
+    blocks_.release();
+    arena_.release();
+    counters_.release();
+    edge_slots_ = 1;
+    memo_count_ = 0;
+    for (const auto& k : known_) k->vp->tlb().release_memory();
+}
+
 }  // namespace vg::jit

@@ -70,6 +70,11 @@ class Counters {
     /// The first of `count` counters, all at `start`; nullptr: none are left.
     [[nodiscard]] u32* take(u32 count, u32 start);
     void reset() { used_ = 0; }
+    /// The same, and its memory is the host's again.
+    void release() {
+        used_ = 0;
+        memory_.release();
+    }
     [[nodiscard]] u32 used() const { return used_; }
     /// Takes back all that was taken since `used()` was `used`.
     void rewind(u32 used) { used_ = used; }

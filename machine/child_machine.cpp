@@ -65,6 +65,7 @@ ChildMachine::Places ChildMachine::Places::of(const ChildSection& section, Spa r
 }
 
 Result<void> ChildMachine::build(const Places& places, u64 start_unix_seconds, Events handlers) {
+    disk_source_ = std::move(handlers.disks);
     hv::parent::ParentEvents parent_events;
     parent_events.power_off = [this, off = handlers.shutdown] {
         const cpu::VpState& s = partition_->vps().front()->processor().state();
@@ -83,6 +84,7 @@ Result<void> ChildMachine::build(const Places& places, u64 start_unix_seconds, E
     partition_config.name = section_.name;
     partition_config.max_vps = section_.processors;
     partition_config.hypervisor_present = section_.enlightenments != "none";
+    partition_config.free_page_hints = section_.free_page_hints;
     partition_ = &hypervisor_.create_partition(std::move(partition_config), *parent_);
     parent_->attach(*partition_);
 
@@ -121,6 +123,7 @@ Result<void> ChildMachine::map_memory(const Places& places) {
 }
 
 Result<void> ChildMachine::check_disks() const {
+    if (disk_source_) return {};
     for (const DiskSection& disk : section_.disks) {
         if (auto ok = check_disk_image(disk); !ok) return ok;
     }
@@ -128,8 +131,11 @@ Result<void> ChildMachine::check_disks() const {
 }
 
 Result<std::unique_ptr<devices::BlockDevice>> ChildMachine::open_disk(const DiskSection& disk, std::size_t index) {
-    auto device = open_disk_image(disk, {hypervisor_.log(), partition_->id(), static_cast<u32>(index)});
-    if (device) disks_.push_back(device->get());
+    auto opened = disk_source_ ? Result<std::shared_ptr<devices::BlockDevice>>(disk_source_(index)) : open_disk_file(disk);
+    if (!opened) return Unexpected{opened.error()};
+    auto device = std::make_unique<MachineDisk>(
+        std::move(*opened), DiskPlace{hypervisor_.log(), partition_->id(), static_cast<u32>(index)});
+    disks_.push_back(device.get());
     return device;
 }
 
@@ -258,6 +264,10 @@ Result<void> ChildMachine::flush_disks() {
         if (auto ok = disk->settle(); !ok && first) first = ok;
     }
     return first;
+}
+
+void ChildMachine::close_disks() {
+    for (devices::BlockDevice* disk : disks_) static_cast<MachineDisk*>(disk)->close();
 }
 
 void ChildMachine::fields(StateVisitor& v) {

@@ -12,6 +12,7 @@
 #include "machine/child_services.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
+#include "machine/disk_image.h"
 #include "machine/gen1_board.h"
 #include "machine/guest_memory.h"
 #include "machine/host_sockets.h"
@@ -30,6 +31,7 @@ class ChildMachine final : public GuestMemory {
     struct Events {
         std::function<void(u8)> console;
         std::function<void(std::string why)> powered_off, reset, crashed, shutdown;
+        DiskSource disks;  ///< of the child's own, by their places in its table; null: images are opened
     };
     /// Where its memory lies in system-physical space. RAM and frame buffer were added to `memory`.
     struct Places {
@@ -65,6 +67,10 @@ class ChildMachine final : public GuestMemory {
     [[nodiscard]] Result<void> attach_services();
     /// Flushes every disk, also behind one that fails. The first error.
     [[nodiscard]] Result<void> flush_disks();
+    /// Closes the images: the child does not run here any more.
+    void close_disks();
+    /// Timers of the event queue that are its own, in the order in which they were made: the machine notes them.
+    std::vector<EventQueue::TimerId> timers;
     /// In the order of the configuration.
     [[nodiscard]] const std::vector<devices::BlockDevice*>& disks() const { return disks_; }
     /// In the order of the configuration.
@@ -102,6 +108,7 @@ class ChildMachine final : public GuestMemory {
     std::unique_ptr<Gen1Board> board_;
     std::vector<std::unique_ptr<SharedDisk>> ide_disks_;
     std::vector<devices::BlockDevice*> disks_;
+    DiskSource disk_source_;
     std::vector<hv::parent::NetworkAdapter*> adapters_;
     std::unique_ptr<HostSockets> host_sockets_;
     std::string kernel_kind_;

@@ -619,6 +619,7 @@ std::string show_config(const Config& config) {
 void keep_stored_defaults(Config& config) {
     for (ChildSection& child : config.children) {
         if (!child.at.keys.contains("enlightenments")) child.enlightenments = "basic";
+        if (!child.at.keys.contains("free_page_hints")) child.free_page_hints = false;
         ChildDevicesSection& devices = child.devices;
         if (!devices.at.table.file.empty()) continue;
         for (bool* each : {&devices.heartbeat, &devices.shutdown, &devices.time_sync, &devices.kvp, &devices.vss,

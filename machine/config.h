@@ -191,6 +191,7 @@ struct ChildSection {
     u32 generation = 2, processors = 1;
     ByteSize memory{u64{512} << 20}, memory_max;
     std::string cpu, enlightenments = "full", kernel, kernel_name, initrd, cmdline, firmware, video_bios, acpi_dsdt, symbols;
+    bool free_page_hints = true;
     std::vector<DiskSection> disks;
     std::vector<NicSection> nics;
     ChildDevicesSection devices;
@@ -207,6 +208,8 @@ struct ChildSection {
         v.choice("enlightenments", enlightenments, {"full", "basic", "none"},
                  "what the hypervisor offers the guest: all that it can make use of, what it needs to boot, or (generation 1) "
                  "nothing, not even its presence");
+        v("free_page_hints", free_page_hints,
+          "the guest may tell which of its pages are free: their memory is the host's again");
         v.path("kernel", kernel, "bzImage or PVH ELF");
         v("kernel_name", kernel_name,
           "name that a multiboot kernel finds in front of its command line; left out: the file's");

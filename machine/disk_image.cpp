@@ -1,59 +1,62 @@
 #include "machine/disk_image.h"
 
-#include "base/tap.h"
 #include "devices/storage/image_format.h"
 
 namespace vg::machine {
 
 namespace {
 
-/// A disk that tells what is asked of it.
-class ToldDisk final : public devices::BlockDevice {
-  public:
-    ToldDisk(std::unique_ptr<devices::BlockDevice> device, const DiskPlace& place)
-        : device_(std::move(device)), place_(place) {}
-    u64 size_bytes() const override { return device_->size_bytes(); }
-    bool read_only() const override { return device_->read_only(); }
-    u32 logical_sector_bytes() const override { return device_->logical_sector_bytes(); }
-    u32 physical_sector_bytes() const override { return device_->physical_sector_bytes(); }
-    Result<void> read(u64 offset, std::span<u8> out) override {
-        tell(DiskOperation::Read, offset, out.size());
-        return device_->read(offset, out);
-    }
-    Result<void> write(u64 offset, std::span<const u8> data) override {
-        tell(DiskOperation::Write, offset, data.size());
-        return device_->write(offset, data);
-    }
-    Result<void> discard(u64 offset, u64 size) override {
-        tell(DiskOperation::Discard, offset, size);
-        return device_->discard(offset, size);
-    }
-    Result<void> flush() override {
-        tell(DiskOperation::Flush, 0, 0);
-        return device_->flush();
-    }
-    Result<void> settle() override {
-        tell(DiskOperation::Flush, 0, 0);
-        return device_->settle();
-    }
-    Result<void> for_each_unsaved(const VisitUnsaved& visit) override { return device_->for_each_unsaved(visit); }
-    std::string describe() const override { return device_->describe(); }
-
-  private:
-    void tell(DiskOperation operation, u64 offset, u64 size) {
-        Tap& tap = place_.log.tap();
-        if (!tap.wants(TapKind::Disk)) return;
-        tap.tell({TapKind::Disk,
-                  place_.partition,
-                  TapEvent::kNoVp,
-                  {place_.number, static_cast<u64>(operation), offset, size},
-                  {}});
-    }
-    std::unique_ptr<devices::BlockDevice> device_;
-    DiskPlace place_;
-};
+Unexpected<Error> closed() { return fail(Error::Code::Host, "the disk was let go of: its child lives elsewhere"); }
 
 }  // namespace
+
+MachineDisk::MachineDisk(std::shared_ptr<devices::BlockDevice> device, const DiskPlace& place)
+    : device_(std::move(device)),
+      place_(place),
+      size_bytes_(device_->size_bytes()),
+      logical_(device_->logical_sector_bytes()),
+      physical_(device_->physical_sector_bytes()),
+      read_only_(device_->read_only()) {}
+
+Result<void> MachineDisk::read(u64 offset, std::span<u8> out) {
+    tell(DiskOperation::Read, offset, out.size());
+    return device_ ? device_->read(offset, out) : closed();
+}
+
+Result<void> MachineDisk::write(u64 offset, std::span<const u8> data) {
+    tell(DiskOperation::Write, offset, data.size());
+    return device_ ? device_->write(offset, data) : closed();
+}
+
+Result<void> MachineDisk::discard(u64 offset, u64 size) {
+    tell(DiskOperation::Discard, offset, size);
+    return device_ ? device_->discard(offset, size) : closed();
+}
+
+Result<void> MachineDisk::flush() {
+    tell(DiskOperation::Flush, 0, 0);
+    return device_ ? device_->flush() : closed();
+}
+
+Result<void> MachineDisk::settle() {
+    if (!device_) return {};
+    tell(DiskOperation::Flush, 0, 0);
+    return device_->settle();
+}
+
+Result<void> MachineDisk::for_each_unsaved(const VisitUnsaved& visit) {
+    return device_ ? device_->for_each_unsaved(visit) : Result<void>{};
+}
+
+void MachineDisk::tell(DiskOperation operation, u64 offset, u64 size) const {
+    Tap& tap = place_.log.tap();
+    if (!tap.wants(TapKind::Disk)) return;
+    tap.tell({TapKind::Disk,
+              place_.partition,
+              TapEvent::kNoVp,
+              {place_.number, static_cast<u64>(operation), offset, size},
+              {}});
+}
 
 devices::ImageOptions image_options(const DiskSection& disk) {
     devices::ImageOptions options;
@@ -73,10 +76,16 @@ Result<void> check_disk_image(const DiskSection& disk) {
     return {};
 }
 
-Result<std::unique_ptr<devices::BlockDevice>> open_disk_image(const DiskSection& disk, const DiskPlace& place) {
+Result<std::shared_ptr<devices::BlockDevice>> open_disk_file(const DiskSection& disk) {
     auto device = devices::open_image(image_options(disk));
     if (!device) return Unexpected{device.error().in(disk.at.text())};
-    return std::unique_ptr<devices::BlockDevice>(std::make_unique<ToldDisk>(std::move(*device), place));
+    return std::shared_ptr<devices::BlockDevice>(std::move(*device));
+}
+
+Result<std::unique_ptr<MachineDisk>> open_disk_image(const DiskSection& disk, const DiskPlace& place) {
+    auto device = open_disk_file(disk);
+    if (!device) return Unexpected{device.error()};
+    return std::make_unique<MachineDisk>(std::move(*device), place);
 }
 
 }  // namespace vg::machine

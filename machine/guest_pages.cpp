@@ -1,11 +1,6 @@
 #include "machine/guest_pages.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstring>
-
-#include "base/host_memory.h"
 
 namespace vg::machine {
 
@@ -53,7 +48,7 @@ bool GuestPages::take(u64 first_page, u64 count) {
     if (!mapped(first_page, count)) return false;
     return pieces(first_page, count, [this](Gpa gpa, Spa spa, u64 size) {
         if (!partition_.unmap_memory(gpa, size)) return false;
-        discard(spa, size);
+        memory_.discard(spa, size);
         return true;
     });
 }
@@ -62,22 +57,6 @@ bool GuestPages::give(u64 first_page, u64 count) {
     if (!absent(first_page, count)) return false;
     return pieces(first_page, count,
                   [this](Gpa gpa, Spa spa, u64 size) { return partition_.map_memory(gpa, spa, size, {}).has_value(); });
-}
-
-/// Whoever has cached what is there hears of it before the host forgets the pages.
-void GuestPages::discard(Spa spa, u64 size) {
-    static constexpr u8 kZeroes[kPageSize] = {};
-    const mmu::Region* const region = memory_.find(spa);
-    const u64 first = spa - region->base, end = first + size;
-    PageRun run{first, first};
-    while ((run = next_resident(region->host, run.end, region->size)).first < end) {
-        for (u64 page = std::max(run.first, first); page < std::min(run.end, end); page += kPageSize) {
-            if (std::memcmp(region->host + page, kZeroes, kPageSize) != 0)
-                memory_.write(region->base + page, kZeroes, kPageSize);
-        }
-    }
-    // Private anonymous memory reads as zero afterwards; a host that refuses keeps the zeroes that were written.
-    (void)::madvise(region->host + first, size, MADV_DONTNEED);
 }
 
 }  // namespace vg::machine

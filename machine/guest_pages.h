@@ -30,7 +30,6 @@ class GuestPages {
   private:
     template <class Visit>
     bool pieces(u64 first_page, u64 count, Visit visit) const;
-    void discard(Spa spa, u64 size);
 
     hv::Partition& partition_;
     mmu::PhysicalMemory& memory_;

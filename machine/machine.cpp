@@ -125,55 +125,129 @@ void Machine::child_ended(const std::string& name, Outcome::Kind kind, std::stri
     end(kind, name, std::move(why));
 }
 
+u64 Machine::private_bytes(const ChildSection& section) {
+    // With the tables that show a frame buffer anywhere in its windows, and a BIOS.
+    constexpr u64 kVideoTables = 16, kBoardTables = 16;
+    const bool legacy = section.generation == 1;
+    return hv::Hypervisor::private_bytes(section.memory_limit() + (legacy ? Gen1Board::kVideoBytes : ChildServices::kVideoBytes),
+                                         section.processors) +
+           (section.devices.video ? kVideoTables * kPageSize : 0) + (legacy ? kBoardTables * kPageSize : 0);
+}
+
 Result<void> Machine::build_children() {
     auto start = parse_clock(config_.machine.clock);
     if (!start) return Unexpected{start.error()};
     const u64 private_size = align_up(config_.hypervisor->memory.bytes, kPageSize);
     u64 needed = 0;
-    for (const ChildSection& section : config_.children) {
-        // With the tables that show a frame buffer anywhere in its windows, and a BIOS.
-        constexpr u64 kVideoTables = 16, kBoardTables = 16;
-        needed += hv::Hypervisor::private_bytes(section.memory_limit() + (section.generation == 1 ? Gen1Board::kVideoBytes : ChildServices::kVideoBytes),
-                                                section.processors) +
-                  (section.devices.video ? kVideoTables * kPageSize : 0) +
-                  (section.generation == 1 ? kBoardTables * kPageSize : 0);
-    }
+    for (const ChildSection& section : config_.children) needed += private_bytes(section);
     if (auto ok = build_hypervisor(kHypervisorMemory, needed); !ok) return ok;
-    Spa next(std::max(kFirstChildMemory, align_up(kHypervisorMemory.value + private_size, kGiB)));
+    next_child_memory_ = Spa(std::max(kFirstChildMemory, align_up(kHypervisorMemory.value + private_size, kGiB)));
+    std::size_t first_disk = 0;
     for (const ChildSection& section : config_.children) {
-        const auto places = ChildMachine::Places::of(section, next);
-        if (auto ok = memory_.add_ram(section.name, next, section.memory_limit()); !ok) return ok;
-        if (section.devices.video) {
-            auto ok = memory_.add_ram(section.name + ".video", places.video, ChildMachine::Places::video_bytes(section));
-            if (!ok) return ok;
-        }
-        const std::string name = section.name;
-        ChildMachine::Events handlers;
-        handlers.console = [this, name](u8 byte) {
-            if (options_.console) options_.console(name, byte);
-        };
-        const auto ended = [this, name](Outcome::Kind kind) {
-            return [this, name, kind](std::string why) { child_ended(name, kind, std::move(why)); };
-        };
-        handlers.powered_off = ended(Outcome::Kind::PoweredOff);
-        handlers.reset = ended(Outcome::Kind::Reset);
-        handlers.crashed = ended(Outcome::Kind::Crashed);
-        handlers.shutdown = ended(Outcome::Kind::Shutdown);
-        auto child = ChildMachine::create(config_, section, *hypervisor_, places, *start, std::move(handlers));
-        if (!child) return Unexpected{child.error()};
-        children_.push_back(std::move(*child));
-        children_on_.insert(name);
-        next = Spa(align_up(places.end, kGiB));
+        DiskSource disks;
+        if (options_.disks) disks = [this, first_disk](std::size_t number) { return options_.disks(first_disk + number); };
+        if (auto ok = build_child(section, *start, std::move(disks)); !ok) return ok;
+        first_disk += section.disks.size();
     }
     // Overlays are created last, when nothing else can fail; captures too.
     for (const auto& child : children_) {
+        const EventQueue::TimerId first = events_.end();
         if (auto ok = child->attach_disks(); !ok) return ok;
+        note_timers(*child, first);
     }
     for (const auto& child : children_) {
-        if (auto ok = child->attach_nics(*child_network_, *start); !ok) return ok;
-        if (auto ok = child->attach_services(); !ok) return ok;
+        if (auto ok = connect_child(*child, *start); !ok) return ok;
     }
     return {};
+}
+
+Result<void> Machine::build_child(const ChildSection& section, u64 start_unix_seconds, DiskSource disks) {
+    const auto places = ChildMachine::Places::of(section, next_child_memory_);
+    if (auto ok = memory_.add_ram(section.name, places.ram, section.memory_limit()); !ok) return ok;
+    if (section.devices.video) {
+        auto ok = memory_.add_ram(section.name + ".video", places.video, ChildMachine::Places::video_bytes(section));
+        if (!ok) return ok;
+    }
+    next_child_memory_ = Spa(align_up(places.end, kGiB));
+    const std::string name = section.name;
+    ChildMachine::Events handlers;
+    handlers.console = [this, name](u8 byte) {
+        if (options_.console) options_.console(name, byte);
+    };
+    const auto ended = [this, name](Outcome::Kind kind) {
+        return [this, name, kind](std::string why) { child_ended(name, kind, std::move(why)); };
+    };
+    handlers.powered_off = ended(Outcome::Kind::PoweredOff);
+    handlers.reset = ended(Outcome::Kind::Reset);
+    handlers.crashed = ended(Outcome::Kind::Crashed);
+    handlers.shutdown = ended(Outcome::Kind::Shutdown);
+    handlers.disks = std::move(disks);
+    const EventQueue::TimerId first = events_.end();
+    auto child =
+        ChildMachine::create(config_, section, *hypervisor_, places, start_unix_seconds, std::move(handlers));
+    if (!child) return Unexpected{child.error()};
+    note_timers(**child, first);
+    children_.push_back(std::move(*child));
+    children_on_.insert(name);
+    return {};
+}
+
+Result<void> Machine::connect_child(ChildMachine& child, u64 start_unix_seconds) {
+    const EventQueue::TimerId first = events_.end();
+    if (auto ok = child.attach_nics(*child_network_, start_unix_seconds); !ok) return ok;
+    if (auto ok = child.attach_services(); !ok) return ok;
+    note_timers(child, first);
+    return {};
+}
+
+void Machine::note_timers(ChildMachine& child, u32 first) {
+    for (EventQueue::TimerId timer = first; timer < events_.end(); ++timer)
+        if (!child_network_->owns(timer)) child.timers.push_back(timer);
+}
+
+Result<ChildMachine*> Machine::add_child(const ChildSection& section, DiskSource disks) {
+    VG_ASSERT(!scheduler_->in_round());
+    if (pc_ != nullptr || hypervisor_ == nullptr)
+        return fail(Error::Code::Usage, "only a machine whose children are the built-in parent's takes others in");
+    Config next = config_;
+    next.children.push_back(section);
+    if (auto ok = check_config(next); !ok) return Unexpected{ok.error()};
+    if (hypervisor_->free_private_pages() * kPageSize < private_bytes(section)) {
+        return fail(Error::Code::Usage, fmt::format("{}: hypervisor.memory = \"{}\" is too little for one more child; give it more",
+                                                    config_.file, to_string(config_.hypervisor->memory)));
+    }
+    const auto start = parse_clock(config_.machine.clock);
+    if (!start) return Unexpected{start.error()};
+    const bool restoring = std::exchange(config_.restoring, true);  // nothing is loaded into it
+    auto made = build_child(section, *start, std::move(disks));
+    config_.restoring = restoring;
+    if (!made) return Unexpected{made.error()};
+    ChildMachine& child = *children_.back();
+    config_.children.push_back(section);
+    took_in_ = true;
+    const EventQueue::TimerId first = events_.end();
+    auto connected = child.attach_disks();
+    note_timers(child, first);
+    if (connected) connected = connect_child(child, *start);
+    if (!connected) {
+        put_off(child, "could not be taken in");
+        return Unexpected{connected.error()};
+    }
+    return &child;
+}
+
+bool Machine::is_on(const ChildMachine& child) const { return children_on_.contains(child.name()); }
+
+void Machine::put_off(ChildMachine& child, std::string why) {
+    child.close_disks();
+    for (const mmu::Region& region : memory_.regions())
+        if (region.name == child.name() || region.name == child.name() + ".video") memory_.discard(region.base, region.size);
+    child_ended(child.name(), Outcome::Kind::PoweredOff, std::move(why));
+}
+
+void Machine::skip_to(VTime time) {
+    VG_ASSERT(!scheduler_->in_round());
+    if (time > clock_.now()) clock_.set(time);
 }
 
 Result<void> Machine::build_pc() {

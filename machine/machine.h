@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "cpu/engine.h"
 #include "machine/config.h"
+#include "machine/disk_image.h"
 #include "machine/input.h"
 #include "machine/scheduler.h"
 #include "mmu/physical_memory.h"
@@ -56,6 +57,7 @@ struct MachineOptions {
     std::vector<std::pair<Area, Level>> log_areas;
     /// A byte from the console of a partition ("" for the bare PC).
     std::function<void(const std::string& partition, u8 byte)> console;
+    DiskSource disks;  ///< of children, in the order of Machine::disks(); null: images are opened
     std::vector<jit::TranslationWatcher*> watchers;  ///< told about translations; they outlive the machine
 };
 
@@ -111,6 +113,18 @@ class Machine {
     Result<void> flush_disks();
     /// The machine's own and the children's, in the order of the configuration.
     [[nodiscard]] std::vector<devices::BlockDevice*> disks() const;
+    /// Adds a partition under the built-in parent, of which nothing has run: its state comes from elsewhere. Between rounds.
+    /// Error (Usage): a name that is taken, no memory of the hypervisor left for it; (Host).
+    Result<ChildMachine*> add_child(const ChildSection& section, DiskSource disks);
+    /// A child executes nothing more and lets go of its disks and its memory: it lives elsewhere now. The others go on.
+    void put_off(ChildMachine& child, std::string why);
+    [[nodiscard]] bool is_on(const ChildMachine& child) const;
+    /// A child was added: what snapshots and recordings say of the machine would not make it again.
+    [[nodiscard]] bool took_in() const { return took_in_; }
+    /// Somebody writes down what enters (on_input).
+    [[nodiscard]] bool observed() const { return on_input_ != nullptr; }
+    /// Between rounds: no earlier than `time` is it afterwards, for a child that comes from a later time.
+    void skip_to(VTime time);
     /// For a machine whose state was loaded: how its run had ended, if it had.
     void restore_outcome(Outcome outcome) { outcome_ = std::move(outcome); }
 
@@ -139,6 +153,11 @@ class Machine {
     Result<void> build();
     Result<void> build_hypervisor(Spa memory, u64 needed);
     Result<void> build_children();
+    Result<void> build_child(const ChildSection& section, u64 start_unix_seconds, DiskSource disks);
+    Result<void> connect_child(ChildMachine& child, u64 start_unix_seconds);
+    /// All timers that were made since `first` are the child's, but a switch's.
+    void note_timers(ChildMachine& child, u32 first);
+    [[nodiscard]] static u64 private_bytes(const ChildSection& section);
     Result<void> build_pc();
     /// The cables of the bare PC's cards, or of all children's.
     [[nodiscard]] Network& network() const;
@@ -173,6 +192,8 @@ class Machine {
     std::unique_ptr<PcMachine> pc_;
     Outcome outcome_;
     std::set<std::string> children_on_;  ///< names
+    Spa next_child_memory_;
+    bool took_in_ = false;
     std::function<void(const Input&)> on_input_;
     InputSource* source_ = nullptr;
 };

@@ -137,6 +137,10 @@ void Network::receive(std::size_t card, std::span<const u8> frame) {
     cable.card_.receive(frame);
 }
 
+bool Network::owns(EventQueue::TimerId timer) const {
+    return std::ranges::any_of(switches_, [timer](const auto& each) { return each->timer() == timer; });
+}
+
 Result<void> Network::flush() {
     Result<void> first;
     for (const auto& cable : cables_) {

@@ -43,6 +43,8 @@ class Network {
         on_received_ = std::move(observer);
     }
     [[nodiscard]] std::size_t size() const { return cables_.size(); }
+    /// The timer is a switch's.
+    [[nodiscard]] bool owns(EventQueue::TimerId timer) const;
     [[nodiscard]] Result<void> flush();
 
     /// Whether there is anything in fields(): frames on their way inside the machine.

@@ -35,6 +35,7 @@ class NetworkSwitch {
     /// A frame enters at a port.
     void put(u32 port, std::span<const u8> frame);
     [[nodiscard]] const std::string& name() const { return name_; }
+    [[nodiscard]] EventQueue::TimerId timer() const { return timer_; }
     void fields(StateVisitor& v);
 
   private:

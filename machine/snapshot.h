@@ -45,6 +45,9 @@ struct SnapshotInfo {
 /// Errors: Usage (the name is taken, or check_savable), Host (no space).
 [[nodiscard]] Result<void> save_snapshot(Machine& machine, const std::string& path);
 
+/// The same, with another configuration to go on with than the machine was made from.
+[[nodiscard]] Result<void> save_snapshot_as(Machine& machine, const Config& config, const std::string& path);
+
 /// A snapshot's file, opened for reading; it is never written.
 class Snapshot {
   public:

@@ -100,9 +100,8 @@ Result<void> add_memory(SnapshotWriter& writer, const mmu::Region& region) {
     return {};
 }
 
-Result<void> write_chunks(Machine& machine, devices::BlockFile& file) {
+Result<void> write_chunks(Machine& machine, Config config, devices::BlockFile& file) {
     SnapshotWriter writer(file);
-    Config config = machine.config();
     make_paths_absolute(config);
     if (auto ok = add_parts(writer, ChunkType::Meta, bytes_of(meta_text(machine, config))); !ok) return ok;
     if (auto ok = add_parts(writer, ChunkType::Config, bytes_of(show_config(config))); !ok) return ok;
@@ -134,9 +133,17 @@ Result<void> check_savable(const Config& config) {
 }
 
 Result<void> save_snapshot(Machine& machine, const std::string& path) {
-    if (auto ok = check_savable(machine.config()); !ok) return ok;
+    if (machine.took_in()) {
+        return fail(Error::Code::Usage,
+                    "a machine that took a child in cannot be saved as a whole yet; save its children one by one");
+    }
+    return save_snapshot_as(machine, machine.config(), path);
+}
+
+Result<void> save_snapshot_as(Machine& machine, const Config& config, const std::string& path) {
+    if (auto ok = check_savable(config); !ok) return ok;
     if (auto ok = machine.flush_disks(); !ok) return ok;
-    return devices::create_file(path, [&](devices::BlockFile& file) { return write_chunks(machine, file); });
+    return devices::create_file(path, [&](devices::BlockFile& file) { return write_chunks(machine, config, file); });
 }
 
 }  // namespace vg::machine

@@ -12,7 +12,7 @@
 namespace vg::machine {
 
 /// Records what it visits, in the form of snapshot_format::Item.
-class StateRecorder final : public StateVisitor {
+class StateRecorder : public StateVisitor {
   public:
     void bytes(std::string_view name, std::span<u8> data) override;
     void text(std::string_view name, std::string& field) override;

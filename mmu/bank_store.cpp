@@ -228,6 +228,36 @@ void BankStore::clear_jumps(bool keep_global) {
     if (!keep_global) jump_pages_.clear();
 }
 
+/// Gives the memory of elements back whose slots are not used.
+template <class T>
+void BankStore::release_unused(bool write, T* list) {
+    const auto& used = table_[write].used;
+    u32 first = 0;
+    for (u32 slot = 0; slot <= kTlbSlots; ++slot) {
+        // The empty entries of these two are not zero.
+        if (slot < kTlbSlots && !used.test(slot) && slot != 0 && slot != kTlbEntries) continue;
+        give_back(list + first, (slot - first) * sizeof(T));
+        first = slot + 1;
+    }
+}
+
+void BankStore::release_memory() {
+    clear_jumps();
+    give_back(tables_->jump, sizeof tables_->jump);
+    for (const u32 index : {0u, 1u}) tables_->jump[index].rip = empty_rip(index);
+    give_back(tables_->edge, sizeof tables_->edge);
+    give_back(edge_links_, kEdgeEntries * sizeof(EdgeLinks));
+    edge_lists_.fill(0);
+    edges_ready_ = 0;
+    give_back(tables_->memo, sizeof tables_->memo);
+    std::memset(tables_->memo_marks, 0, sizeof tables_->memo_marks);
+    memos_ready_ = 0;
+    for (const bool write : {false, true}) {
+        release_unused(write, entries(write));
+        release_unused(write, table_[write].origins.data());
+    }
+}
+
 void BankStore::list_edge(u32 slot, u32 bucket) {
     EdgeLinks& links = edge_links_[slot];
     if (links.bucket == bucket + 1) return;

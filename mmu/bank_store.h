@@ -71,6 +71,9 @@ class BankStore {
     void clear_nonglobal();
     void clear_data();  ///< read and write entries only
     void clear_jumps(bool keep_global = false);
+    /// Empties jumps, edges and memos, and gives their memory, and that of entries that are not used, back to the host.
+    /// Before it is used again, edges and memos have to be prepared.
+    void release_memory();
     /// Drops what is derived from the guest page that holds `gva`. @param only_global  the bank of another PCID
     void drop_page(u64 gva, bool only_global);
     /// Drops write entries to one host page; `slot` as in PageInfo::write_slot.
@@ -128,6 +131,8 @@ class BankStore {
     [[nodiscard]] bool may_be_large(u64 gva) const {
         return find_fetch(gva) == nullptr || (fetch_large_ >> fetch_index(gva) & 1) != 0;
     }
+    template <class T>
+    void release_unused(bool write, T* list);
     void empty_edge(u32 slot);
     void empty_jump(u32 index);
     template <u32 N>

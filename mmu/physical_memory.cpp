@@ -1,10 +1,12 @@
 #include "mmu/physical_memory.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <unordered_set>
 
 #include "base/assert.h"
 #include "base/bits.h"
@@ -52,6 +54,8 @@ struct PhysicalMemory::Impl {
     std::vector<HostMemory> memory;  ///< of RAM, of its PageInfo, of ROM
     u64 page_count = 0;
     std::vector<TlbObserver*> observers;
+    /// Large pages of the host, by address, that some of was given back of: they are not put together again.
+    std::unordered_set<u64> scattered;
 
     u8* allocate(u64 size) {
         u8* data = memory.emplace_back(size).data();
@@ -438,6 +442,60 @@ void PhysicalMemory::before_write(Spa spa, u32 size, Accessor by) {
         spa = spa + count;
         size -= count;
     }
+}
+
+void PhysicalMemory::discard(Spa base, u64 size) {
+    static constexpr u8 kZeroes[kPageSize] = {};
+    while (size != 0) {
+        const RamRange* const range = find_ram(base);
+        if (range == nullptr) {
+            base = base + kPageSize;
+            size -= kPageSize;
+            continue;
+        }
+        const u64 first = base.value - range->base, end = std::min(range->size, first + size);
+        PageRun run{first, first};
+        while ((run = next_resident(range->host, run.end, range->size)).first < end) {
+            for (u64 page = run.first; page < std::min(run.end, end); page += kPageSize)
+                if (!is_zero_page(range->host + page)) write(Spa(range->base + page), kZeroes, kPageSize);
+        }
+        give_back(range->host + first, end - first);  // a host that refuses keeps the zeroes that were written
+        base = base + (end - first);
+        size -= end - first;
+    }
+}
+
+u64 PhysicalMemory::release_zero_pages(const Region& region, u64 offset, u64 size) {
+    constexpr u64 kLeastRun = 16 * kPageSize;  // less is not worth a split large page
+    const u64 end = std::min(region.size, offset + size);
+    u64 released = 0;
+    for (u64 at = offset; at < end;) {
+        const u64 host = reinterpret_cast<u64>(region.host + at);
+        const u64 next = std::min(end, at + (align_down(host, kHostHugePage) + kHostHugePage - host));
+        std::vector<PageRun> runs;
+        u64 free = 0, full = 0;
+        PageRun run{at, at};
+        while (run.end < next && (run = next_resident(region.host, run.end, next)).first < next) {
+            u64 zero = run.first;
+            for (u64 page = run.first; page <= run.end; page += kPageSize) {
+                if (page < run.end && is_zero_page(region.host + page)) continue;
+                if (page - zero >= kLeastRun) runs.push_back({zero, page}), free += page - zero;
+                zero = page + kPageSize;
+            }
+            full += run.end - run.first;
+        }
+        const u64 large = align_down(host, kHostHugePage);
+        if (!runs.empty()) {
+            if (impl_->scattered.insert(large).second && next - at == kHostHugePage)
+                madvise(region.host + at, next - at, MADV_NOHUGEPAGE);
+            for (const PageRun& each : runs) give_back(region.host + each.first, each.end - each.first);
+        } else if (full == kHostHugePage && impl_->scattered.erase(large) != 0) {
+            madvise(region.host + at, next - at, MADV_HUGEPAGE);  // dense again
+        }
+        released += free;
+        at = next;
+    }
+    return released;
 }
 
 u64 PhysicalMemory::resident_bytes() const {

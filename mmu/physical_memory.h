@@ -131,6 +131,12 @@ class PhysicalMemory {
     /// Writes RAM whatever its pages show, for content that comes from elsewhere than the machine. No code is there yet.
     void load(const Region& region, u64 offset, const void* data, u64 size);
 
+    /// Makes whole pages of RAM zero, as a write would, and gives their memory back to the host. What is no RAM stays.
+    void discard(Spa base, u64 size);
+    /// Gives memory of zero pages back to the host, as far as they lie side by side: nothing that anybody here could see
+    /// changes. Looks at [offset, offset + size) of a RAM region, whole pages. Returns bytes.
+    u64 release_zero_pages(const Region& region, u64 offset, u64 size);
+
     /// The region that holds `spa`, or nullptr (a hole: reads give all-ones, writes are dropped).
     [[nodiscard]] const Region* find(Spa spa) const;
     [[nodiscard]] const std::vector<Region>& regions() const { return regions_; }

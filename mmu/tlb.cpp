@@ -429,6 +429,17 @@ void Tlb::reserve_memos(u32 count) {
     impl_->current->prepare_memos(impl_->memo_count);
 }
 
+void Tlb::release_memory() {
+    ++changes_;
+    impl_->edge_count = 1;
+    impl_->memo_count = 0;
+    for (const auto& bank : impl_->banks) {
+        if (bank->last_used != 0) impl_->synchronize(*bank, bank->pkru);  // what it has to forget anyway
+        bank->release_memory();
+    }
+    impl_->current->prepare_edges(1);
+}
+
 void Tlb::fill_edge(u32 slot, u64 key, const Edge& edge) {
     reserve_edges(slot + 1);
     impl_->current->fill_edge(slot, key, edge);

@@ -133,6 +133,10 @@ class Tlb final : public TlbObserver {
     /// The jump cache of every bank is emptied (code was invalidated or moved).
     void clear_jump_caches();
 
+    /// Gives memory back to the host that caches of translated code took, all of which are emptied, and what of the others
+    /// is empty. Nothing is asked for any more that reserve_edges and reserve_memos were told.
+    void release_memory();
+
     /// For tests: only this many inline entries are ever filled (0..kTlbEntries); exactness must not depend on it.
     void set_stress_entries(u32 entries);
     /// Grows whenever an earlier answer may have become stale: flushes, dropped entries, another bank.

@@ -37,6 +37,7 @@ HvStatus send_ipi_ex(Vp& caller, const SendIpiExIn& in, VariableHeader banks);
 
 // extended.cpp
 HvStatus query_capabilities(Vp& caller, u64& out);
+HvStatus memory_heat_hint(Vp& caller, const HeatHintHeader& in, const u64& range);
 
 // partition.cpp
 HvStatus create_partition(Vp& caller, const CreatePartitionIn& in, u64& out);

@@ -76,6 +76,19 @@ struct FlushSpaceIn {  // K-102
 static_assert(sizeof(FlushSpaceIn) == 24);
 using FlushListIn = RepInput<FlushSpaceIn, u64>;  // K-103
 
+struct HeatHintHeader {
+    u64 type;
+};
+using HeatHintIn = RepInput<HeatHintHeader, u64>;  // K-078: the elements are GPA ranges
+namespace heat_hint {
+inline constexpr u64 kColdDiscard = 2;
+/// Of a range.
+inline constexpr u64 kAdditionalPages = 0x7ff, kLargePages = 1 << 11, kHugePages = 1 << 12, kLargeReserved = 0x1fe000;
+}  // namespace heat_hint
+namespace ext_capability {  // K-081
+inline constexpr u64 kColdDiscardHint = 1 << 8;
+}
+
 struct FlushSpaceExIn {  // K-104: the variable header is the list of banks
     u64 address_space, flags, format, valid_bank_mask;
 };

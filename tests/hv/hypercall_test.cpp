@@ -326,6 +326,39 @@ TEST_CASE("hypercall: K-110, K-081 no extended capabilities", "[hv][hypercall]")
     CHECK(f.guest_read<u64>(kOut + 16) == ~u64{0});
 }
 
+TEST_CASE("hypercall: K-078, K-081 free pages that the guest tells of are zero", "[hv][hypercall]") {
+    constexpr u64 kHint = 0x8003, kColdDiscard = 2, kLarge = 1 << 11;
+    PartitionConfig config = everything();
+    const auto hint = [](Called& f, u64 type, u64 range) {
+        f.guest_write<u64>(kIn, type);
+        f.guest_write<u64>(kIn + 8, range);
+        return f.hypercall(kHint | reps(1), kIn);
+    };
+    {
+        Called f(config);
+        CHECK(hint(f, kColdDiscard, 0x40000) == status(HvStatus::InvalidHypercallCode));
+    }
+    config.free_page_hints = true;
+    Called f(config);
+    CHECK(f.hypercall(kQuery, 0, kOut + 8) == 0u);
+    CHECK(f.guest_read<u64>(kOut + 8) == 0x100);
+    for (const u64 page : {0x3f000, 0x40000, 0x41000, 0x42000}) f.guest_write<u64>(page, page);
+    CHECK(hint(f, kColdDiscard, 0x40000 | 1) == status(HvStatus::Success, 1));  // and one more page
+    CHECK(f.guest_read<u64>(0x3f000) == 0x3f000);
+    CHECK(f.guest_read<u64>(0x40000) == 0);
+    CHECK(f.guest_read<u64>(0x41000) == 0);
+    CHECK(f.guest_read<u64>(0x42000) == 0x42000);
+    CHECK(hint(f, 1, 0x42000) == status(HvStatus::InvalidParameter));
+    CHECK(hint(f, kColdDiscard | 4, 0x42000) == status(HvStatus::InvalidParameter));
+    CHECK(hint(f, kColdDiscard, kLarge | 1 << 13) == status(HvStatus::InvalidParameter));
+    CHECK(hint(f, kColdDiscard, ~u64{0xfff}) == status(HvStatus::InvalidParameter));
+    CHECK(f.guest_read<u64>(0x42000) == 0x42000);
+    CHECK(hint(f, kColdDiscard, u64{1} << 40) == status(HvStatus::Success, 1));  // no memory there
+    // A page that an overlay hides is not the guest's to give.
+    CHECK(hint(f, kColdDiscard, kLarge | 0x7ff) == status(HvStatus::Success, 1));
+    CHECK(f.guest_read<u64>(0x42000) == 0);
+}
+
 TEST_CASE("hypercall: K-033, K-100 PostMessage to the built-in parent", "[hv][hypercall]") {
     Called f;
     Recorder parent;

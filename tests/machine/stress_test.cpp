@@ -145,3 +145,24 @@ TEST_CASE("lockstep: the first instruction after which machines differ is found"
     CHECK(result.report.find("0f a2 CPUID") != std::string::npos);
     CHECK(result.report.find("rcx") != std::string::npos);
 }
+
+TEST_CASE("stress: memory that goes back to the host in the middle of a run changes nothing", "[machine][stress]") {
+    World world;
+    const auto whole = world.make(kJit, "");
+    (void)whole->run_until(kNever);
+    for (const VTime slice : {50, 1'000, 30'011}) {
+        CAPTURE(slice);
+        const auto machine = world.make(kJit, "");
+        Pause pause = Pause::Reached;
+        for (unsigned i = 0; pause == Pause::Reached && i < 300; ++i) {
+            pause = machine->run_until(machine->now() + slice);
+            machine->engine().release_memory();
+            for (const mmu::Region& region : machine->memory().regions())
+                if (region.kind == mmu::RegionKind::Ram) (void)machine->memory().release_zero_pages(region, 0, region.size);
+        }
+        (void)machine->run_until(kNever);
+        CHECK(machine->now() == whole->now());
+        CHECK(machine->instructions() == whole->instructions());
+        CHECK(machine->state_hash() == whole->state_hash());
+    }
+}

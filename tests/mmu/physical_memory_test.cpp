@@ -204,6 +204,49 @@ TEST_CASE("physical memory: the hash sees content, not how pages were touched", 
     CHECK(a.resident_bytes() < (u64{8} << 20));
 }
 
+TEST_CASE("physical memory: discarded pages are zero, cost nothing, and the code observer hears of it", "[mmu][memory]") {
+    PhysicalMemory memory;
+    RecordingObserver observer;
+    memory.set_code_observer(&observer);
+    REQUIRE(memory.add_ram("ram", Spa(0x100000), 4 << 20));
+    REQUIRE(memory.add_ram("more", Spa(0x500000), 1 << 20));  // directly behind it
+    const std::vector<u8> ones(0x3000, 1);
+    memory.write(Spa(0x4fe000), ones.data(), 0x3000);
+    memory.mark_code(Spa(0x4ff000), 16);
+    const u64 before = memory.resident_bytes();
+    memory.discard(Spa(0x4ff000), 0x2000);
+    CHECK(memory.read<u8>(Spa(0x4fe000)) == 1);
+    CHECK(memory.read<u64>(Spa(0x4ff000)) == 0);
+    CHECK(memory.read<u64>(Spa(0x500ff8)) == 0);
+    CHECK(observer.code.size() == 1);
+    CHECK(memory.resident_bytes() <= before);
+    memory.discard(Spa(0x5ff000), 0x10000);  // the end of RAM, and a hole
+    memory.discard(Spa(0), 0x1000);
+}
+
+TEST_CASE("physical memory: zero pages go back to the host, and nothing else changes", "[mmu][memory]") {
+    PhysicalMemory memory;
+    REQUIRE(memory.add_ram("ram", Spa(0x200000), 8 << 20));
+    for (u64 at = 0; at < 8 << 20; at += kPageSize) memory.write<u64>(Spa(0x200000 + at), at / kPageSize + 1);
+    for (u64 at = 0x40000; at < 0x240000; at += kPageSize) memory.write<u64>(Spa(0x200000 + at), 0);
+    memory.write<u64>(Spa(0x200000 + 0x300000), 0);  // one page alone
+    const auto hash = [&] {
+        StateHasher hasher;
+        memory.hash(hasher);
+        return hasher.digest();
+    };
+    const u64 content = hash(), before = memory.resident_bytes();
+    const Region& region = memory.regions().front();
+    CHECK(memory.release_zero_pages(region, 0, region.size) == 0x200000);
+    CHECK(memory.resident_bytes() + 0x200000 <= before);
+    CHECK(hash() == content);
+    CHECK(memory.read<u64>(Spa(0x200000 + 0x40000)) == 0);
+    CHECK(memory.read<u64>(Spa(0x200000 + 0x3f000)) == 0x40);
+    memory.write<u64>(Spa(0x200000 + 0x40000), 7);
+    CHECK(memory.read<u64>(Spa(0x200000 + 0x40000)) == 7);
+    CHECK(memory.release_zero_pages(region, 0, region.size) == 0);
+}
+
 TEST_CASE("dma: the direct view reaches RAM and refuses the rest", "[mmu][dma]") {
     PhysicalMemory memory;
     RecordingDevice device;

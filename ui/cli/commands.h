@@ -92,6 +92,10 @@ int guest(const GuestOptions& options);
 int snapshot_show(const std::string& file);
 int snapshot_check(const std::string& file);
 /// @param partition  whose memory: a child's name, or "" for the first child or the bare PC
+/// Of a machine behind a control socket, or of one child of it; `off`: which then goes off there.
+int snapshot_save(const std::string& socket, const std::string& file, const std::string& child, bool off);
+/// The child of a snapshot goes on in the machine behind a control socket.
+int snapshot_take_in(const std::string& socket, const std::string& file, const std::vector<std::string>& settings);
 int snapshot_export(const std::string& file, const std::string& partition, const std::string& out);
 int inspect_snapshot(const std::string& file, const std::string& path, bool json);
 /// Writes the symbols of a partition's kernel ("": of the one that people look at) as an ELF file.

@@ -174,6 +174,9 @@ constexpr const char* kSnapshotHelp =
     "verdigris snapshot export FILE --format vmcore OUT       memory and registers as an ELF core (gdb, crash, drgn)\n"
     "  --partition NAME   of this child; left out: the first, or the bare PC\n"
     "verdigris inspect FILE [PATH]                            a part of its state\n"
+    "verdigris snapshot save SOCKET FILE                      of the machine of: verdigris run --control SOCKET\n"
+    "  --child NAME       of one child, which goes on; --off: it is off there then, and can go on elsewhere:\n"
+    "verdigris snapshot take-in SOCKET FILE [-s KEY=VALUE]... in another machine that runs, or: run --restore FILE\n"
     "A snapshot is made with: verdigris run m.toml --snapshot-at console:login:=m.vgs\n"
     "and gone on from with:   verdigris run --restore m.vgs       (the file is never changed)\n";
 constexpr const char* kDiskHelp =
@@ -481,7 +484,8 @@ int trace_command(std::vector<std::string> words) {
 }
 
 int snapshot_command(std::vector<std::string> words) {
-    std::string partition, format;
+    std::string partition, format, child;
+    std::vector<std::string> settings;
     const auto take = [&words](const char* option, std::string& value) {
         const auto found = std::find(words.begin(), words.end(), option);
         if (found == words.end() || std::next(found) == words.end()) return;
@@ -490,11 +494,19 @@ int snapshot_command(std::vector<std::string> words) {
     };
     take("--format", format);
     take("--partition", partition);
+    take("--child", child);
+    for (std::string setting; std::ranges::find(words, "-s") != words.end() && words.back() != "-s";) {
+        take("-s", setting);
+        settings.push_back(setting);
+    }
+    const bool off = std::erase(words, "--off") != 0;
+    if (words.size() == 3 && words[0] == "save") return snapshot_save(words[1], words[2], child, off);
+    if (words.size() == 3 && words[0] == "take-in") return snapshot_take_in(words[1], words[2], settings);
     if (words.size() == 2 && words[0] == "show") return snapshot_show(words[1]);
     if (words.size() == 2 && words[0] == "check") return snapshot_check(words[1]);
     if (words.size() == 3 && words[0] == "export" && format == "vmcore") return snapshot_export(words[1], partition, words[2]);
-    return usage("snapshot: write snapshot show FILE, snapshot check FILE or snapshot export FILE --format vmcore OUT; see: verdigris "
-                 "snapshot --help");
+    return usage("snapshot: write snapshot show, check or export FILE, snapshot save SOCKET FILE or snapshot take-in SOCKET FILE; see: "
+                 "verdigris snapshot --help");
 }
 
 int disk_command(const std::vector<std::string>& words) {

@@ -45,6 +45,7 @@ void Session::on_console(u8 byte) {
 
 Verdict Session::run(machine::Machine& machine, const SessionServices& services, bool announce) {
     machine_ = &machine;
+    idle_memory_.emplace(machine);
     services_ = services;
     start_ = SteadyClock::now();
     started_ = script_.started();
@@ -80,6 +81,7 @@ Verdict Session::loop() {
             continue;
         }
         const int wait_ms = milliseconds_to_wait(hung_);
+        if (wait_ms > 0 && paced_) idle_memory_->step(wall_seconds());
         bool fed = networked_ && exchange_frames(wait_ms);
         const bool woken = !networked_ && wait_ms > 0 && wait(wait_ms);
         fed |= exchange_input(0);
@@ -106,8 +108,10 @@ bool Session::go_on() {
 }
 
 void Session::serve() {
+    const VTime before = machine_->now();
     if (services_.control != nullptr) services_.control->serve(*services_.service);
     if (services_.gdb != nullptr) services_.gdb->serve(*services_.gdb_link);
+    pace_lead_s_ += static_cast<double>(machine_->now() - before) / 1e9;  // a child that was taken in brought its time
 }
 
 /// Somebody is there who wants to look at a guest that waits for good.

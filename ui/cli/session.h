@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "machine/console_script.h"
+#include "machine/idle_memory.h"
 #include "machine/machine.h"
 #include "machine/recording.h"
 #include "ui/cli/console.h"
@@ -92,6 +93,7 @@ class Session {
     machine::ConsoleScript script_;
     std::unique_ptr<Console> console_;
     machine::Machine* machine_ = nullptr;
+    std::optional<machine::IdleMemory> idle_memory_;
     machine::Recorder* recorder_ = nullptr;
     SteadyClock::time_point start_;
     std::vector<BootMark> marks_;

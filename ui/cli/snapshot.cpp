@@ -1,13 +1,18 @@
 // `verdigris snapshot`: what a saved machine's file says; and `verdigris inspect SNAPSHOT`.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <map>
+#include <thread>
 
 #include "machine/snapshot.h"
 #include "machine/state_record.h"
 #include "machine/vmcore.h"
 #include "ui/cli/commands.h"
+#include "ui/cli/settings.h"
+#include "ui/cli/socket_link.h"
 #include "ui/model/inspect.h"
 
 namespace vg::cli {
@@ -42,6 +47,24 @@ std::string show_text(const Snapshot& snapshot) {
     return out + "\n" + snapshot.config_text();
 }
 
+/// The machine behind the socket has its own working directory.
+std::string absolute(const std::string& file) {
+    std::error_code error;
+    return std::filesystem::absolute(file, error).lexically_normal().string();
+}
+
+/// A request that waits for the end of a round.
+int enter(SocketLink& link, const model::Json& request) {
+    constexpr int kTries = 1000, kWait_ms = 10;
+    for (int i = 0; i < kTries; ++i) {
+        const auto reply = link.call(request);
+        if (!reply) return report(reply.error());
+        if (reply->value("taken", 0) != 0) return kPass;
+        std::this_thread::sleep_for(std::chrono::milliseconds(kWait_ms));
+    }
+    return report({Error::Code::Usage, "the machine stands in the middle of a round: let it go on"});
+}
+
 }  // namespace
 
 int snapshot_show(const std::string& file) {
@@ -68,6 +91,32 @@ int snapshot_export(const std::string& file, const std::string& partition, const
     if (!machine) return report(machine.error());
     if (auto ok = machine::write_vmcore(**machine, partition, out); !ok) return report(ok.error());
     return kPass;
+}
+
+int snapshot_save(const std::string& socket, const std::string& file, const std::string& child, bool off) {
+    auto link = SocketLink::connect(socket);
+    if (!link) return report(link.error());
+    model::Json request = {{"op", "save"}, {"file", absolute(file)}};
+    if (off) request["off"] = true;
+    if (!child.empty()) {
+        const auto partitions = (*link)->call({{"op", "partitions"}});
+        if (!partitions) return report(partitions.error());
+        for (const model::Json& each : *partitions)
+            if (each["name"] == child) request["partition"] = each["id"];
+        if (!request.contains("partition"))
+            return report({Error::Code::Usage, fmt::format("there is no partition \"{}\"", child)});
+    }
+    return enter(**link, request);
+}
+
+int snapshot_take_in(const std::string& socket, const std::string& file, const std::vector<std::string>& settings) {
+    const auto overrides = parse_settings(settings);
+    if (!overrides) return report(overrides.error());
+    auto link = SocketLink::connect(socket);
+    if (!link) return report(link.error());
+    model::Json request = {{"op", "take_in"}, {"file", absolute(file)}};
+    for (const auto& [key, value] : *overrides) request["settings"][key] = value;
+    return enter(**link, request);
 }
 
 int inspect_snapshot(const std::string& file, const std::string& path, bool json) {

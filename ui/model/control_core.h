@@ -48,5 +48,6 @@ struct ControlRow {
 [[nodiscard]] std::span<const ControlRow> run_requests();
 [[nodiscard]] std::span<const ControlRow> symbol_requests();
 [[nodiscard]] std::span<const ControlRow> service_requests();
+[[nodiscard]] std::span<const ControlRow> snapshot_requests();
 
 }  // namespace vg::model

@@ -17,7 +17,7 @@ namespace {
 constexpr VTime kStretch = 2'000'000;
 
 const ControlRow* find_row(std::string_view op) {
-    for (const auto rows : {machine_requests(), guest_requests(), run_requests(), symbol_requests(), service_requests()})
+    for (const auto rows : {machine_requests(), guest_requests(), run_requests(), symbol_requests(), service_requests(), snapshot_requests()})
         for (const ControlRow& row : rows)
             if (row.op == op) return &row;
     return nullptr;
@@ -28,7 +28,7 @@ bool is_input(std::string_view op) { return op == "type" || op == "guest" || op 
 
 std::vector<std::string> all_names() {
     std::vector<std::string> names;
-    for (const auto rows : {machine_requests(), guest_requests(), run_requests(), symbol_requests(), service_requests()})
+    for (const auto rows : {machine_requests(), guest_requests(), run_requests(), symbol_requests(), service_requests(), snapshot_requests()})
         for (const ControlRow& row : rows) names.emplace_back(row.op);
     return names;
 }
