@@ -14,6 +14,7 @@
 #include "machine/acpi_tables.h"
 #include "machine/disk_image.h"
 #include "machine/efi_tables.h"
+#include "machine/exit_port.h"
 #include "machine/layout.h"
 #include "machine/loader.h"
 
@@ -112,6 +113,7 @@ Result<void> ChildMachine::build(const Places& places, u64 start_unix_seconds, E
                                   section_.memory.bytes, section_.memory_limit(), places.video, start_unix_seconds};
     services.legacy = board_.get();
     services_ = std::make_unique<ChildServices>(services, section_.devices);
+    if (auto ok = add_test_devices(std::move(handlers.debug_exit)); !ok) return ok;
     return check_disks();
 }
 
@@ -120,6 +122,17 @@ Result<void> ChildMachine::map_memory(const Places& places) {
     if (auto ok = partition_->map_memory(Gpa(0), places.ram, layout.low, {}); !ok) return ok;
     if (layout.high == 0) return {};
     return partition_->map_memory(Gpa(kFourGiB), places.ram + layout.low, layout.high, {});
+}
+
+Result<void> ChildMachine::add_test_devices(std::function<void(u32 raw)> debug_exit) {
+    if (section_.devices.hyperv_testdev) {
+        test_device_ = std::make_unique<hv::parent::TestDevice>(*partition_);
+        io_.map("hyperv_testdev", hv::parent::TestDevice::kPort, hv::parent::TestDevice::kPortCount, *test_device_);
+    }
+    auto exit = add_exit_port(io_, section_.devices.at, section_.devices.isa_debug_exit, std::move(debug_exit));
+    if (!exit) return Unexpected{exit.error()};
+    debug_exit_ = std::move(*exit);
+    return {};
 }
 
 Result<void> ChildMachine::check_disks() const {
@@ -136,7 +149,7 @@ Result<std::unique_ptr<devices::BlockDevice>> ChildMachine::open_disk(const Disk
     auto device = std::make_unique<MachineDisk>(
         std::move(*opened), DiskPlace{hypervisor_.log(), partition_->id(), static_cast<u32>(index)});
     disks_.push_back(device.get());
-    return device;
+    return Result<std::unique_ptr<devices::BlockDevice>>(std::move(device));
 }
 
 Result<void> ChildMachine::attach_disks() {
@@ -279,6 +292,11 @@ void ChildMachine::fields(StateVisitor& v) {
     {
         VisitScope scope(v, "parent");
         parent_->fields(v);
+    }
+    for (devices::Device* device : std::initializer_list<devices::Device*>{test_device_.get(), debug_exit_.get()}) {
+        if (device == nullptr) continue;
+        VisitScope scope(v, device->name());
+        device->fields(v);
     }
     if (section_.devices.none()) return;  // as it was saved before there were any
     VisitScope scope(v, "services");

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "cpu/model.h"
+#include "devices/debug_exit.h"
 #include "hv/hypervisor.h"
 #include "hv/parent/built_in_parent.h"
+#include "hv/parent/test_device.h"
 #include "machine/child_services.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
@@ -31,6 +33,7 @@ class ChildMachine final : public GuestMemory {
     struct Events {
         std::function<void(u8)> console;
         std::function<void(std::string why)> powered_off, reset, crashed, shutdown;
+        std::function<void(u32 raw)> debug_exit;
         DiskSource disks;  ///< of the child's own, by their places in its table; null: images are opened
     };
     /// Where its memory lies in system-physical space. RAM and frame buffer were added to `memory`.
@@ -92,6 +95,7 @@ class ChildMachine final : public GuestMemory {
     Result<void> attach_ide_disk(const DiskSection& disk, std::size_t index);
     /// The tables in its memory, or for its firmware.
     Result<std::vector<AcpiTable>> tables() const;
+    Result<void> add_test_devices(std::function<void(u32 raw)> debug_exit);
     /// Refuses what attach_disks would refuse.
     [[nodiscard]] Result<void> check_disks() const;
     Result<void> load();
@@ -107,6 +111,8 @@ class ChildMachine final : public GuestMemory {
     std::unique_ptr<Chipset> chipset_;
     std::unique_ptr<Gen1Board> board_;
     std::vector<std::unique_ptr<SharedDisk>> ide_disks_;
+    std::unique_ptr<hv::parent::TestDevice> test_device_;
+    std::unique_ptr<devices::DebugExit> debug_exit_;
     std::vector<devices::BlockDevice*> disks_;
     DiskSource disk_source_;
     std::vector<hv::parent::NetworkAdapter*> adapters_;

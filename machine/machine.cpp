@@ -181,6 +181,9 @@ Result<void> Machine::build_child(const ChildSection& section, u64 start_unix_se
     handlers.reset = ended(Outcome::Kind::Reset);
     handlers.crashed = ended(Outcome::Kind::Crashed);
     handlers.shutdown = ended(Outcome::Kind::Shutdown);
+    handlers.debug_exit = [this, name](u32 raw) {
+        end(Outcome::Kind::DebugExit, name, fmt::format("isa-debug-exit with value {}", raw), raw);
+    };
     handlers.disks = std::move(disks);
     const EventQueue::TimerId first = events_.end();
     auto child =
