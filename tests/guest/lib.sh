@@ -27,6 +27,8 @@ finish() {
     echo "$fails checks failed"
     exit 1
 }
+# long ITEM...: what only VG_LONG=1 asks for; by default what takes minutes and proves little more is left out.
+long() { [ -z "${VG_LONG:-}" ] || echo "$@"; }
 # Where tools/guest/boot-disk.sh puts the root file system, in bytes.
 root_at=$((1048576 + 32 * 1048576))
 # boot_disk FILE [LINE...]: a copy of $GUEST/boot.raw with these lines as /boot/grub/extra.cfg.
