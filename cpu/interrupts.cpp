@@ -311,7 +311,10 @@ bool Vp::deliver(const Fault& fault, u64 next_rip) {
         const Exec result = Delivery(*this, current, next_rip).run();
         if (result != Exec::Fault) {
             delivering_.reset();
-            if (result == Exec::Resync) tell_delivery(current, rip);
+            if (result == Exec::Resync) {
+                tell_delivery(current, rip);
+                if (records_branches()) [[unlikely]] record_interrupt(rip);
+            }
             return result != Exec::Leave;
         }
         Fault second = fault_;

@@ -217,6 +217,12 @@ bool read_VM_HSAVE_PA(Vp& vp, u32, u64& value) {
 }
 bool write_VM_HSAVE_PA(Vp& vp, u32, u64 value) { return svm::unit_of(vp)->write_host_save_address(value); }
 
+bool read_LAST_BRANCH(Vp& vp, u32 msr, u64& value) {
+    value = vp.state().last_branch[msr - 0x1db];
+    return true;
+}
+bool write_LAST_BRANCH(Vp&, u32, u64) { return false; }
+
 bool read_TSC_RATIO(Vp& vp, u32, u64& value) {
     value = svm::unit_of(vp)->tsc_ratio();
     return true;

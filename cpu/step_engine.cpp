@@ -91,7 +91,8 @@ bool transferred(Exec result, const Insn& insn) {
 
 /// One instruction, or the delivery of its fault. False: the owner of a level wants to be returned to.
 bool execute_one(Vp& vp, Interp& in, VpState& s, ExecutionObserver* observer) {
-    const u64 flags_before = s.rflags;
+    const u64 flags_before = s.rflags, from = s.rip;
+    const bool records = vp.records_branches();
     vp.note_resume_flag((flags_before & flag::RF) != 0);
     // An instruction that completes ends RF; IRET and task switches may load a new one.
     s.rflags &= ~flag::RF;
@@ -128,6 +129,8 @@ bool execute_one(Vp& vp, Interp& in, VpState& s, ExecutionObserver* observer) {
             return false;
     }
     vp.settle_accesses(true);
+    // Not an INT1, whose #DB has ended the records.
+    if (records && vp.records_branches() && transferred(result, *insn)) [[unlikely]] vp.record_branch(from);
     if ((flags_before & flag::TF) != 0) [[unlikely]] vp.single_step(transferred(result, *insn));
     return true;
 }

@@ -191,9 +191,25 @@ class Vp {
     [[nodiscard]] bool event_pending() const;
     /// An interrupt or NMI is there and waits for nothing but RFLAGS.IF, a shadow or IRET (or for less).
     [[nodiscard]] bool interrupt_waits() const;
-    /// True while every instruction must be executed by itself (StepEngine): TF, RF, or an enabled breakpoint.
+    /// True while every instruction must be executed by itself (StepEngine): TF, RF, an enabled breakpoint, or records of
+    /// branches.
     [[nodiscard]] bool stepping() const {
-        return (state_->rflags & (flag::TF | flag::RF)) != 0 || (state_->dr[7] & 0xff) != 0;
+        return (state_->rflags & (flag::TF | flag::RF)) != 0 || (state_->dr[7] & 0xff) != 0 || records_branches();
+    }
+    /// Control transfers are recorded: DEBUGCTL.LBR, on models that have the records (those with SVM).
+    [[nodiscard]] bool records_branches() const {
+        return (state_->debugctl & debugctl::Lbr) != 0 && env_.model.has(CpuFlag::SVM);
+    }
+    /// Control went from the instruction at `from` to rip. AMD APM 2 "Control-Transfer Recording MSRs".
+    void record_branch(u64 from) {
+        state_->last_branch[0] = from;
+        state_->last_branch[1] = state_->rip;
+    }
+    /// The same for an interrupt or exception: the record of the branch before it is kept.
+    void record_interrupt(u64 from) {
+        state_->last_branch[2] = state_->last_branch[0];
+        state_->last_branch[3] = state_->last_branch[1];
+        record_branch(from);
     }
     /// After an instruction, or an iteration of a string instruction, that began with TF set: arms its trap.
     /// @param branched  control was transferred: with DEBUGCTL.BTF nothing else single-steps

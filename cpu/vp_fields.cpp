@@ -153,6 +153,7 @@ void Vp::fields(StateVisitor& v) {
         const VisitScope scope(v, "apic");
         apic_->fields(v);
     }
+    if (env_.model.has(CpuFlag::SVM)) numbers(v, "last_branch", s.last_branch);
     if (extension_ != nullptr) {
         const VisitScope scope(v, "extension");
         extension_->fields(v);

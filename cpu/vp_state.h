@@ -63,7 +63,7 @@ inline constexpr u8 Sti = 1, MovSs = 2;
 }
 
 inline constexpr std::size_t kColdReserved = 4096 - 512 - 512 - 64 - 6 * 8 - 8 * 8 - 32 - 32 - 8 - 9 * 8 - 9 * 8 - 2 * 8 -
-                                              (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 272 - 9 * 8 - 2 * 8;
+                                              (1 + 11 + 16) * 8 - 2 * 8 - 16 * 8 - 24 - 128 - 272 - 9 * 8 - 2 * 8 - 4 * 8;
 
 struct alignas(4096) VpState {
     // ---- vector and x87 state
@@ -100,6 +100,8 @@ struct alignas(4096) VpState {
     u8 ferr;  ///< FERR# is asserted
     u8 pad_events[5];
     u64 idle_ns;  ///< virtual time that passed outside this VP's slices
+    /// LastBranchFromIP, LastBranchToIP, LastIntFromIP, LastIntToIP (Vp::records_branches).
+    u64 last_branch[4];
 
     /// Room for more cold fields: shrink it by what is added above.
     u8 reserved[kColdReserved];

@@ -75,8 +75,8 @@ enum : u32 { kNothing = 0, kEverything = 1, kGuest = 3, kGuestNonGlobal = 7 };
 
 /// Offset 060h: virtual interrupts.
 namespace virq {
-inline constexpr u32 kTpr = 0xff, kIrq = 1 << 8, kGif = 1 << 9, kIgnoreTpr = 1 << 20, kMasking = 1 << 24,
-                     kGifEnable = 1 << 25;
+inline constexpr u32 kTpr = 0xff, kIrq = 1 << 8, kGif = 1 << 9, kNmi = 1 << 11, kNmiMask = 1 << 12,
+                     kIgnoreTpr = 1 << 20, kMasking = 1 << 24, kGifEnable = 1 << 25, kNmiEnable = 1 << 26;
 constexpr u32 priority(u32 word) { return word >> 16 & 15; }
 }  // namespace virq
 
@@ -117,10 +117,11 @@ inline constexpr u64 kPresent = 1, kWrite = 2, kUser = 4, kReserved = 8, kFetch 
 
 /// CPUID Fn8000_000A EDX: what this processor has. Clean bits need nothing: state that is not cached is always read.
 inline constexpr u32 kRevision = 1, kAsids = 0x8000;
-inline constexpr u32 kFeatures = 1 << 0 /* NP */ | 1 << 2 /* SVML */ | 1 << 3 /* NRIPS */ | 1 << 4 /* TscRateMsr */ |
+inline constexpr u32 kFeatures = 1 << 0 /* NP */ | 1 << 1 /* LbrVirt */ | 1 << 2 /* SVML */ | 1 << 3 /* NRIPS */ | 1 << 4 /* TscRateMsr */ |
                                  1 << 5 /* VmcbClean */ | 1 << 6 /* FlushByAsid */ | 1 << 7 /* DecodeAssists */ |
                                  1 << 10 /* PauseFilter */ | 1 << 12 /* PauseFilterThreshold */ |
-                                 1 << 15 /* VmsaveVirt */ | 1 << 16 /* VGIF */;
+                                 1 << 15 /* VmsaveVirt */ | 1 << 16 /* VGIF */ |
+                                 1 << 25 /* VNMI */;
 
 /// MSRs.
 namespace vm_cr {

@@ -87,6 +87,10 @@ constexpr Rule kRules[] = {
      [](E e) { return map_valid(e, iopm_base, kIopmSize); }},
     {"the type of the event to inject exists", event_inj, [](E e) { return !injects(e) || injected_type_valid(e); }},
     {"the exception to inject exists in the guest's mode", event_inj, injected_exception_valid},
+    {"NMIs are intercepted if they are virtual", int_ctl,
+     [](E e) {
+         return (e[int_ctl] & virq::kNmiEnable) == 0 || (e[intercept_3] >> (code::kNmi % 32) & 1) != 0;
+     }},
     {"the ASID is not 0", guest_asid, [](E e) { return e[guest_asid] != 0; }},
     {"the ASID is one of those that there are", guest_asid, [](E e) { return e[guest_asid] < kAsids; }},
     {"the PDPTEs have no reserved bit if there is no nested paging", guest_cr3, [](E e) { return e.pdptes_valid; }},

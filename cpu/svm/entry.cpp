@@ -85,6 +85,8 @@ void Unit::save_host(u64 resume_at) {
     host_.rsp = s_.gpr[RSP];
     host_.rax = s_.gpr[RAX];
     host_.pat = s_.pat;
+    host_.debugctl = s_.debugctl;
+    std::copy(std::begin(s_.last_branch), std::end(s_.last_branch), host_.last_branch);
     host_.nmi_blocked = s_.nmi_blocked;
 }
 
@@ -134,6 +136,14 @@ void Unit::load_guest() {
     s_.debug_pending = 0;
     s_.pending_dr6 = 0;
     if (intercepts(code::kNmi)) s_.nmi_blocked = 0;  // the guest's own
+    if (virtual_nmis()) s_.nmi_blocked = (vmcb_[int_ctl] & virq::kNmiMask) != 0 ? 1 : 0;
+    if (virtual_branches()) load_guest_branches();
+}
+
+/// APM 2 "LBR Virtualization". Without it the guest has the host's registers.
+void Unit::load_guest_branches() {
+    s_.debugctl = vmcb_[dbgctl] & (debugctl::Lbr | debugctl::Btf);
+    for (unsigned n = 0; n < 4; ++n) s_.last_branch[n] = vmcb_[br_from + n];
 }
 
 /// Without nested paging VMRUN checks PDPTEs; with it reserved bits are found by the walks that meet them.

@@ -91,13 +91,22 @@ void Unit::save_guest() {
     vmcb_.set(guest_rax, s_.gpr[RAX]);
     vmcb_.set(guest_cpl, s_.cpl);
     if (nested_paging()) vmcb_.set(g_pat, s_.pat);
+    if (virtual_branches()) {
+        vmcb_.set(dbgctl, s_.debugctl);
+        for (unsigned n = 0; n < 4; ++n) vmcb_.set(br_from + n, s_.last_branch[n]);
+    }
+    if (virtual_nmis())
+        vmcb_.set(int_ctl, (vmcb_[int_ctl] & ~u64{virq::kNmiMask}) | (s_.nmi_blocked != 0 ? virq::kNmiMask : 0));
     vmcb_.set(int_state, vp_.shadow_in_force() != 0 ? kInterruptShadow : 0);
 }
 
 /// Writes what an exit writes to the VMCB's page.
 void Unit::store(bool guest_state) {
     vmcb_.write(
-        [guest_state](Use use) { return use == Use::Out || (guest_state && (use == Use::Both || use == Use::State)); },
+        [this, guest_state](Use use) {
+            return use == Use::Out || (guest_state && (use == Use::Both || use == Use::State ||
+                                                       (use == Use::Branch && virtual_branches())));
+        },
         [this](u32 offset, const u8* data, u32 bytes) { virt::write_physical(vp_, pointer_ + offset, data, bytes); });
 }
 
@@ -140,6 +149,10 @@ void Unit::load_host() {
     s_.gpr[RSP] = host_.rsp;
     s_.gpr[RAX] = host_.rax;
     s_.pat = host_.pat;
+    if (virtual_branches()) {
+        s_.debugctl = host_.debugctl;
+        std::copy(std::begin(host_.last_branch), std::end(host_.last_branch), s_.last_branch);
+    }
     s_.dr[7] = kResetDr7;
     s_.cpl = 0;
     s_.nmi_blocked = host_.nmi_blocked;

@@ -55,9 +55,33 @@ bool Unit::virtual_interrupt_due() const {
     return (word & virq::kIgnoreTpr) != 0 || virq::priority(word) > (word & 15);
 }
 
-bool Unit::event_pending(const Vp&) const { return virtual_interrupt_due(); }
+/// APM 2 "NMI Virtualization": V_NMI_MASK is VpState::nmi_blocked while the guest runs.
+bool Unit::virtual_nmi_due() const {
+    const u32 word = vmcb_.word(Field::int_ctl);
+    if ((word & virq::kNmiEnable) == 0 || (word & virq::kNmi) == 0 || s_.nmi_blocked != 0) return false;
+    return (word & virq::kGifEnable) == 0 || (word & virq::kGif) != 0;
+}
 
-Exec Unit::take_event(Vp& vp, virt::Boundary where, u8) {
+bool Unit::event_pending(const Vp&) const { return virtual_interrupt_due() || virtual_nmi_due(); }
+
+Exec Unit::take_virtual_nmi(Vp& vp) {
+    Fault nmi;
+    nmi.vector = cpu::kNmi;
+    nmi.type = EventType::Nmi;
+    const u64 word = vmcb_[Field::int_ctl];
+    vmcb_.set(Field::int_ctl, word & ~u64{virq::kNmi});
+    s_.nmi_blocked = 1;
+    if (!vp.deliver(nmi, s_.rip) && vp.leaving()) {
+        vmcb_.set(Field::int_ctl, word);
+        s_.nmi_blocked = 0;
+        return Exec::Leave;
+    }
+    vp.settle_accesses(true);
+    return Exec::Resync;
+}
+
+Exec Unit::take_event(Vp& vp, virt::Boundary where, u8 shadow) {
+    if (where == virt::Boundary::Nmis && shadow == 0 && virtual_nmi_due()) return take_virtual_nmi(vp);
     if (where != virt::Boundary::Virtual || !virtual_interrupt_due()) return Exec::Next;
     if (intercepts(code::kVintr)) {
         exit_guest({.code = code::kVintr});
@@ -121,6 +145,9 @@ void Unit::fields(StateVisitor& v) {
         v("rsp", host_.rsp);
         v("rax", host_.rax);
         v("pat", host_.pat);
+        v("debugctl", host_.debugctl);
+        constexpr std::string_view kRecords[] = {"br_from", "br_to", "last_excp_from", "last_excp_to"};
+        for (unsigned n = 0; n < 4; ++n) v(kRecords[n], host_.last_branch[n]);
         v("nmi_blocked", host_.nmi_blocked);
     }
     {

@@ -64,6 +64,7 @@ class Unit final : public virt::Extension {
         SegmentReg seg[4] = {};  ///< ES CS SS DS
         TableReg gdtr = {}, idtr = {};
         u64 efer = 0, cr0 = 0, cr3 = 0, cr4 = 0, rflags = 0, rip = 0, rsp = 0, rax = 0, pat = 0;
+        u64 debugctl = 0, last_branch[4] = {};
         u8 nmi_blocked = 0;
     };
 
@@ -77,6 +78,7 @@ class Unit final : public virt::Extension {
     void save_host(u64 resume_at);
     [[nodiscard]] bool pdptes_valid() const;
     void load_guest();
+    void load_guest_branches();
     void load_guest_segments();
     [[nodiscard]] bool guest_is_pae() const;
     [[nodiscard]] std::optional<mmu::SlatFault> load_guest_pdptes();
@@ -116,7 +118,11 @@ class Unit final : public virt::Extension {
     [[nodiscard]] bool intercepts_any(u32 first, u32 last) const;
     [[nodiscard]] bool nested_paging() const { return (vmcb_[Field::nested_control] & kNestedPaging) != 0; }
     [[nodiscard]] bool masks_interrupts() const { return (vmcb_[Field::int_ctl] & virq::kMasking) != 0; }
+    [[nodiscard]] bool virtual_branches() const { return (vmcb_[Field::virt_ext] & extras::kLbr) != 0; }
+    [[nodiscard]] bool virtual_nmis() const { return (vmcb_[Field::int_ctl] & virq::kNmiEnable) != 0; }
     [[nodiscard]] bool virtual_interrupt_due() const;
+    [[nodiscard]] bool virtual_nmi_due() const;
+    Exec take_virtual_nmi(Vp& vp);
     [[nodiscard]] u64 host_tsc() const { return vp_.tsc() - vp_.guest_tsc_offset(); }
     [[nodiscard]] u64 scaled_tsc() const;
 

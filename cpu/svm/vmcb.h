@@ -18,7 +18,7 @@ enum class Field : u8 {
 inline constexpr unsigned kFieldCount = static_cast<unsigned>(Field::Count);
 
 /// Who reads a field, and who writes it (vmcb_fields.def).
-enum class Use : u8 { Control, Out, Both, State, Loaded };
+enum class Use : u8 { Control, Out, Both, State, Branch, Loaded };
 
 struct FieldRow {
     u16 offset;

@@ -1,4 +1,5 @@
 // VMRUN's checks, what it loads and injects. AMD APM 2 "VMRUN Instruction", "Event Injection".
+#include "cpu/msr.h"
 #include "tests/cpu/svm_stage.h"
 
 using namespace vg;
@@ -43,6 +44,7 @@ TEST_CASE("svm: each rule of VMRUN is broken by its field and gives VMEXIT_INVAL
         {event_inj, kException | 32, "the exception to inject exists in the guest's mode"},
         {event_inj, kException | 2, "the exception to inject exists in the guest's mode"},
         {event_inj, kException | 4, "the exception to inject exists in the guest's mode"},
+        {int_ctl, virq::kNmiEnable, "NMIs are intercepted if they are virtual"},
         {guest_asid, 0, "the ASID is not 0"},
         {guest_asid, kAsids, "the ASID is one of those that there are"},
         {nested_cr3, beyond, "nCR3 has no reserved bit"},
@@ -197,4 +199,89 @@ TEST_CASE("svm: translations are tagged by ASID, and flushed where TLB_CONTROL a
     CHECK(t.exit_of(load) == why::kHlt);
     t.set(svm::Field::tlb_control, svm::tlb_flush::kGuest);
     CHECK(t.exit_of(load) == why::kNestedPageFault);
+}
+
+// ---- branch records: jmp +2; nop; nop; hlt at kGuestCode -----------------------------------------------------------
+
+TEST_CASE("svm: branches are recorded, and the one before an interrupt is kept", "[cpu][svm]") {
+    SvmStage t;
+    VpState& s = t.s();
+    u64 value = 0;
+    CHECK(write_msr(t.vp(), 0x1d9, debugctl::Lbr));
+    CHECK_FALSE(write_msr(t.vp(), 0x1db, 0));
+    s.rip = SvmStage::kCode;
+    // jmp +2; nop; nop; jz (not taken); int 0x80
+    t.machine.write(SvmStage::kCode, {0xeb, 2, 0x90, 0x90, 0x74, 0x10, 0xcd, 0x80});
+    t.step(2);
+    const auto record = [&](u32 msr) {
+        CHECK(read_msr(t.vp(), msr, value));
+        return value;
+    };
+    CHECK(record(0x1db) == SvmStage::kCode);
+    CHECK(record(0x1dc) == SvmStage::kCode + 4);
+    CHECK(record(0x1dd) == 0);
+    t.step();
+    CHECK(s.rip == SvmStage::handler(0x80));
+    CHECK(record(0x1db) == SvmStage::kCode + 6);
+    CHECK(record(0x1dc) == SvmStage::handler(0x80));
+    CHECK(record(0x1dd) == SvmStage::kCode);
+    CHECK(record(0x1de) == SvmStage::kCode + 4);
+    // A #DB ends the records, and is in none.
+    s.rip = SvmStage::kCode;
+    t.machine.write(SvmStage::kCode, {0xf1});
+    t.step();
+    CHECK(s.rip == SvmStage::handler(1));
+    CHECK((s.debugctl & debugctl::Lbr) == 0);
+    CHECK(record(0x1db) == SvmStage::kCode + 6);
+    // Other models have no records, and run as fast with LBR as without.
+    test::TestVp other("verdigris-v3-amd");
+    CHECK(write_msr(*other.vp, 0x1d9, debugctl::Lbr));
+    CHECK_FALSE(other.vp->stepping());
+}
+
+TEST_CASE("svm: without LBR virtualization a guest has the host's branch records, with it its own", "[cpu][svm]") {
+    const std::vector<u8> branches = {0xeb, 2, 0x90, 0x90, 0xf4};
+    for (const bool own : {false, true}) {
+        SvmStage t;
+        INFO(own);
+        t.s().debugctl = own ? 0 : debugctl::Lbr;
+        const u64 host[4] = {1, 2, 3, 4};
+        std::copy(std::begin(host), std::end(host), t.s().last_branch);
+        t.set(dbgctl, 0xff01);
+        t.set(br_from, 5);
+        t.set(last_excp_to, 6);
+        t.set(virt_ext, own ? extras::kLbr : 0);
+        CHECK(t.exit_of(branches) == why::kHlt);
+        CHECK(t.get(br_from) == (own ? SvmStage::kGuestCode : 5));
+        CHECK(t.get(br_to) == (own ? SvmStage::kGuestCode + 4 : 0));
+        CHECK(t.get(last_excp_to) == 6);
+        CHECK(t.get(dbgctl) == (own ? debugctl::Lbr : 0xff01));  // bits that do not exist are not loaded
+        CHECK(t.s().debugctl == (own ? 0 : debugctl::Lbr));
+        CHECK(t.s().last_branch[0] == (own ? 1 : SvmStage::kGuestCode));
+        CHECK(t.s().last_branch[1] == (own ? 2 : SvmStage::kGuestCode + 4));
+        CHECK(t.s().last_branch[3] == 4);
+    }
+}
+
+TEST_CASE("svm: a virtual NMI is taken once, unless one is being handled", "[cpu][svm]") {
+    SvmStage t;
+    t.intercept(why::kNmi);
+    t.set(int_ctl, virq::kNmiEnable | virq::kNmi);
+    CHECK(t.exit_of({0x90, 0xf4}) == why::kHlt);
+    CHECK(t.get(guest_rip) == SvmStage::handler(2));
+    CHECK(t.get(int_ctl) == (virq::kNmiEnable | virq::kNmiMask));
+    CHECK(t.s().nmi_blocked == 0);  // the host's
+    // Masked: it stays pending. mov ax; hlt
+    t.set(int_ctl, virq::kNmiEnable | virq::kNmi | virq::kNmiMask);
+    t.set(guest_rsp, SvmStage::kGuestStack);
+    CHECK(t.exit_of({0x90, 0xf4}) == why::kHlt);
+    CHECK(t.get(guest_rip) == SvmStage::kGuestCode + 1);
+    CHECK(t.get(int_ctl) == (virq::kNmiEnable | virq::kNmi | virq::kNmiMask));
+    // So does one while a virtual GIF is clear.
+    t.set(int_ctl, virq::kNmiEnable | virq::kNmi | virq::kGifEnable);
+    CHECK(t.exit_of({0x90, 0xf4}) == why::kHlt);
+    CHECK(t.get(guest_rip) == SvmStage::kGuestCode + 1);
+    t.set(int_ctl, virq::kNmiEnable | virq::kNmi | virq::kGifEnable | virq::kGif);
+    CHECK(t.exit_of({0x90, 0xf4}) == why::kHlt);
+    CHECK(t.get(guest_rip) == SvmStage::handler(2));
 }

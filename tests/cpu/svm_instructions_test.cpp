@@ -19,7 +19,7 @@ TEST_CASE("svm: CPUID and MSRs tell what is there", "[cpu][svm]") {
     CHECK(svm.eax == 1);
     CHECK(svm.ebx == kAsids);
     CHECK((svm.edx & 1) != 0);
-    CHECK((svm.edx & 2) == 0);  // no branch records, so none to virtualize
+    CHECK((svm.edx & 2) != 0);
     CHECK(CpuModel::create("verdigris-v3-amd").value().leaf(0x8000000a, 0) == CpuidRegs{});
     u64 value = 0;
     CHECK_FALSE(write_msr(vp, 0xc0010117, 0x1234));
