@@ -66,6 +66,8 @@ class Synic {
     HvStatus ring(u8 sint, u32 port_id);
     /// The guest has drained the ring (K-164).
     void ring_empty(u8 sint);
+    /// Raises the SINT's vector, unless it is masked or polled.
+    void interrupt(u8 sint);
     /// Delivers what waits, queued messages first, then timers' (M-19; also after anything that may free a slot).
     void rescan();
 
@@ -99,7 +101,6 @@ class Synic {
     [[nodiscard]] bool messages_on() const;
     [[nodiscard]] bool events_on() const;
     void drain(u8 sint);
-    void interrupt(u8 sint);
     /// True if the slot is occupied after its pending flag was set (S-03, S-04).
     bool busy_with_pending(Spa slot);
     /// Puts a message into a slot that is free, and interrupts.

@@ -12,6 +12,7 @@
 #include "machine/acpi_tables.h"
 #include "machine/disk_image.h"
 #include "machine/efi_tables.h"
+#include "machine/exit_port.h"
 #include "machine/layout.h"
 #include "machine/loader.h"
 
@@ -75,7 +76,19 @@ Result<void> ChildMachine::build(Spa ram, Spa video, u64 start_unix_seconds, Eve
         ChildServices::Board{section_.name, hypervisor_.events(), *partition_, *parent_, hypervisor_.memory(), ram,
                              section_.memory.bytes, section_.memory_limit(), video, start_unix_seconds},
         section_.devices);
+    if (auto ok = add_test_devices(std::move(handlers.debug_exit)); !ok) return ok;
     return check_disks();
+}
+
+Result<void> ChildMachine::add_test_devices(std::function<void(u32 raw)> debug_exit) {
+    if (section_.devices.hyperv_testdev) {
+        test_device_ = std::make_unique<hv::parent::TestDevice>(*partition_);
+        io_.map("hyperv_testdev", hv::parent::TestDevice::kPort, hv::parent::TestDevice::kPortCount, *test_device_);
+    }
+    auto exit = add_exit_port(io_, section_.devices.at, section_.devices.isa_debug_exit, std::move(debug_exit));
+    if (!exit) return Unexpected{exit.error()};
+    debug_exit_ = std::move(*exit);
+    return {};
 }
 
 Result<void> ChildMachine::check_disks() const {
@@ -182,6 +195,11 @@ void ChildMachine::fields(StateVisitor& v) {
     {
         VisitScope scope(v, "parent");
         parent_->fields(v);
+    }
+    for (devices::Device* device : std::initializer_list<devices::Device*>{test_device_.get(), debug_exit_.get()}) {
+        if (device == nullptr) continue;
+        VisitScope scope(v, device->name());
+        device->fields(v);
     }
     if (section_.devices.none()) return;  // as it was saved before there were any
     VisitScope scope(v, "services");

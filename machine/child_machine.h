@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "cpu/model.h"
+#include "devices/debug_exit.h"
 #include "hv/hypervisor.h"
 #include "hv/parent/built_in_parent.h"
+#include "hv/parent/test_device.h"
 #include "machine/child_services.h"
 #include "machine/chipset.h"
 #include "machine/config.h"
@@ -28,6 +30,7 @@ class ChildMachine final : public GuestMemory {
     struct Events {
         std::function<void(u8)> console;
         std::function<void(std::string why)> powered_off, reset, crashed, shutdown;
+        std::function<void(u32 raw)> debug_exit;
     };
     /// Everything but its disks, which are only checked. Writes nothing.
     /// @param ram    where its RAM lies in system-physical space: already added to `memory`
@@ -67,6 +70,7 @@ class ChildMachine final : public GuestMemory {
   private:
     ChildMachine(const ChildSection& section, cpu::CpuModel model, hv::Hypervisor& hypervisor)
         : section_(section), model_(std::move(model)), hypervisor_(hypervisor), io_(hypervisor.log()) {}
+    Result<void> add_test_devices(std::function<void(u32 raw)> debug_exit);
     Result<void> build(Spa ram, Spa video, u64 start_unix_seconds, Events handlers);
     /// Refuses what attach_disks would refuse.
     [[nodiscard]] Result<void> check_disks() const;
@@ -80,6 +84,8 @@ class ChildMachine final : public GuestMemory {
     std::unique_ptr<hv::parent::BuiltInParent> parent_;
     hv::Partition* partition_ = nullptr;
     std::unique_ptr<Chipset> chipset_;
+    std::unique_ptr<hv::parent::TestDevice> test_device_;
+    std::unique_ptr<devices::DebugExit> debug_exit_;
     std::vector<devices::BlockDevice*> disks_;
     std::vector<hv::parent::NetworkAdapter*> adapters_;
     std::unique_ptr<HostSockets> host_sockets_;

@@ -154,6 +154,8 @@ struct ChildDevicesSection {
     bool heartbeat = true, shutdown = true, time_sync = true, kvp = true, vss = true;
     bool keyboard = true, mouse = true, video = true, dynamic_memory = true;
     bool sockets = false;  ///< not of none(): their state is the parent's
+    bool hyperv_testdev = false;
+    u32 isa_debug_exit = 0;
     std::string socket_path;
     std::string resolution = "1024x768";
     Place at;
@@ -180,6 +182,8 @@ struct ChildDevicesSection {
         v.path("socket_path", socket_path,
                "Unix socket for programs of the host that connect to the guest (\"CONNECT PORT\"); the guest's connections "
                "to port P go to the socket PATH_P; left out: refused");
+        v("isa_debug_exit", isa_debug_exit, "first of the exit device's four I/O ports; 0: absent", 0, 0xfffc);
+        v("hyperv_testdev", hyperv_testdev, "SynIC test device of kvm-unit-tests at port 0x3000");
     }
 };
 
@@ -220,7 +224,7 @@ struct ChildSection {
 
 struct DevicesSection {
     u32 isa_debug_exit = 0;
-    bool testdev = false, fw_cfg = true, display = false, virtio_console = false;
+    bool testdev = false, edu = false, fw_cfg = true, display = false, virtio_console = false;
     std::optional<bool> iommu;  ///< Config::has_iommu
     Place at;
 
@@ -228,6 +232,7 @@ struct DevicesSection {
     void keys(V& v) {
         v("isa_debug_exit", isa_debug_exit, "first of the exit device's four I/O ports; 0: absent", 0, 0xfffc);
         v("testdev", testdev, "test device of kvm-unit-tests");
+        v("edu", edu, "QEMU's educational PCI device, for tests (bare PC)");
         v("display", display, "linear frame buffer display on PCI, with firmware a VGA (bare PC)");
         v("virtio_console", virtio_console,
           "virtio console that shares the serial port's terminal and takes what is typed once its driver runs (bare PC)");

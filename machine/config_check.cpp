@@ -373,9 +373,10 @@ Result<void> check_config(const Config& config) {
     }
     const DevicesSection& devices = config.devices;
     if (!config.boot &&
-        (devices.isa_debug_exit != 0 || devices.testdev || devices.display || devices.virtio_console ||
+        (devices.isa_debug_exit != 0 || devices.testdev || devices.edu || devices.display || devices.virtio_console ||
          devices.iommu.value_or(false))) {
         const char* key = devices.testdev               ? "testdev"
+                          : devices.edu                 ? "edu"
                           : devices.display             ? "display"
                           : devices.virtio_console      ? "virtio_console"
                           : devices.isa_debug_exit != 0 ? "isa_debug_exit"

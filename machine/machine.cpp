@@ -153,6 +153,9 @@ Result<void> Machine::build_children() {
         handlers.reset = ended(Outcome::Kind::Reset);
         handlers.crashed = ended(Outcome::Kind::Crashed);
         handlers.shutdown = ended(Outcome::Kind::Shutdown);
+        handlers.debug_exit = [this, name](u32 raw) {
+            end(Outcome::Kind::DebugExit, name, fmt::format("isa-debug-exit with value {}", raw), raw);
+        };
         auto child = ChildMachine::create(config_, section, *hypervisor_, next, video, *start, std::move(handlers));
         if (!child) return Unexpected{child.error()};
         children_.push_back(std::move(*child));

@@ -5,6 +5,7 @@
 #include "base/state.h"
 #include "hv/vp.h"
 #include "machine/acpi_tables.h"
+#include "machine/exit_port.h"
 #include "machine/layout.h"
 #include "machine/loader.h"
 #include "machine/root_devices.h"
@@ -325,18 +326,9 @@ Result<void> PcMachine::add_test_devices(const Config& config) {
     if (config.devices.testdev) {
         if (auto ok = add_test_device(); !ok) return ok;
     }
-    // Last: its port is the user's choice, which must leave the others alone.
-    const auto port = static_cast<u16>(config.devices.isa_debug_exit);
-    if (port == 0) return {};
-    if (const auto* owner = io_.claimed(port, devices::DebugExit::kPortCount)) {
-        return fail(
-            Error::Code::Usage,
-            fmt::format("{}: isa_debug_exit = 0x{:x}: ports 0x{:x} to 0x{:x} are those of {}; the usual port is 0xf4",
-                        config.devices.at.text("isa_debug_exit"), port, owner->base, owner->base + owner->count - 1,
-                        owner->name));
-    }
-    debug_exit_ = std::make_unique<devices::DebugExit>(handlers_.debug_exit);
-    io_.map("debug_exit", port, devices::DebugExit::kPortCount, *debug_exit_);
+    auto exit = add_exit_port(io_, config.devices.at, config.devices.isa_debug_exit, handlers_.debug_exit);
+    if (!exit) return Unexpected{exit.error()};
+    debug_exit_ = std::move(*exit);
     return {};
 }
 

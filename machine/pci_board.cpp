@@ -19,7 +19,7 @@ namespace pci = devices::pci;
 
 /// Device numbers on bus 0: fixed, so that a guest's names for them are too.
 constexpr u32 kHostBridgeDevice = 0, kDisplayDevice = 2, kFirstNvmeDevice = 8, kFirstNicDevice = 24, kAhciDevice = 31;
-constexpr u32 kFirstVirtioDevice = 3, kConsoleDevice = 28;
+constexpr u32 kFirstVirtioDevice = 3, kConsoleDevice = 28, kEduDevice = 29;
 /// With firmware, as on a Q35 board: its LPC bridge is function 0 of the device that the AHCI is a function of.
 constexpr u32 kLpcDevice = 31, kFirmwareAhciFunction = 2, kFirstWiredDevice = 25;
 constexpr u16 kFirmwareWidth = 1024, kFirmwareHeight = 768;
@@ -60,6 +60,7 @@ PciBoard::PciBoard(const Config& config, const Environment& environment)
       disk_sections_(config.disks),
       has_display_(config.devices.display),
       has_console_(config.devices.virtio_console),
+      has_edu_(config.devices.edu),
       nic_sections_(config.nics),
       network_(environment.events, environment.log) {
     if (environment.iommu != nullptr)
@@ -96,6 +97,7 @@ Result<void> PciBoard::build() {
     if (has_display_ && !firmware()) display_ = &add<devices::Display>(kDisplayDevice, memory_, Iova(board::kDisplayMemoryBase));
     if (has_console_)
         console_ = &add<devices::VirtioConsole>(kConsoleDevice, environment_.events, environment_.console);
+    if (has_edu_) add<devices::Edu>(kEduDevice, environment_.events);
     add_nics();
     return add_disks();
 }

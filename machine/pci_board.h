@@ -11,6 +11,7 @@
 #include "devices/core/pci_bus.h"
 #include "devices/display.h"
 #include "devices/e1000e.h"
+#include "devices/edu.h"
 #include "devices/ich9_lpc.h"
 #include "devices/nvme.h"
 #include "devices/q35_host.h"
@@ -123,7 +124,7 @@ class PciBoard {
     std::vector<devices::Ich9Lpc::Pirq> pirqs_;
     devices::Display* display_ = nullptr;
     devices::Vga* vga_ = nullptr;
-    bool has_console_;
+    bool has_console_, has_edu_;
     devices::VirtioConsole* console_ = nullptr;
     devices::Ahci* ahci_ = nullptr;
     std::vector<devices::Nvme*> nvmes_;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 
+#include "hv/parent/test_device.h"
 #include "tests/fuzz/input_bytes.h"
 #include "tests/hv/fixture.h"
 
@@ -39,11 +40,12 @@ inline void fuzz_hypercalls(std::span<const u8> input) {
     f.partition->connections().connect(2, {PortKind::Event, &parent});
     f.partition->connections().connect(3, {PortKind::Message, GuestPort{f.partition, 1, 2}});
     f.partition->connections().connect(4, {PortKind::Event, GuestPort{f.partition, 0, 2, 2000, 100}});
+    parent::TestDevice device(*f.partition);
     f.enable_synic();
     f.wrmsr(msr::GUEST_OS_ID, Fixture::kOsId);
     while (!bytes.empty()) {
         const u8 action = bytes.take<u8>();
-        switch (action % 6) {
+        switch (action % 7) {
             case 0:
                 for (u64& reg : f.vp->processor().state().gpr) reg = bytes.take<u64>();
                 f.call();
@@ -81,6 +83,9 @@ inline void fuzz_hypercalls(std::span<const u8> input) {
                 if (Vp* other = f.partition->find_vp(action >> 3 & 1)) f.vp = other;
                 break;
             }
+            case 6:  // ports and connections of the partition's own, some with ids that are taken
+                (void)device.port_write(0, 4, bytes.take<u32>());
+                break;
         }
     }
 }

@@ -9,6 +9,7 @@
 #include "base/bits.h"
 #include "devices/ahci.h"
 #include "devices/display.h"
+#include "devices/edu.h"
 #include "devices/hpet.h"
 #include "devices/nvme.h"
 #include "tests/fuzz/input_bytes.h"
@@ -33,8 +34,9 @@ struct Board {
         bus.attach(*ahci.pci());
         bus.attach(*nvme.pci());
         bus.attach(*display.pci());
+        bus.attach(*edu.pci());
     }
-    [[nodiscard]] std::array<Device*, 5> all() { return {&bus, &ahci, &nvme, &display, &hpet}; }
+    [[nodiscard]] std::array<Device*, 6> all() { return {&bus, &ahci, &nvme, &display, &edu, &hpet}; }
     void fields(StateVisitor& v) {
         for (Device* device : all()) {
             VisitScope scope(v, device->name());
@@ -48,7 +50,7 @@ struct Board {
         return hasher.digest();
     }
 
-    static constexpr u64 kLow = 0xc0000000, kWindow = 0x10000;
+    static constexpr u64 kLow = 0xc0000000, kWindow = 0x200000;
 
     EventQueue events;
     mmu::DirectDma dma;
@@ -59,6 +61,7 @@ struct Board {
     Ahci ahci{bus.slot(1), events, 2};
     Nvme nvme{bus.slot(2), events, 0};
     Display display{bus.slot(3), dma, Iova(0)};
+    Edu edu{bus.slot(4), events};
     Hpet hpet{events, {none, none, {}, nullptr}};
 };
 
@@ -71,24 +74,25 @@ class Bench {
         place(1, pci::kBar0 + 5 * 4, 0);
         place(2, pci::kBar0, 0x8000);
         place(3, pci::kBar0 + 2 * 4, 0x4000);
+        place(4, pci::kBar0, 0x100000);
     }
 
     void act(InputBytes& input) {
         const u8 action = input.take<u8>();
         switch (action % 8) {
             case 0: {
-                const u64 offset = (u64{1} + input.take<u8>() % 3) << 15 | (input.take<u8>() * 4u);
+                const u64 offset = (u64{1} + input.take<u8>() % 4) << 15 | (input.take<u8>() * 4u);
                 access(board_->bus.ecam(), action, offset, input);
                 break;
             }
             case 1:
             case 2:
-                access(board_->bus.low_memory(), action, input.take<u16>() % Board::kWindow, input);
+                access(board_->bus.low_memory(), action, input.take<u16>() % 0x10000, input);
                 break;
             case 3: {  // a register of the controllers that means something
-                const u64 base =
-                    (action & 128) != 0 ? 0x8000 + (input.take<u8>() % 16) * 4u : 0x100 + (input.take<u8>() % 16) * 4u;
-                access(board_->bus.low_memory(), action & 0x7f, base, input);
+                const u64 place = (action & 32) != 0 ? 0x100000 : (action & 128) != 0 ? 0x8000 : 0x100;
+                const u64 count = (action & 32) != 0 ? 40 : 16;
+                access(board_->bus.low_memory(), action & 0x7f, place + input.take<u8>() % count * 4, input);
                 break;
             }
             case 4: {  // structures in memory

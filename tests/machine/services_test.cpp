@@ -105,6 +105,34 @@ TEST_CASE("services: a stored configuration that says nothing of them is of a ma
     CHECK(young->children[0].enlightenments == "full");
 }
 
+TEST_CASE("services: a child of a test has an exit port and a SynIC test device, where it asks for them", "[machine][services]") {
+    test::TempDir dir;
+    // mov al, 5; out 0xf4, al; jmp $
+    test::write_file(dir / "kernel", test::image_with({0xb0, 5, 0xe6, 0xf4, 0xeb, 0xfe}, {0xf4}, 0));
+    const auto make = [&](const std::string& devices) {
+        const auto config = parse_config("[hypervisor]\n[[child]]\nkernel = \"kernel\"\nmemory = \"64 MiB\"\n[child.devices]\n" + devices,
+                                         "m.toml", dir / ".", {});
+        REQUIRE(config);
+        return Machine::create(*config, {});
+    };
+    auto without = make("");
+    REQUIRE(without);
+    CHECK((*without)->run_until(1'000'000) != Pause::Asked);
+    CHECK((*without)->outcome().kind == Outcome::Kind::None);
+    auto with = make("isa_debug_exit = 0xf4\nhyperv_testdev = true\n");
+    REQUIRE(with);
+    CHECK((*with)->run_until(1'000'000) == Pause::Asked);
+    CHECK((*with)->outcome().kind == Outcome::Kind::DebugExit);
+    CHECK((*with)->outcome().raw == 5);
+    CHECK((*with)->outcome().text.find("child: ") == 0);
+    for (const char* place : {"isa_debug_exit = 0x3f8", "hyperv_testdev = true\nisa_debug_exit = 0x3002"}) {
+        const auto refused = make(place);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == Error::Code::Usage);
+        CHECK(refused.error().text.find("the usual port is 0xf4") != std::string::npos);
+    }
+}
+
 TEST_CASE("services: memory_max is at least memory", "[machine][services]") {
     test::TempDir dir;
     test::write_file(dir / "kernel", test::image_with({0xf4}, {0xf4}, 0));
