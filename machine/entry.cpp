@@ -28,6 +28,8 @@ bool enter(GuestMemory& memory, cpu::Vp& vp, const EntryState& entry) {
     s.gpr[cpu::RBX] = r->rbx;
     s.gpr[cpu::RSI] = r->rsi;
     s.gpr[cpu::RSP] = r->rsp;
+    constexpr u16 kAllMasked = 0x37f;
+    if (entry.x87_ready) s.x87.fcw = kAllMasked;
     s.activity = cpu::Activity::Active;
     vp.update_context();
     return true;

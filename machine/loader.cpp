@@ -370,6 +370,7 @@ Result<EntryState> load_multiboot(GuestMemory& memory, const LoadRequest& reques
     EntryState entry;
     entry.mode = EntryState::Mode::Protected32;
     entry.kind = "multiboot ELF";
+    entry.x87_ready = true;  // firmware and boot loader of a PC have used it
     entry.rip = elf.entry;
     entry.rax = boot::kMultibootBootMagic;
     entry.rbx = boot::kInfo;

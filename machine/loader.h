@@ -46,6 +46,7 @@ struct EntryState {
     Mode mode = Mode::Long64;
     std::string kind;  ///< "bzImage 6.1.0-…", "PVH ELF", "multiboot": for messages
     u64 rip = 0, rsi = 0, rbx = 0, rax = 0, rsp = 0;
+    bool x87_ready = false;  ///< the x87 is as FNINIT leaves it, not as a reset does
 };
 
 /// Contents of the files that a request names. No initrd: empty.
