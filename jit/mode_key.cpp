@@ -16,7 +16,13 @@ bool x87_is_quiet(const cpu::VpState& s) {
 bool time_is_plain(const cpu::Vp& vp) {
     if ((vp.state().cr4 & cpu::cr4::TSD) != 0 && vp.cpl() != 0) return false;
     for (const cpu::virt::Level& level : vp.levels())
-        if (level.controls.rdtsc || level.controls.pause || level.controls.no_rdtscp) return false;
+        if (level.controls.rdtsc || level.controls.no_rdtscp) return false;
+    return true;
+}
+
+bool pause_is_plain(const cpu::Vp& vp) {
+    for (const cpu::virt::Level& level : vp.levels())
+        if (level.controls.pause) return false;
     return true;
 }
 
@@ -37,6 +43,7 @@ ModeKey mode_key(const cpu::Vp& vp, u32 model) {
     // Rings 1 and 2, which nobody uses in 64-bit mode, are left to the interpreter: native code is for CPL 0 or CPL 3.
     if (mode == cpu::CodeMode::Bits64 && (vp.cpl() == 0 || vp.cpl() == 3)) key |= ModeKey::kFlat;
     if (time_is_plain(vp)) key |= ModeKey::kPlainTime;
+    if (pause_is_plain(vp)) key |= ModeKey::kPlainPause;
     if (cr_is_plain(vp)) key |= ModeKey::kPlainCr;
     if (!vp.controls().stacked_flags) key |= ModeKey::kPlainFlags;
     constexpr u32 kMxcsrMasks = 0x1f80;

@@ -353,7 +353,7 @@ bool Translator::emit_native() {
         case Emit::Sti:
             return emit_sti();
         case Emit::Pause:
-            return key_.has(ModeKey::kPlainTime);
+            return key_.has(ModeKey::kPlainPause);
         case Emit::ReadTime:
             return emit_read_time();
         case Emit::ReadCr:

@@ -1,6 +1,7 @@
 #include "cpu/ops/state_image.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/assert.h"
 #include "base/bits.h"
@@ -10,7 +11,7 @@ namespace vg::cpu::ops {
 
 namespace {
 
-constexpr u32 kPiece = 64;  // LinearMemory's largest access
+constexpr u32 kPiece = StateImage::kPiece;
 
 }  // namespace
 
@@ -25,21 +26,23 @@ bool StateImage::fetch(u32 offset, u32 size) {
 void StateImage::put(u32 offset, const void* bytes, u32 size) {
     VG_ASSERT(offset + size <= kMaxSize);
     std::memcpy(data_ + offset, bytes, size);
-    for (u32 n = 0; n < size; ++n) collected_.set(offset + n);
+    for (u32 at = offset; at < offset + size;) {
+        const u32 count = std::min(kPiece - at % kPiece, offset + size - at);
+        collected_[at / kPiece] |= low_mask(count) << at % kPiece;
+        at += count;
+    }
 }
 
 /// Calls f(offset, size) for runs of collected bytes within aligned pieces, until one returns false.
 template <class F>
 bool StateImage::for_each_run(F f) {
-    for (u32 start = 0; start < kMaxSize;) {
-        if (!collected_[start]) {
-            ++start;
-            continue;
+    for (u32 piece = 0; piece < kMaxSize / kPiece; ++piece) {
+        for (u64 left = collected_[piece]; left != 0;) {
+            const auto first = static_cast<u32>(std::countr_zero(left));
+            const auto count = static_cast<u32>(std::countr_one(left >> first));
+            if (!f(piece * kPiece + first, count)) return false;
+            left &= ~(low_mask(count) << first);
         }
-        u32 end = start + 1;
-        while (end < kMaxSize && end % kPiece != 0 && collected_[end]) ++end;
-        if (!f(start, end - start)) return false;
-        start = end;
     }
     return true;
 }

@@ -1,7 +1,6 @@
 // A save area in the making: collected in private memory, then checked and written as a whole, or read before use.
 #pragma once
 
-#include <bitset>
 #include <cstring>
 
 #include "cpu/interp.h"
@@ -15,6 +14,7 @@ inline constexpr u32 kMxcsrOffset = 24, kStOffset = 32, kXmmOffset = 160;
 class StateImage {
   public:
     static constexpr u32 kMaxSize = 4096;
+    static constexpr u32 kPiece = 64;  ///< LinearMemory's largest access
 
     StateImage(Interp& in, u64 address, bool stack) : in_(in), address_(address), stack_(stack) {}
 
@@ -53,7 +53,7 @@ class StateImage {
     u64 address_;
     bool stack_;
     u8 data_[kMaxSize];  // only fetched and collected bytes are ever looked at
-    std::bitset<kMaxSize> collected_;
+    u64 collected_[kMaxSize / kPiece] = {};  // a bit for each byte
 };
 
 }  // namespace vg::cpu::ops

@@ -172,7 +172,11 @@ class Unit final : public virt::Extension {
     [[nodiscard]] bool entries(u32 bits) const { return (vmcs_.word(Field::entry_controls) & bits) != 0; }
     [[nodiscard]] u16 tag() const { return proc2(proc2::kVpid) ? static_cast<u16>(vmcs_[Field::vpid]) : u16{0}; }
     [[nodiscard]] u64 host_tsc() const;
-    [[nodiscard]] bool scales_tsc() const { return proc(proc::kTscOffset) && proc2(proc2::kTscScaling); }
+    /// With a multiplier of 1 an offset is all that there is.
+    [[nodiscard]] bool scales_tsc() const {
+        constexpr u64 kOne = u64{1} << 48;
+        return proc(proc::kTscOffset) && proc2(proc2::kTscScaling) && vmcs_[Field::tsc_multiplier] != kOne;
+    }
     [[nodiscard]] u64 scaled_tsc() const;
     void note_page_log();
     [[nodiscard]] bool guest_is_pae() const;
