@@ -275,8 +275,8 @@ void IdeChannel::start() {
         return raise();
     }
     state_.plan = disks_[state_.active]->plan(state_.command);
-    if (state_.plan.error != 0) return fail(state_.plan.error);
     if (state_.plan.queued) return fail(ata::kAborted);  // needs a link that carries tags
+    if (state_.plan.error != 0) return fail(state_.plan.error);
     if (state_.plan.data == AtaPlan::Data::None) return succeed();
     if (!state_.plan.pio) {
         begin_phase(Phase::Dma, ata::kBusy);

@@ -16,7 +16,10 @@ namespace {
 constexpr u8 kSint = 2, kVector = 0xf3;  // of Fixture::enable_synic
 
 struct Bench : Fixture {
-    Bench() : Fixture(hv::full_partition_config(), 2) { enable_synic(); }
+    Bench() : Fixture(hv::full_partition_config(), 2) {
+        enable_synic();
+        partition->set_guest_os_id(kOsId);
+    }
     void command(Command what, u32 processor = 0, u32 sint = kSint, u32 id = 0) { command(device, what, processor, sint, id); }
     static void command(TestDevice& to, Command what, u32 processor, u32 sint, u32 id) {
         CHECK(to.port_write(0, 4, id << 24 | u32{static_cast<u8>(what)} << 16 | processor << 8 | sint) ==

@@ -26,7 +26,7 @@ struct World {
     test::TempDir dir;
     World() { test::write_file(dir / "kernel", test::image_with(kCounter, {0xf4}, 0)); }
     static std::string child(const std::string& name, const std::string& more = "") {
-        return "[[child]]\nname = \"" + name + "\"\nmemory = \"16 MiB\"\nkernel = \"kernel\"\n" + more;
+        return "[[child]]\nname = \"" + name + "\"\nmemory = \"64 MiB\"\nkernel = \"kernel\"\n" + more;
     }
     std::unique_ptr<Machine> make(const std::string& children) {
         auto config = parse_config("[hypervisor]\n" + children, "m.toml", dir / ".", {});

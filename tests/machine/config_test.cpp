@@ -292,7 +292,7 @@ TEST_CASE("config: what cannot be built is said before anything is built", "[mac
     CHECK(check(pc).find("m.toml:3:1: bus \"vmbus\" is not available for disks of the machine itself") == 0);
     CHECK(check(pc + "bus = \"ahci\"\n").find("m.toml:4:9: disk \"d.vhd\" does not exist") == 0);
     CHECK(check(pc + "bus = \"nvme\"\n").find("m.toml:4:9: disk \"d.vhd\" does not exist") == 0);
-    CHECK(check(pc + "bus = \"ide\"\n").find("m.toml:5:7: bus \"ide\" is not available") == 0);
+    CHECK(check(pc + "bus = \"ide\"\n").find("m.toml:4:9: disk \"d.vhd\" does not exist") == 0);
     CHECK(check(pc + "bus = \"nvme\"\nlun = 1\n").find("m.toml:6:7: lun is for bus = \"vmbus\"") == 0);
     CHECK(check("[hypervisor]\n[boot]\nkernel = \"/bin/sh\"\n" + child).find("m.toml:4:1: a guest as parent partition creates its own") == 0);
     CHECK(check("[hypervisor]\n" + child + "[devices]\ntestdev = true\n").find("m.toml:5:11: test devices") == 0);
