@@ -47,7 +47,7 @@ TEST_CASE("msr: what one vendor has is #GP on the other", "[cpu][msr]") {
         CHECK(read_msr(*intel.vp, msr, value));
         CHECK_FALSE(read_msr(*amd.vp, msr, value));
     }
-    for (const u32 msr : {0xc0010015u, 0xc0010010u, 0xc0011029u}) {
+    for (const u32 msr : {0xc0010015u, 0xc0010010u, 0xc0011029u, 0xc001102eu}) {
         CHECK_FALSE(read_msr(*intel.vp, msr, value));
         CHECK(read_msr(*amd.vp, msr, value));
     }
