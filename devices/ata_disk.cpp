@@ -199,9 +199,9 @@ AtaPlan AtaDisk::plan(const AtaCommand& c) {
         case Command::WriteMultipleExt:
             return pio(transfer(c.lba, count48(c.count), Data::FromHost));
         case Command::ReadFpdmaQueued:
-            return queued(Data::ToHost);
+            return transport_ == Transport::Serial ? queued(Data::ToHost) : refuse(kAborted);
         case Command::WriteFpdmaQueued:
-            return queued(Data::FromHost);
+            return transport_ == Transport::Serial ? queued(Data::FromHost) : refuse(kAborted);
         case Command::ReadVerify:
             return fits(lba28(c), count28(c), sectors()) ? AtaPlan{} : refuse(kIdNotFound);
         case Command::ReadVerifyExt:

@@ -57,6 +57,7 @@ class AtaDisk {
     void reset() { state_ = State{}; }
     void fields(StateVisitor& v);
     [[nodiscard]] BlockDevice& medium() { return *medium_; }
+    [[nodiscard]] Transport transport() const { return transport_; }
     /// Sectors of a block of READ MULTIPLE and WRITE MULTIPLE.
     [[nodiscard]] u32 multiple() const { return state_.multiple; }
 

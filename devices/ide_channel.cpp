@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/assert.h"
 #include "base/bits.h"
 
 namespace vg::devices {
@@ -42,7 +43,7 @@ IdeChannel::IdeChannel(u32 index, EventQueue& events, mmu::Dma& dma, IrqLine& ir
       state_(fresh()) {}
 
 void IdeChannel::attach(u32 drive, std::unique_ptr<AtaDisk> disk) {
-    VG_ASSERT(drive < disks_.size() && disks_[drive] == nullptr);
+    VG_ASSERT(drive < disks_.size() && disks_[drive] == nullptr && disk->transport() == AtaDisk::Transport::Parallel);
     disks_[drive] = std::move(disk);
     state_ = fresh();
 }
@@ -275,8 +276,8 @@ void IdeChannel::start() {
         return raise();
     }
     state_.plan = disks_[state_.active]->plan(state_.command);
-    if (state_.plan.queued) return fail(ata::kAborted);  // needs a link that carries tags
     if (state_.plan.error != 0) return fail(state_.plan.error);
+    VG_ASSERT(!state_.plan.queued);  // a parallel disk refuses
     if (state_.plan.data == AtaPlan::Data::None) return succeed();
     if (!state_.plan.pio) {
         begin_phase(Phase::Dma, ata::kBusy);

@@ -27,7 +27,7 @@ class IdeChannel {
     /// @param dma  memory as the bus master reaches it
     IdeChannel(u32 index, EventQueue& events, mmu::Dma& dma, IrqLine& irq);
 
-    /// Before the machine runs. Drive 0 or 1, which must be empty.
+    /// Before the machine runs. Drive 0 or 1, which must be empty; a disk on a parallel link.
     void attach(u32 drive, std::unique_ptr<AtaDisk> disk);
     [[nodiscard]] AtaDisk* disk(u32 drive) { return disks_[drive].get(); }
     /// Power-on.

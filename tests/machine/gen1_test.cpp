@@ -77,6 +77,11 @@ TEST_CASE("gen1: what only a partition with a PC's chips may have", "[machine][g
     CHECK(wrong("generation = 1\nfirmware = \"/bin/sh\"\n" + kernel).find("kernel is not for firmware") != std::string::npos);
     CHECK(wrong("generation = 1\n").find("or firmware = \"seabios\"") != std::string::npos);
     CHECK(wrong("generation = 1\nvideo_bios = \"/bin/sh\"\n" + kernel).find("video_bios is for firmware") != std::string::npos);
+    const auto missing = parse_config("[hypervisor]\n[[child]]\ngeneration = 1\nfirmware = \"/none\"\n", "m.toml", ".", {});
+    REQUIRE(missing);
+    auto built = Machine::create(*missing, {});
+    REQUIRE(!built);
+    CHECK(built.error().text.find("m.toml:4:12: firmware \"/none\" does not exist. Write firmware = \"seabios\"") == 0);
     std::string five = "generation = 1\n" + kernel;
     for (int i = 0; i < 5; ++i) five += disk + "bus = \"ide\"\n";
     CHECK(wrong(five).find("more than 4 disks") != std::string::npos);
