@@ -21,7 +21,7 @@ namespace vg::devices {
 /// its status and the control register count.
 class IdeChannel {
   public:
-    static constexpr VTime kCommandLatency = 10'000, kBlockLatency = 2'000;
+    static constexpr VTime kCommandLatency = 10'000, kBlockLatency = 500;
     static constexpr u64 kBytesPerMicrosecond = 33;
 
     /// @param dma  memory as the bus master reaches it
