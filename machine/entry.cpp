@@ -29,7 +29,11 @@ bool enter(GuestMemory& memory, cpu::Vp& vp, const EntryState& entry) {
     s.gpr[cpu::RSI] = r->rsi;
     s.gpr[cpu::RSP] = r->rsp;
     constexpr u16 kAllMasked = 0x37f;
-    if (entry.x87_ready) s.x87.fcw = kAllMasked;
+    if (entry.x87_ready) {
+        s.x87.fcw = kAllMasked;
+        s.x87.fsw = 0;
+        s.x87.ftw = 0;  // all empty, which they are not behind a reset
+    }
     s.activity = cpu::Activity::Active;
     vp.update_context();
     return true;

@@ -16,12 +16,14 @@ PciBus::PciBus(Upstream& upstream, const Windows& windows, const std::vector<Irq
       address_port_(
           [this](u16 offset, unsigned size, u32& value) {
               if (offset != 0 || size != 4) return IoStatus::NoRegister;
-              value = address_;
+              value = address_ & ~u32{3};
               return IoStatus::Ok;
           },
           [this](u16 offset, unsigned size, u32 value) {
               if (offset != 0 || size != 4) return IoStatus::NoRegister;
-              address_ = value & (kConfigEnable | 0x00ff'fffc);
+              // DEVIATION: PCI Local Bus 3.0 §3.2.2.3.2 has bits 1:0 read-only; here, as in other virtual machines, they add
+              // to the data port's offset, which kvm-unit-tests' PCI library relies on.
+              address_ = value & (kConfigEnable | 0x00ff'ffff);
               return IoStatus::Ok;
           }),
       data_port_(
@@ -110,7 +112,7 @@ void PciBus::config_write(Rid rid, u32 offset, unsigned size, u32 value) {
 }
 
 bool PciBus::selected(u16 port_offset, unsigned size, u32& reg) const {
-    reg = (address_ & 0xfc) + port_offset;
+    reg = ((address_ & 0xff) | port_offset) & ~(size - 1);
     return (address_ & kConfigEnable) != 0 && fits(reg, size, kLegacyConfigSize);
 }
 

@@ -92,6 +92,15 @@ TEST_CASE("pci: both configuration mechanisms reach the same registers", "[devic
     CHECK(in(2, 2) == 0x1122);
     CHECK(b.bus.config_data().port_write(0, 4, ~0u) == IoStatus::Ok);
     CHECK(b.read(0xf0, 4) == 0x1122ff44);
+    // The low bits of the address add to the port's offset, cut to the access's size, and are not read back.
+    REQUIRE(b.bus.config_address().port_write(0, 4, 0x80000000 | 3u << 11 | 0x02) == IoStatus::Ok);
+    CHECK(in(0, 2) == 0x5678);
+    CHECK(in(0, 1) == 0x78);
+    CHECK(in(1, 1) == 0x56);
+    CHECK(in(0, 4) == 0x56781234);
+    u32 address = 0;
+    CHECK(b.bus.config_address().port_read(0, 4, address) == IoStatus::Ok);
+    CHECK(address == (0x80000000 | 3u << 11));
     REQUIRE(b.bus.config_address().port_write(0, 4, 3u << 11) == IoStatus::Ok);
     CHECK(in(0, 4) == ~0u);  // not enabled
     CHECK(b.bus.config_address().port_write(0, 1, 0) == IoStatus::NoRegister);
