@@ -54,6 +54,11 @@ Result<Json> take_in(ControlCore& core, Arguments& arguments) {
     }
     if (!arguments.ok()) return arguments.failure();
     if (!between_rounds(core)) return Json{{"taken", 0}};
+    // DEVIATION: the clock may jump ahead for them, and a stock kernel was seen to stand still afterwards.
+    for (const auto& child : core.machine.children()) {
+        if (core.machine.is_on(*child))
+            return fail(Error::Code::Usage, "a machine whose own children run takes none in yet; let the child go on by itself: verdigris run --restore FILE");
+    }
     const auto snapshot = machine::Snapshot::open(file);
     if (!snapshot) return Unexpected{snapshot.error()};
     const auto config = (*snapshot)->config(overrides);
