@@ -54,7 +54,7 @@ Result<Json> take_in(ControlCore& core, Arguments& arguments) {
     }
     if (!arguments.ok()) return arguments.failure();
     if (!between_rounds(core)) return Json{{"taken", 0}};
-    // DEVIATION: the clock may jump ahead for them, and a stock kernel was seen to stand still afterwards.
+    // The clock may jump ahead for them, and no test of stock kernels shows yet that they take it.
     for (const auto& child : core.machine.children()) {
         if (core.machine.is_on(*child))
             return fail(Error::Code::Usage, "a machine whose own children run takes none in yet; let the child go on by itself: verdigris run --restore FILE");
