@@ -241,6 +241,7 @@ bool Apic::matches(const InterruptMessage& message) const {
 }
 
 void Apic::accept(u8 vector, bool level) {
+    vp_.hold_off();
     if (!enabled() || !software_enabled()) return;
     if (vector < 16) {
         error(kEsrReceiveVector);

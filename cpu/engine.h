@@ -36,6 +36,9 @@ class Engine {
         observer_changed();
     }
 
+    /// Somebody looks at single instructions.
+    [[nodiscard]] bool watched() const { return breakpoints_ != nullptr || observer_ != nullptr; }
+
   protected:
     [[nodiscard]] Breakpoints* breakpoints() const { return breakpoints_; }
     virtual void breakpoints_changed() {}

@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "cpu/guest_gate.h"
 #include "cpu/interp.h"
 
 namespace vg::cpu {
@@ -264,6 +265,8 @@ void Vp::next_part(u64 instructions) {
     s.deadline = current + static_cast<u64>(s.budget);
 }
 
+void Vp::hold_off_at_gate() { gate_->hold_off(); }
+void Vp::hold_off_all_at_gate() { gate_->hold_off_all(); }
 void Vp::request_stop() { __atomic_store_n(&state_->request, u64{1}, __ATOMIC_RELEASE); }
 
 // ---- mode --------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ class StateVisitor;
 
 namespace vg::cpu {
 
+class GuestGate;
 class Interp;
 
 /// Everything a VP is built from; references outlive it.
@@ -244,6 +245,17 @@ class Vp {
     /// Asks a running VP to stop at the next boundary with Stop::Request. Any thread.
     void request_stop();
     [[nodiscard]] bool stop_requested() const { return __atomic_load_n(&state_->request, __ATOMIC_ACQUIRE) != 0; }
+    /// How the VP's translated code goes together with the rest of the machine; null (as at first): one thread runs all.
+    void set_gate(GuestGate* gate) { gate_ = gate; }
+    [[nodiscard]] GuestGate* gate() const { return gate_; }
+    /// Somebody else, of any thread that holds the machine's lock, is about to change what belongs to this VP.
+    void hold_off() {
+        if (gate_ != nullptr) [[unlikely]] hold_off_at_gate();
+    }
+    /// This VP is about to do in several steps what the others must see as one.
+    void hold_off_others() {
+        if (gate_ != nullptr) [[unlikely]] hold_off_all_at_gate();
+    }
     /// A held VP executes nothing, whatever wakes it, until it is let go: whoever runs VPs asks (hv suspends VPs so).
     void hold(bool held) { held_ = held; }
     [[nodiscard]] bool held() const { return held_; }
@@ -318,6 +330,8 @@ class Vp {
     void compare_breakpoints(u64 address, u32 size, Watches watches);
     void trap_accesses(bool completed);
     void shut_down();
+    void hold_off_at_gate();
+    void hold_off_all_at_gate();
 
     VpEnvironment env_;
     std::string name_;
@@ -329,6 +343,7 @@ class Vp {
     std::unique_ptr<Apic> apic_;
     std::unique_ptr<Interp> interp_;
     std::vector<virt::Level> levels_;
+    GuestGate* gate_ = nullptr;
     Fault fault_;
     virt::Exit exit_;
     bool leaving_ = false, switched_ = false;

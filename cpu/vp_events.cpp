@@ -304,6 +304,7 @@ void Vp::request_single_step() {
 }
 
 void Vp::request_nmi() {
+    hold_off();
     // One NMI is latched while another is being handled. A processor whose slice is over would have taken the first
     // already, so that a second one that comes meanwhile is not lost.
     const u8 limit = state_->nmi_blocked != 0 ? 1 : 2;
@@ -311,12 +312,14 @@ void Vp::request_nmi() {
     env_.platform.event_arrived(*this);
 }
 void Vp::request_init() {
+    hold_off();
     state_->init_pending = 1;
     state_->sipi_pending = 0;  // an earlier SIPI is void
     env_.platform.event_arrived(*this);
 }
 
 void Vp::request_sipi(u8 vector) {
+    hold_off();
     if (state_->activity != Activity::WaitForSipi && state_->init_pending == 0) return;
     state_->sipi_pending = 1;
     state_->sipi_vector = vector;
@@ -324,6 +327,7 @@ void Vp::request_sipi(u8 vector) {
 }
 
 void Vp::set_external_line(bool level) {
+    hold_off();
     const bool rises = level && !external_line_;
     external_line_ = level;
     if (rises) apic_->lint0_asserted();

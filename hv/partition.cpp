@@ -42,7 +42,10 @@ struct Partition::Impl {
     void flush(Partition& partition, Gpa first, u64 size) const {
         if (DeviceGuard* guard = partition.hypervisor_.device_guard()) guard->flush(partition.id_, first, size);
         if (closing) return;
-        for (const auto& vp : partition.vps_) vp->processor().tlb().flush_slat(space.mode().root);
+        for (const auto& vp : partition.vps_) {
+            vp->processor().hold_off();
+            vp->processor().tlb().flush_slat(space.mode().root);
+        }
     }
 
     GpaSpace space;

@@ -41,7 +41,7 @@ bool Translator::emit_read_time() {
     if (!key_.has(ModeKey::kPlainTime)) return false;
     constexpr Encoding kNot{.opcode = 0xf7, .w = true};
     const s32 not_executed = static_cast<s32>(block_->count) - static_cast<s32>(index_);
-    a_.mov(kT0, kBudget);
+    gated_ ? a_.mov32(kT0, kBudget) : a_.mov(kT0, kBudget);  // a mark is in the high half (cpu::kBudgetMark)
     a_.modrm(kNot, 2, kT0);  // -budget - 1
     a_.mov(kRax, state(VG_STATE_DISP(deadline)));
     a_.lea(kRax, {.base = kRax, .index = kT0, .disp = 1 - not_executed});

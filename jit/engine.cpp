@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "cpu/breakpoints.h"
 #include "cpu/decode.h"
+#include "cpu/guest_gate.h"
 #include "cpu/spec/bits.h"
 #include "jit/x87_unit.h"
 
@@ -66,14 +67,15 @@ JitEngine::JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeAr
       arena_(std::move(arena)),
       thunks_(make_thunks(arena_)),
       translator_(arena_, blocks_, thunks_, memos_, counters_, options_.watchers, stats_) {
-    memory_.set_code_observer(this);
+    memory_.add_code_observer(this);
+    translator_.set_gated(options_.gated);
     for (TranslationWatcher* watcher : options_.watchers) watcher->thunks({arena_.executable(0), Thunks::kSize});
 }
 
 JitEngine::~JitEngine() {
     known_.clear();  // the VPs may be gone already
     flush();
-    memory_.set_code_observer(nullptr);
+    memory_.remove_code_observer(this);
 }
 
 JitEngine::Known& JitEngine::known(Vp& vp) {
@@ -192,9 +194,13 @@ bool JitEngine::dispatch(Vp& vp, Context& c) {
     s.jit[1] = page_rip;
     c.bank = vp.tlb().bank();
     if (trace_) trace_->start(s);
+    cpu::GuestGate* const gate = vp.gate();
+    if (gate != nullptr) gate->enter(code_range().data(), code_range().size());
     thunks_.enter(c, arena_.executable(block->entry), vp.tlb().bank());
+    const bool stale = gate != nullptr && gate->leave();
     unload_x87(s);
     if (c.leave == Leave::Link) finish_exit(c);
+    if (gate != nullptr && (stale || vp.stop_requested()) && c.leave != Leave::Unwind) c.leave = Leave::Resync;
     if (trace_) trace_->drain(vp);
     return true;
 }
@@ -232,12 +238,13 @@ bool JitEngine::full() const {
 
 Block* JitEngine::translate_new(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip) {
     if (full()) flush();
-    return translate(vp, key, spa, page, page_rip, {}, vp.state().budget);
+    return translate(vp, key, spa, page, page_rip, {}, vp.state().budget, vp.gate());
 }
 
-/// There is room (`full()`). @param budget  a block that needs more is not made
+/// There is room (`full()`). @param budget  a block that needs more is not made; @param gate  null, or other VPs need not wait
+/// meanwhile: then null also if something has changed that the caller knew
 Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip, const Tuning& tuning,
-                            s64 budget) {
+                            s64 budget, cpu::GuestGate* gate) {
     const auto start = std::chrono::steady_clock::now();
     arena_.prepare();
     arena_.prefetch();
@@ -247,7 +254,9 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
     const Translator::Rest rest = find_rest(vp, key, spa, page, page_rip);
     const u32 end = key.has(ModeKey::kStops) ? breakpoints()->next_offset(spa.offset() + 1) : static_cast<u32>(kPageSize);
     const Translator::Limits limits{options_.block_limit, options_.profile_runs, budget, end};
+    if (gate != nullptr && !open_gate(*gate, spa, end, rest)) gate = nullptr;
     Block* block = translator_.translate(spa, page, key, vp.model(), limits, rest, groups, tuning);
+    const bool stale = gate != nullptr && gate->leave();
     if (block == nullptr) return nullptr;
     VG_ASSERT(arena_.hot.used <= arena_.hot.end && arena_.warm.used <= arena_.warm.end &&
               arena_.cold.used <= arena_.cold.end);
@@ -262,7 +271,16 @@ Block* JitEngine::translate(Vp& vp, ModeKey key, Spa spa, const u8* page, u64 pa
     stats_.translated_instructions += block->count;
     stats_.code_bytes += arena_.used() - used;
     if (!options_.watchers.empty()) report_translation(*block, {page + spa.offset(), block->size});
-    return block;
+    return stale || !block->valid ? nullptr : block;
+}
+
+/// Whatever the block may become of is marked as code first, so that nobody changes it unheard while it is read.
+bool JitEngine::open_gate(cpu::GuestGate& gate, Spa spa, u32 end, const Translator::Rest& rest) {
+    if (trace_ != nullptr || !options_.watchers.empty() || memory_.ram(spa) == nullptr) return false;
+    memory_.mark_code(spa, std::min(end - spa.offset(), options_.block_limit * cpu::kMaxInsnLength));
+    if (rest.bytes != nullptr) memory_.mark_code(rest.page, cpu::kMaxInsnLength);
+    gate.enter(code_range().data(), code_range().size());
+    return true;
 }
 
 /// The page behind, if the instruction at `spa` reaches into it: only then may it be looked up, which sets its accessed

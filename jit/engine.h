@@ -33,10 +33,12 @@ struct Options {
     u32 hot_samples = 16;         ///< of about a thousand: a block found there so often is translated again, with memos
     u32 profile_runs = 1000;      ///< entries after which it is decided which memos stay; at least 1
     u32 flush_every = 0;          ///< for tests: empty the cache after this many dispatches; 0: never
+    bool gated = false;           ///< the VP that it runs has a cpu::GuestGate, and keeps to its rules
     std::vector<TranslationWatcher*> watchers{};  ///< told about every translation; they outlive the engine
 };
 
-/// Runs any number of VPs that share one PhysicalMemory, one at a time, on one thread.
+/// Runs any number of VPs that share one PhysicalMemory, one at a time, on one thread. Several engines may share it; those
+/// of different threads run VPs that have a GuestGate.
 class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
   public:
     /// Error (Host): no executable memory, or a host processor without AVX2 and BMI. Registers itself as the memory's
@@ -48,6 +50,7 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     cpu::Stop step(cpu::Vp& vp) override;
 
     void code_written(Spa spa, u32 size) override;
+    void mark_page(Spa page) override;
 
     /// Beyond what the interpreter does: instructions at breakpoints are in no translation, so they come to it. Pages with
     /// breakpoints have translations of their own (ModeKey::kStops).
@@ -79,8 +82,15 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     u64 slow_execute(Context& c, u32 site);
     u64 promote(Context& c, u32 site);
     u64 memo_misses(Context& c, u32 site);
+    u64 ignore_misses(u32 site);
     u64 trace_full(Context& c, u32 site);
     u64 helper_execute(Context& c, u32 site);
+    /// Leaves in front of the site's instruction, or behind a jump to `target`, for the dispatcher to look at everything anew.
+    u64 abandon(Context& c, u32 site, u64 target);
+    /// Where all code lies that is entered or gone back to.
+    [[nodiscard]] std::span<const u8> code_range() const {
+        return {arena_.executable(Thunks::kSize), options_.code_bytes - Thunks::kSize};
+    }
 
   private:
     JitEngine(mmu::PhysicalMemory& memory, const Options& options, CodeArena arena);
@@ -95,7 +105,8 @@ class JitEngine final : public cpu::Engine, public mmu::CodeObserver {
     [[nodiscard]] bool dispatch(cpu::Vp& vp, Context& c);
     [[nodiscard]] Block* find_block(cpu::Vp& vp, ModeKey key, u64& page_rip, bool& global);
     [[nodiscard]] Block* translate(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip,
-                                   const Tuning& tuning, s64 budget);
+                                   const Tuning& tuning, s64 budget, cpu::GuestGate* gate = nullptr);
+    [[nodiscard]] bool open_gate(cpu::GuestGate& gate, Spa spa, u32 end, const Translator::Rest& rest);
     [[nodiscard]] Block* translate_new(cpu::Vp& vp, ModeKey key, Spa spa, const u8* page, u64 page_rip);
     /// Whether the next translation might not fit any more.
     [[nodiscard]] bool full() const;

@@ -20,7 +20,11 @@ void JitEngine::code_written(Spa spa, u32 size) {
         }
         block = next;
     }
-    if (!any) return;
+    if (!any) {
+        // Marked too much (open_gate), or another engine's.
+        if (options_.gated) remark_page(page);
+        return;
+    }
     ++stats_.code_writes;
     ++epoch_;
     remark_page(page);
@@ -102,9 +106,11 @@ void JitEngine::unlink(u32 number) {
 /// The page's granules again, from the blocks that are left.
 void JitEngine::remark_page(u64 page_number) {
     const Spa page(page_number << 12);
-    if (memory_.ram(page) == nullptr) return;
-    memory_.clear_code(page);
-    for (const Block* block = blocks_.page(page_number); block != nullptr; block = block->page_next)
+    if (memory_.ram(page) != nullptr) memory_.remark_code(page);
+}
+
+void JitEngine::mark_page(Spa page) {
+    for (const Block* block = blocks_.page(page.page()); block != nullptr; block = block->page_next)
         memory_.mark_code(block->spa, block->size);
 }
 
@@ -157,11 +163,10 @@ void JitEngine::observer_changed() {
 }
 
 void JitEngine::flush() {
-    for (const auto& [page, block] : blocks_.pages()) {
-        const Spa spa(page << 12);
-        if (memory_.ram(spa) != nullptr) memory_.clear_code(spa);
-    }
+    std::vector<u64> pages;
+    for (const auto& [page, block] : blocks_.pages()) pages.push_back(page);
     blocks_.clear();
+    for (const u64 page : pages) remark_page(page);
     arena_.reset(Thunks::kSize);
     separate_.clear();
     redirected_.clear();

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/guest_gate.h"
 #include "jit/engine.h"
 #include "jit/x87_unit.h"
 
@@ -12,20 +13,47 @@ using cpu::Exec;
 using cpu::Insn;
 using cpu::VpState;
 
-extern "C" u64 vg_jit_slow_access(Context* context, u32 site, u64 address) {
-    return context->engine->slow_access(*context, site, address);
+namespace {
+
+/// What runs behind a thunk has the machine for itself.
+template <class Body>
+u64 outside(Context& c, u32 site, Body body, u64 target = 0) {
+    cpu::GuestGate* const gate = c.vp->gate();
+    if (gate == nullptr) [[likely]] return body(*c.engine);
+    if (gate->leave()) return c.engine->abandon(c, site, target);
+    const u64 to = body(*c.engine);
+    if (to != 0) gate->enter(c.engine->code_range().data(), c.engine->code_range().size());
+    return to;
 }
-extern "C" u64 vg_jit_slow_jump(Context* context, u32 site, u64 target) {
-    return context->engine->slow_jump(*context, site, target);
+
+}  // namespace
+
+extern "C" u64 vg_jit_slow_access(Context* c, u32 site, u64 address) {
+    return outside(*c, site, [&](JitEngine& engine) { return engine.slow_access(*c, site, address); });
 }
-extern "C" u64 vg_jit_slow_edge(Context* context, u32 site, u64 target) {
-    return context->engine->slow_edge(*context, site, target);
+extern "C" u64 vg_jit_slow_jump(Context* c, u32 site, u64 target) {
+    return outside(*c, site, [&](JitEngine& engine) { return engine.slow_jump(*c, site, target); }, target);
 }
+extern "C" u64 vg_jit_slow_edge(Context* c, u32 site, u64 target) {
+    return outside(*c, site, [&](JitEngine& engine) { return engine.slow_edge(*c, site, target); });
+}
+/// Touches nothing but this VP's state, which nobody changes meanwhile.
 extern "C" void vg_jit_settle(Context* context) { context->engine->settle(*context); }
-extern "C" u64 vg_jit_slow_execute(Context* context, u32 site) { return context->engine->slow_execute(*context, site); }
-extern "C" u64 vg_jit_trace_full(Context* context, u32 site) { return context->engine->trace_full(*context, site); }
-extern "C" u64 vg_jit_helper_execute(Context* context, u32 site) {
-    return context->engine->helper_execute(*context, site);
+extern "C" u64 vg_jit_slow_execute(Context* c, u32 site) {
+    return outside(*c, site, [&](JitEngine& engine) { return engine.slow_execute(*c, site); });
+}
+extern "C" u64 vg_jit_trace_full(Context* c, u32 site) {
+    return outside(*c, site, [&](JitEngine& engine) { return engine.trace_full(*c, site); });
+}
+extern "C" u64 vg_jit_helper_execute(Context* c, u32 site) {
+    return outside(*c, site, [&](JitEngine& engine) { return engine.helper_execute(*c, site); });
+}
+extern "C" u64 vg_jit_promote(Context* c, u32 site) {
+    return outside(*c, site, [&](JitEngine& engine) { return engine.promote(*c, site); });
+}
+/// Its site says nothing of the instruction, so that it cannot be abandoned: what it would do is left out instead.
+extern "C" u64 vg_jit_memo_misses(Context* c, u32 site) {
+    return c->vp->gate() == nullptr ? c->engine->memo_misses(*c, site) : c->engine->ignore_misses(site);
 }
 
 namespace {
@@ -275,6 +303,21 @@ u64 JitEngine::trace_full(Context& c, u32 number) {
     return reinterpret_cast<u64>(arena_.executable(site.access));
 }
 
+u64 JitEngine::ignore_misses(u32 number) {
+    const Site& site = blocks_.site(number);
+    *site.counter = kNeverAgain;
+    return reinterpret_cast<u64>(arena_.executable(site.access));
+}
+
+u64 JitEngine::abandon(Context& c, u32 number, u64 target) {
+    const Site& site = blocks_.site(number);
+    unload_x87(*c.state);
+    expose(c, site);
+    if (site.rip_in_t0) c.state->rip = target;
+    c.leave = Leave::Resync;
+    return 0;
+}
+
 /// Makes the state page architectural as of the start of the site's instruction.
 void JitEngine::expose(Context& c, const Site& site) {
     VpState& s = *c.state;
@@ -336,7 +379,7 @@ JitEngine::After JitEngine::execute_at(Context& c, const Site& site) {
 JitEngine::After JitEngine::completed(Context& c, const Site& site, const Insn&, ModeKey key, u64 epoch) {
     VpState& s = *c.state;
     if (epoch_ + c.vp->tlb().changes() != epoch || c.vp->event_pending() || c.vp->stepping()) return After::Left;
-    if (c.vp->stop_requested()) return After::Left;
+    if (c.vp->stop_requested() || s.activity != cpu::Activity::Active) return After::Left;
     if (site.check_key && current_key(*c.vp, key.value >> ModeKey::kModelShift) != key) return After::Left;
     c.leave = Leave::Lookup;
     const s64 rest = site.block->count - site.index - 1;

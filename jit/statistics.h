@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <iterator>
 #include <vector>
 
 #include "cpu/isa/isa.h"
@@ -39,6 +40,19 @@ struct Stats {
     std::array<u64, static_cast<unsigned>(SlowAccess::Count)> slow_access_reasons{};
     std::vector<u64> helper_rows = std::vector<u64>(cpu::row_count());  ///< helpers by row; 0: crosses a page
 
+    Stats& operator+=(const Stats& other) {
+        static constexpr u64 Stats::*kCounters[] = {
+            &Stats::blocks, &Stats::translated_instructions, &Stats::translate_ns, &Stats::code_bytes, &Stats::dispatches,
+            &Stats::redispatches, &Stats::lookups_failed, &Stats::links, &Stats::steps, &Stats::helpers, &Stats::refills,
+            &Stats::slow_accesses, &Stats::slow_executes, &Stats::slow_jumps, &Stats::jump_fills, &Stats::return_misses,
+            &Stats::code_writes, &Stats::invalidations, &Stats::samples, &Stats::profiled, &Stats::tuned,
+            &Stats::profiled_again, &Stats::flushes};
+        static_assert(std::size(kCounters) * sizeof(u64) + sizeof slow_access_reasons + sizeof helper_rows == sizeof(Stats));
+        for (const auto counter : kCounters) this->*counter += other.*counter;
+        for (std::size_t k = 0; k < slow_access_reasons.size(); ++k) slow_access_reasons[k] += other.slow_access_reasons[k];
+        for (std::size_t row = 0; row < helper_rows.size(); ++row) helper_rows[row] += other.helper_rows[row];
+        return *this;
+    }
     void count_slow_access(SlowAccess why) {
         ++slow_accesses;
         ++slow_access_reasons[static_cast<unsigned>(why)];

@@ -10,9 +10,6 @@ namespace vg::jit {
 
 using cpu::VpState;
 
-extern "C" u64 vg_jit_promote(Context* context, u32 site) { return context->engine->promote(*context, site); }
-extern "C" u64 vg_jit_memo_misses(Context* context, u32 site) { return context->engine->memo_misses(*context, site); }
-
 namespace {
 
 /// One miss of a memo costs as much as this many hits save.

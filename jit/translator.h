@@ -68,6 +68,8 @@ class Translator {
 
     /// Code that is made from now on tells what it executes; null: it does not.
     void set_trace(BlockTrace* trace) { trace_ = trace; }
+    /// Code keeps to cpu::kBudgetMark from now on.
+    void set_gated(bool gated) { gated_ = gated; }
 
   private:
     /// A guest address: what a memory operand or the stack names.
@@ -306,6 +308,7 @@ class Translator {
     bool crossing_ = false;  ///< the block is one instruction that ends in the next page
     bool ended_ = false;     ///< the block's last instruction left by itself
     BlockTrace* trace_ = nullptr;
+    bool gated_ = false;
     u32 traced_ = 0;                         ///< the block's number there
     u32 trace_slot_ = 0, trace_slots_ = 0;  ///< places for addresses in its records: the next, and all
 };

@@ -15,6 +15,7 @@
 #include "machine/layout.h"
 #include "machine/pc_machine.h"
 #include "machine/stress.h"
+#include "machine/vp_engines.h"
 
 namespace vg::machine {
 
@@ -69,12 +70,19 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, MachineOp
 Result<void> Machine::build() {
     const auto stress = parse_stress(config_.machine.stress);
     if (!stress) return Unexpected{stress.error()};
+    const bool parallel = config_.machine.scheduler == "parallel";
     if (options_.engine == MachineOptions::EngineKind::Jit) {
         jit::Options jit_options = stress->translator;
         jit_options.watchers = options_.watchers;
-        auto engine = jit::JitEngine::create(memory_, jit_options);
-        if (!engine) return Unexpected{engine.error()};
-        engine_ = std::move(*engine);
+        if (parallel) {
+            auto engines = VpEngines::create(memory_, jit_options, log_);
+            if (!engines) return Unexpected{engines.error()};
+            engine_ = std::move(*engines);
+        } else {
+            auto engine = jit::JitEngine::create(memory_, jit_options);
+            if (!engine) return Unexpected{engine.error()};
+            engine_ = std::move(*engine);
+        }
     } else {
         engine_ = std::make_unique<cpu::StepEngine>();
     }
@@ -83,6 +91,8 @@ Result<void> Machine::build() {
     const auto has_firmware = [](const auto& section) { return !section.firmware.empty(); };
     if ((config_.boot && has_firmware(*config_.boot)) || std::ranges::any_of(config_.children, has_firmware))
         scheduler_->set_quantum(Scheduler::kFirmwareQuantum);
+    // The interpreter keeps the machine's lock: its VPs take turns either way.
+    if (parallel && options_.engine == MachineOptions::EngineKind::Jit) scheduler_->run_side_by_side(memory_);
     child_network_ = std::make_unique<Network>(events_, log_);
     if (auto ok = config_.boot ? build_pc() : build_children(); !ok) return ok;
     // What a guest has sent reaches the host at once, and the answer comes back soon.

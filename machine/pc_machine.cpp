@@ -276,7 +276,10 @@ Result<void> PcMachine::add_test_device() {
         lines.push_back(i < 16 ? &chipset_->isa_line(i) : &chipset_->ioapic().line(i));
     }
     test_device_ = std::make_unique<devices::TestDevice>(std::move(lines), [this](u32 address) {
-        for (const auto& vp : vps_) vp->tlb().flush_page(address);
+        for (const auto& vp : vps_) {
+            vp->hold_off();
+            vp->tlb().flush_page(address);
+        }
         if (root_ == nullptr) return;
         for (const auto& vp : root_->vps()) vp->processor().tlb().flush_page(address);
     });

@@ -115,6 +115,9 @@ Result<void> store(ChunkWriter& out, u32 index, const RecordedFile& about) {
 }  // namespace
 
 Result<std::unique_ptr<Recorder>> Recorder::create(const std::string& path, const Config& config) {
+    if (config.machine.scheduler == "parallel")
+        return fail(Error::Code::Usage,
+                    "no two runs of the parallel scheduler are equal, so that none can be recorded; use --scheduler deterministic");
     Config absolute = config;
     auto files = list_files(absolute);
     if (!files) return Unexpected{files.error()};

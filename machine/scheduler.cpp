@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/state.h"
+#include "machine/parallel.h"
 
 namespace vg::machine {
 
@@ -15,16 +16,29 @@ Scheduler::Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engin
     : events_(events), clock_(clock), engine_(engine) {
     events_.on_arm([this](VTime when) {
         if (running_ == nullptr) return;
+        // Side by side, whoever changes another processor sees to it by itself (Vp::hold_off).
+        if (when == 0 && side_by_side()) return;
         // The event is handled between rounds: the round ends no later than it is due.
         round_.end = std::min(round_.end, std::max(when, running_->now()));
         running_->shorten_slice(round_.end);
+        if (side_by_side()) parallel_->round_shortened();
     });
 }
+
+Scheduler::~Scheduler() = default;
+
+void Scheduler::run_side_by_side(mmu::PhysicalMemory& memory) {
+    parallel_ = std::make_unique<Parallel>(*this, memory);
+    quantum_ = kParallelQuantum;
+}
+
+bool Scheduler::side_by_side() const { return parallel_ != nullptr && parallel_->active(); }
 
 void Scheduler::stop() {
     stopping_ = true;
     ++stops_asked_;
     if (running_ != nullptr) running_->request_stop();
+    if (side_by_side()) parallel_->interrupt();
 }
 
 void Scheduler::stop_after_round() {
@@ -43,7 +57,8 @@ void Scheduler::add(cpu::Vp& vp) {
 }
 
 void Scheduler::remove(cpu::Vp& vp) {
-    VG_ASSERT(running_ != &vp);
+    VG_ASSERT(running_ != &vp && !side_by_side());
+    if (parallel_) parallel_->forget(vp);
     engine_.forget(vp);
     for (const auto& processor : processors_) {
         if (processor->vp == &vp) processor->vp = nullptr;
@@ -55,6 +70,7 @@ void Scheduler::retire(const cpu::Vp& vp) {
         if (processor->vp == &vp) processor->retired = true;
     }
     if (running_ == &vp) running_->request_stop();
+    if (side_by_side()) parallel_->interrupt();
 }
 
 std::vector<cpu::Vp*> Scheduler::processors() const {
@@ -105,26 +121,33 @@ bool Scheduler::run_round(u64 count, const cpu::Vp* stepped) {
 Pause Scheduler::run_until(VTime limit, u64 count) { return run(limit, count, nullptr); }
 Pause Scheduler::step(const cpu::Vp& vp, VTime limit, u64 count) { return run(limit, count, &vp); }
 
+std::optional<Pause> Scheduler::next_round(VTime limit, u64 count) {
+    while (true) {
+        events_.run_due(clock_.now());
+        if (stopping_ || stopping_after_round_) return Pause::Asked;
+        const VTime now = clock_.now();
+        if (now >= limit || instructions_ >= count) return Pause::Reached;
+        const VTime next = events_.next();
+        std::erase_if(processors_, [](const auto& p) { return p->vp == nullptr; });
+        const bool any =
+            std::any_of(processors_.begin(), processors_.end(), [](const auto& p) { return p->runnable(); });
+        if (any) {
+            begin_round(processors_.size() > 1 ? next : std::min(limit, next));
+            return std::nullopt;
+        }
+        if (next == kNever) return Pause::Hang;
+        clock_.set(std::min(next, limit));
+        if (next > limit) return Pause::Idle;
+    }
+}
+
 Pause Scheduler::run(VTime limit, u64 count, const cpu::Vp* stepped) {
     stopping_ = stopping_after_round_ = false;
+    if (parallel_ && stepped == nullptr && processors_.size() > 1 && !round_.active && !engine_.watched())
+        return parallel_->run(limit, count);
     while (true) {
-        if (!round_.active) {
-            events_.run_due(clock_.now());
-            if (stopping_ || stopping_after_round_) return Pause::Asked;
-            const VTime now = clock_.now();
-            if (now >= limit || instructions_ >= count) return Pause::Reached;
-            const VTime next = events_.next();
-            std::erase_if(processors_, [](const auto& p) { return p->vp == nullptr; });
-            const bool any =
-                std::any_of(processors_.begin(), processors_.end(), [](const auto& p) { return p->runnable(); });
-            if (!any) {
-                if (next == kNever) return Pause::Hang;
-                clock_.set(std::min(next, limit));
-                if (next > limit) return Pause::Idle;
-                continue;
-            }
-            begin_round(processors_.size() > 1 ? next : std::min(limit, next));
-        }
+        if (!round_.active)
+            if (const auto pause = next_round(limit, count)) return *pause;
         if (!run_round(count, stepped)) {
             clock_.set(round_.at);
             if (round_.count == 1) round_.active = false;  // one VP's round may end anywhere: the next limit is free

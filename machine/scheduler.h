@@ -1,8 +1,10 @@
-// The deterministic scheduler: one thread, VPs in turn by virtual-time slices, events at their exact instruction.
+// The schedulers. Deterministic: one thread, VPs in turn by virtual-time slices, events at their exact instruction. Parallel:
+// the VPs of a round side by side, each on a thread of its own.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/clock.h"
@@ -12,6 +14,10 @@
 
 namespace vg {
 class StateVisitor;
+}
+
+namespace vg::mmu {
+class PhysicalMemory;
 }
 
 namespace vg::machine {
@@ -54,7 +60,19 @@ class Scheduler {
     static constexpr VTime kFirmwareQuantum = 49'999;
     static constexpr u64 kNoCount = ~u64{0};
 
+    /// Rounds of VPs that execute side by side are longer: their ends cost more.
+    static constexpr VTime kParallelQuantum = 1'000'000;
+
     Scheduler(EventQueue& events, MachineClock& clock, cpu::Engine& engine);
+    ~Scheduler();
+    Scheduler(const Scheduler&) = delete;
+    Scheduler& operator=(const Scheduler&) = delete;
+
+    /// From now on the VPs of a round execute at the same time, each on its own thread, unless there is only one or somebody
+    /// looks at single instructions (Engine::watched, step). What is promised of exact times holds no more: a run ends between
+    /// rounds, an event may be late by a round, and no two runs are equal. The engine can run different VPs on different
+    /// threads at once; all else of the machine is only touched by one thread at a time.
+    void run_side_by_side(mmu::PhysicalMemory& memory);
 
     /// From any time on: a VP that is added in the middle of a round runs from the next one.
     void add(cpu::Vp& vp);
@@ -107,7 +125,11 @@ class Scheduler {
         u64 index = 0, count = 0;  ///< of the VP whose turn it is; those that are added later wait for the next round
         VTime at = 0;              ///< how far that VP is
     };
+    class Parallel;
     Pause run(VTime limit, u64 count, const cpu::Vp* stepped);
+    /// Between rounds: events, then a new round, or why there is none.
+    std::optional<Pause> next_round(VTime limit, u64 count);
+    [[nodiscard]] bool side_by_side() const;
     void begin_round(VTime until);
     /// Runs what is left of the round. False: it was paused.
     bool run_round(u64 count, const cpu::Vp* stepped);
@@ -124,6 +146,7 @@ class Scheduler {
     u64 instructions_ = 0;
     u64 stops_asked_ = 0;
     VTime quantum_ = kQuantum;
+    std::unique_ptr<Parallel> parallel_;
 };
 
 }  // namespace vg::machine

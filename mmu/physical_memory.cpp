@@ -85,7 +85,7 @@ Result<void> PhysicalMemory::insert(Region region) {
                                                     region.base.value, other.name, other.base.value));
     }
     regions_.insert(after, std::move(region));
-    for (TlbObserver* observer : impl_->observers) observer->drop_all();
+    drop_all();
     return {};
 }
 
@@ -160,12 +160,22 @@ const PhysicalMemory::RamRange& PhysicalMemory::ram_of(const Region& region) con
 
 /// @param all  also of pages without code marks: what is executed while it cannot be written has none
 void PhysicalMemory::drop_code(const RamRange& range, Spa base, u64 size, bool all) {
-    if (code_observer_ == nullptr) return;
     for (u64 at = 0; at < size; at += kPageSize) {
         const Spa page = base + at;
         if (all || range.pages[(page.value - range.base) / kPageSize].code != 0)
-            code_observer_->code_written(page, static_cast<u32>(kPageSize));
+            tell_code_written(page, static_cast<u32>(kPageSize));
     }
+}
+
+void PhysicalMemory::tell_code_written(Spa spa, u32 size) {
+    if (code_observers_.empty()) return;
+    hold_off();
+    for (CodeObserver* observer : code_observers_) observer->code_written(spa, size);
+}
+
+void PhysicalMemory::drop_all() {
+    hold_off();
+    for (TlbObserver* observer : impl_->observers) observer->drop_all();
 }
 
 void PhysicalMemory::switch_pages(Spa base, u64 size, bool reads, bool writes) {
@@ -178,7 +188,7 @@ void PhysicalMemory::switch_pages(Spa base, u64 size, bool reads, bool writes) {
         PageInfo& info = page_info(base + at);
         info.flags = static_cast<u8>((info.flags & ~(PageInfo::kReadsBehind | PageInfo::kWritesBehind)) | wanted);
     }
-    for (TlbObserver* observer : impl_->observers) observer->drop_all();
+    drop_all();
 }
 
 void PhysicalMemory::move_ram(Spa home, Spa place) {
@@ -188,7 +198,7 @@ void PhysicalMemory::move_ram(Spa home, Spa place) {
     VG_ASSERT(range != ram_.end());
     if (range->base == place.value) return;
     drop_code(*range, Spa(range->base), range->size, false);
-    for (TlbObserver* observer : impl_->observers) observer->drop_all();
+    drop_all();
     for (u64 page = 0; page < range->size / kPageSize; ++page) range->pages[page].flags &= static_cast<u8>(~PageInfo::kWriteCached);
     range->base = place.value;
 }
@@ -393,11 +403,16 @@ void PhysicalMemory::mark_code(Spa spa, u32 size) {
 
 void PhysicalMemory::drop_write_entries(PageInfo& info, Spa page) {
     if ((info.flags & PageInfo::kWriteCached) == 0) return;
+    hold_off();
     for (TlbObserver* observer : impl_->observers) observer->drop_write_entries(page);
     info.flags &= static_cast<u8>(~PageInfo::kWriteCached);
 }
 
-void PhysicalMemory::clear_code(Spa page) { page_info(page).code = 0; }
+void PhysicalMemory::remark_code(Spa page) {
+    hold_off();  // nobody is reading what was marked and becomes code only now
+    page_info(page).code = 0;
+    for (CodeObserver* observer : code_observers_) observer->mark_page(page);
+}
 
 void PhysicalMemory::set_tracked(Spa page, bool tracked) {
     PageInfo& info = page_info(page);
@@ -422,6 +437,7 @@ void PhysicalMemory::set_watched(Spa page, bool reads, bool writes) {
     // What reads through a write entry is not seen either.
     if (reads || writes) drop_write_entries(info, page);
     if (!reads || were_reads) return;
+    hold_off();
     for (TlbObserver* observer : impl_->observers) observer->drop_read_entries(page);
 }
 
@@ -434,8 +450,7 @@ void PhysicalMemory::before_write(Spa spa, u32 size, Accessor by) {
         const RamRange* range = find_ram(spa);
         if (range != nullptr) {
             const PageInfo& info = range->pages[(spa.value - range->base) / kPageSize];
-            if (info.code != 0 && (info.code & granules(spa.offset(), count)) != 0 && code_observer_ != nullptr)
-                code_observer_->code_written(spa, count);
+            if (info.code != 0 && (info.code & granules(spa.offset(), count)) != 0) tell_code_written(spa, count);
             if ((info.flags & PageInfo::kWriteWatched) != 0 && access_observer_ != nullptr) [[unlikely]]
                 access_observer_->accessed(spa, count, true, by);
         }

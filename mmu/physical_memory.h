@@ -31,6 +31,8 @@ class CodeObserver {
     virtual ~CodeObserver() = default;
     /// The bytes [spa, spa+size) within one page are being written and overlap translated code.
     virtual void code_written(Spa spa, u32 size) = 0;
+    /// Says of every piece of code in a page that it still has, by mark_code.
+    virtual void mark_page(Spa page) = 0;
 };
 
 /// Who makes an access that no TLB entry covers.
@@ -175,8 +177,8 @@ class PhysicalMemory {
 
     /// Marks [spa, spa+size), within one page, as holding translated code; write entries for the page go.
     void mark_code(Spa spa, u32 size);
-    /// Forgets all code marks of a page.
-    void clear_code(Spa page);
+    /// The code marks of a page anew, from what its observers still have there.
+    void remark_code(Spa page);
     /// Sends writes of a RAM page through the slow path, or lets them go directly again.
     void set_tracked(Spa page, bool tracked);
     /// Has the access observer told of reads, of writes, of both, or of neither to a RAM page.
@@ -185,7 +187,10 @@ class PhysicalMemory {
     /// instruction.
     [[nodiscard]] bool watching() const { return watched_pages_ != 0; }
 
-    void set_code_observer(CodeObserver* observer) { code_observer_ = observer; }
+    void add_code_observer(CodeObserver* observer) { code_observers_.push_back(observer); }
+    void remove_code_observer(CodeObserver* observer) { std::erase(code_observers_, observer); }
+    /// Called before TLBs and translations change that may belong to VPs of other threads; null: there are none.
+    void set_before_change(std::function<void()> hold_off) { before_change_ = std::move(hold_off); }
     void set_access_observer(AccessObserver* observer) { access_observer_ = observer; }
     void add_tlb_observer(TlbObserver* observer);
     void remove_tlb_observer(TlbObserver* observer);
@@ -221,12 +226,18 @@ class PhysicalMemory {
     [[nodiscard]] bool is_read_watched(Spa page) const;
     void note_read(Spa spa, u64 size, Accessor by);
     void drop_write_entries(PageInfo& info, Spa page);
+    void drop_all();
+    void tell_code_written(Spa spa, u32 size);
+    void hold_off() const {
+        if (before_change_) before_change_();
+    }
     static void read_mmio(MmioHandler& handler, u64 offset, u8* out, u64 size);
     static void write_mmio(MmioHandler& handler, u64 offset, const u8* data, u64 size);
 
     std::vector<Region> regions_;  // sorted by base
     std::vector<RamRange> ram_;    // largest first: few, so that a linear search is the fastest
-    CodeObserver* code_observer_ = nullptr;
+    std::vector<CodeObserver*> code_observers_;
+    std::function<void()> before_change_;
     AccessObserver* access_observer_ = nullptr;
     u64 watched_pages_ = 0, reads_watched_ = 0;
     std::unique_ptr<Impl> impl_;

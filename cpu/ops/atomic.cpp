@@ -132,6 +132,7 @@ Exec CMPXCHG16B(Interp& in, const Insn& i) {
     if (u8* p = in.direct(address, sizeof(Pair), true, stack)) {
         compare_exchange_host(p, found, desired);
     } else {
+        in.vp.hold_off_others();
         if (in.direct_failed() || !in.probe(address, sizeof(Pair), stack) || !in.load(address, &found, sizeof found, stack))
             return in.vp.failed();
         const Pair& result = found == expected ? desired : found;

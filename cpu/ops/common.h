@@ -61,6 +61,7 @@ bool update_memory(Interp& in, u64 address, bool stack, bool atomic, F f) {
         }
     } else {
         T old;
+        if (atomic) in.vp.hold_off_others();
         if (in.direct_failed() || !in.probe(address, sizeof(T), stack) || !in.load(address, &old, sizeof(T), stack)) return false;
         const T result = f(old, flags);
         if (!in.store(address, &result, sizeof(T), stack)) return false;

@@ -13,6 +13,7 @@ constexpr u64 kMostPages = 64;
 
 auto flush_spaces(u64 flags) {
     return [with_global = (flags & flush_flag::kNonGlobalOnly) == 0](Vp& vp) {
+        vp.processor().hold_off();
         vp.processor().tlb().flush_tag(kOwnTag, with_global);
     };
 }
@@ -22,6 +23,7 @@ auto flush_range(u64 flags, u64 gva) {
     const u64 pages = (gva & kPageMask) + 1;
     const bool all = (flags & flush_flag::kExtendedRanges) != 0 || pages > kMostPages;
     return [=](Vp& vp) {
+        vp.processor().hold_off();
         mmu::Tlb& tlb = vp.processor().tlb();
         if (all) return tlb.flush_tag(kOwnTag, true);
         for (u64 i = 0; i < pages; ++i) tlb.flush_page_tag((gva & ~kPageMask) + i * kPageSize, kOwnTag);
@@ -69,7 +71,10 @@ HvStatus flush_guest_space(Vp& caller, const FlushGuestSpaceIn& in) {
     if (!offers_enlightened_vmcs(caller.partition(), caller.processor().model())) return HvStatus::AccessDenied;
     if (in.flags != 0) return HvStatus::InvalidParameter;
     if ((in.address_space & ~kPageMask) == 0) return HvStatus::Success;  // 0 would mean every table
-    for_all(caller.partition(), [&in](Vp& vp) { vp.processor().tlb().flush_slat(in.address_space); });
+    for_all(caller.partition(), [&in](Vp& vp) {
+        vp.processor().hold_off();
+        vp.processor().tlb().flush_slat(in.address_space);
+    });
     return HvStatus::Success;
 }
 

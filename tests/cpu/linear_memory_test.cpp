@@ -42,6 +42,7 @@ struct Device final : mmu::MmioHandler {
 struct CodeWatch final : mmu::CodeObserver {
     std::vector<u64> seen;
     void code_written(Spa spa, u32) override { seen.push_back(spa.value); }
+    void mark_page(Spa) override {}
 };
 
 struct Owner final : virt::ExitOwner {
@@ -247,7 +248,7 @@ TEST_CASE("linear memory: the xAPIC page is where the APIC says", "[cpu][memory]
 TEST_CASE("linear memory: writes to code are heard, direct pointers to it refused", "[cpu][memory]") {
     Fixture f;
     CodeWatch watch;
-    f.memory.set_code_observer(&watch);
+    f.memory.add_code_observer(&watch);
     CHECK(f.lm().write(0x10100, u32{1}));
     CHECK(f.lm().direct(0x10100, 4, true) == f.memory.ram(Spa(0x10100)));
     f.memory.mark_code(Spa(0x10100), 8);

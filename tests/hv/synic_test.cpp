@@ -355,14 +355,15 @@ class WorstMoment final : public mmu::CodeObserver {
   public:
     WorstMoment(Fixture& f, Spa slot) : f_(f), slot_(slot) {
         f.memory.mark_code(slot, 16);
-        f.memory.set_code_observer(this);
+        f.memory.add_code_observer(this);
     }
-    ~WorstMoment() override { f_.memory.set_code_observer(nullptr); }
+    ~WorstMoment() override { f_.memory.remove_code_observer(this); }
     void code_written(Spa spa, u32) override {
         if (spa != slot_ + offsetof(MessageHeader, flags)) return;
         std::atomic_ref<u32>(*reinterpret_cast<u32*>(f_.memory.ram(slot_))).store(0);
         ++hits;
     }
+    void mark_page(Spa) override {}
     unsigned hits = 0;
 
   private:

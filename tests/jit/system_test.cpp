@@ -192,3 +192,17 @@ TEST_CASE("jit: control registers are read without touching the flags", "[jit][s
     CHECK(run.s().gpr[12] == run.s().cr4);
     CHECK((run.s().rflags & cpu::flag::CF) != 0);
 }
+
+TEST_CASE("jit: an instruction that puts the VP to sleep is the last that it executes", "[jit][system]") {
+    for (const bool translated : {false, true}) {
+        Run run(translated);
+        run.platform.on_port_read = [&] { run.s().activity = cpu::Activity::Idle; };  // as reading GUEST_IDLE does (M-24)
+        // mov eax, 1; in al, dx; inc ebx; inc ebx; hlt
+        run.s().gpr[cpu::RBX] = 0;
+        CHECK(run.run({0xb8, 1, 0, 0, 0, 0xec, 0xff, 0xc3, 0xff, 0xc3, 0xf4}) == cpu::Stop::Halt);
+        CHECK(run.s().activity == cpu::Activity::Idle);
+        CHECK(run.s().rip == kCode + 6);
+        CHECK(run.s().gpr[cpu::RBX] == 0);
+        CHECK(run.vp->now() == 2);
+    }
+}

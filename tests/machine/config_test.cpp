@@ -278,7 +278,7 @@ TEST_CASE("config: what cannot be built is said before anything is built", "[mac
     CHECK(check("[hypervisor]\n[[child]]\nkernel = \"/no/such/vmlinuz\"\n").find("does not exist (looked in /no/such)") != std::string::npos);
     CHECK(check("[hypervisor]\n[[child]]\nkernel = \"/bin/sh\"\n[[child.disk]]\nimage = \"/no/d.vhd\"\n").find("qemu-img create") != std::string::npos);
     CHECK(check("[hypervisor]\n[[child]]\nkernel = \"/bin/sh\"\nmemory = \"1 MiB\"\n").find("64 MiB") != std::string::npos);
-    CHECK(check("[machine]\nscheduler = \"parallel\"\n[boot]\nkernel = \"/bin/sh\"\n").find("not available yet") != std::string::npos);
+    CHECK(check("[machine]\nscheduler = \"parallel\"\n[hypervisor]\n[boot]\nkernel = \"/bin/sh\"\n").find("parent partition") != std::string::npos);
     CHECK(check("[hypervisor]\n[[child]]\nkernel = \"/bin/sh\"\n[[child.disk]]\nimage = \"/no/d.vhd\"\n").find("m.toml:5:9: disk") == 0);
     CHECK(check("[machine]\ncpu = \"verdigris-v9\"\n[boot]\nkernel = \"/bin/sh\"\n").find("m.toml:2:7: unknown CPU model") == 0);
     const std::string child = "[[child]]\nkernel = \"/bin/sh\"\n", disk = "[[child.disk]]\nimage = \"/bin/sh\"\n";

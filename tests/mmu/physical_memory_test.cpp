@@ -35,6 +35,7 @@ struct RecordingObserver final : CodeObserver, TlbObserver {
     std::vector<u64> pages, read_pages;
     unsigned drops = 0;
     void code_written(Spa spa, u32 size) override { code.emplace_back(spa.value, size); }
+    void mark_page(Spa) override {}
     void drop_write_entries(Spa page) override { pages.push_back(page.value); }
     void drop_read_entries(Spa page) override { read_pages.push_back(page.value); }
     void drop_all() override { ++drops; }
@@ -106,7 +107,7 @@ TEST_CASE("physical memory: writes to code granules are reported, whoever writes
     PhysicalMemory memory;
     RecordingObserver observer;
     REQUIRE(memory.add_ram("ram", Spa(0), 0x10000));
-    memory.set_code_observer(&observer);
+    memory.add_code_observer(&observer);
     memory.add_tlb_observer(&observer);
     CHECK(memory.writable_directly(Spa(0x2000)));
     memory.page_info(Spa(0x2000)).note_write_entry(2);
@@ -128,7 +129,7 @@ TEST_CASE("physical memory: writes to code granules are reported, whoever writes
     const std::vector<std::pair<u64, u32>> expected{{0x207f, 2}, {0x2100, 8}, {0x2000, 0x1000}};
     CHECK(observer.code == expected);
 
-    memory.clear_code(Spa(0x2000));
+    memory.remark_code(Spa(0x2000));
     CHECK(memory.writable_directly(Spa(0x2000)));
     memory.page_info(Spa(0x2000)).note_write_entry(2);
     memory.set_tracked(Spa(0x2000), true);
@@ -207,7 +208,7 @@ TEST_CASE("physical memory: the hash sees content, not how pages were touched", 
 TEST_CASE("physical memory: discarded pages are zero, cost nothing, and the code observer hears of it", "[mmu][memory]") {
     PhysicalMemory memory;
     RecordingObserver observer;
-    memory.set_code_observer(&observer);
+    memory.add_code_observer(&observer);
     REQUIRE(memory.add_ram("ram", Spa(0x100000), 4 << 20));
     REQUIRE(memory.add_ram("more", Spa(0x500000), 1 << 20));  // directly behind it
     const std::vector<u8> ones(0x3000, 1);
@@ -286,7 +287,7 @@ TEST_CASE("physical memory: switched RAM shows what lies behind it until it is s
     PhysicalMemory memory;
     RecordingObserver observer;
     RecordingDevice device;
-    memory.set_code_observer(&observer);
+    memory.add_code_observer(&observer);
     memory.add_tlb_observer(&observer);
     std::vector<u8> rom(0x3000, 0x77);
     rom[0x1004] = 0x99;

@@ -309,7 +309,7 @@ class World {
         if (chance(50)) {
             memory_.mark_code(page + below(kPageSize), 1);
         } else {
-            memory_.clear_code(page);
+            memory_.remark_code(page);
         }
     }
 

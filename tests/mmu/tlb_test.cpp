@@ -187,7 +187,7 @@ TEST_CASE("tlb: a page that gets code loses its write entries in every bank", "[
         CHECK(f.resolve(0x5000, Access::Write).host == nullptr);
         CHECK(f.resolve(0x5000, Access::Write).translation.status == Translation::Status::Ok);
     }
-    f.memory.clear_code(Spa(0x10000));
+    f.memory.remark_code(Spa(0x10000));
     CHECK(f.resolve(0x6000, Access::Write).host == f.host(0x10000));
     f.memory.set_tracked(Spa(0x10000), true);
     CHECK(f.tlb->find_write(0x6000) == nullptr);

@@ -58,7 +58,7 @@ constexpr const char* kRunHelp = R"(verdigris run [MACHINE.toml] [options]
   --expect REGEX      pass once all were seen, in order      --fail-on REGEX   fail when seen
   --send "REGEX=>TEXT"  type TEXT when REGEX was seen, in order
   --guest-time 60s  --wall-time 300s  --instructions N       budgets: exit codes 7, 8, 7
-  --engine jit|step   translator or interpreter              --scheduler deterministic
+  --engine jit|step   translator or interpreter              --scheduler deterministic|parallel
   --stats FILE.json   numbers of the run                     --junit FILE   verdict as JUnit XML
   --record FILE       record it, for `verdigris replay`      --log AREA=LEVEL  e.g. vmbus=debug
   --control unix:PATH serve `verdigris inspect` and scripts (docs/control.md); --paused: stands until told

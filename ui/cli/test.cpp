@@ -153,7 +153,7 @@ class Runner {
                                         "--stats", files.stats(), "--engine", options_.engine};
         if (test.test.guest_time.ns == 0) out.insert(out.end(), {"--guest-time", options_.guest_time});
         for (const std::string& setting : options_.settings) out.insert(out.end(), {"-s", setting});
-        if (records_) out.insert(out.end(), {"--record", files.recording()});
+        if (records_ && test.recordable) out.insert(out.end(), {"--record", files.recording()});
         return out;
     }
 

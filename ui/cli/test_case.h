@@ -18,6 +18,7 @@ struct TestCase {
     machine::TestSection test;
     /// Runs depend on the network, or on what earlier ones left in a file: they need not be equal.
     bool differs = false;
+    bool recordable = true;  ///< the scheduler is one whose runs can be recorded
 
     /// Why the test is not run: `skip`, or a file of `requires` that does not exist. "": it is run.
     [[nodiscard]] std::string reason_to_skip() const;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "jit/engine.h"
+#include "machine/vp_engines.h"
 
 namespace vg::model {
 
@@ -41,8 +42,9 @@ double per(u64 amount, u64 count) { return count == 0 ? 0 : static_cast<double>(
 
 Json engine_statistics(machine::Machine& machine) {
     const auto* translator = dynamic_cast<const jit::JitEngine*>(&machine.engine());
-    if (translator == nullptr) return {{"kind", "step"}};
-    const jit::Stats& s = translator->stats();
+    const auto* translators = dynamic_cast<const machine::VpEngines*>(&machine.engine());
+    if (translator == nullptr && translators == nullptr) return {{"kind", "step"}};
+    const jit::Stats s = translator != nullptr ? translator->stats() : translators->stats();
     Json reasons = Json::object();
     for (std::size_t k = 0; k < std::size(kSlowAccessNames); ++k)
         reasons[std::string(kSlowAccessNames[k])] = s.slow_access_reasons[k];
