@@ -182,6 +182,14 @@ bool write_MC_BANK(Vp& vp, u32 msr, u64 value) {
     return true;
 }
 
+/// Processors with SVM have more banks than four, and software reads MC4_MISC for its threshold counters without asking. These
+/// are as the reserved banks of such processors: they read as 0, and writes have no effect.
+bool read_MC_RESERVED_BANK(Vp&, u32, u64& value) {
+    value = 0;
+    return true;
+}
+bool write_MC_RESERVED_BANK(Vp&, u32, u64) { return true; }
+
 bool read_TSC_DEADLINE(Vp& vp, u32, u64& value) {
     value = vp.apic().tsc_deadline();
     return true;

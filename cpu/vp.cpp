@@ -271,16 +271,6 @@ void Vp::request_stop() { __atomic_store_n(&state_->request, u64{1}, __ATOMIC_RE
 
 // ---- mode --------------------------------------------------------------------------------------------------------
 
-bool Vp::long_mode() const { return (state_->efer & efer::LMA) != 0; }
-bool Vp::protected_mode() const { return (state_->cr0 & cr0::PE) != 0; }
-bool Vp::v8086() const { return (state_->rflags & flag::VM) != 0; }
-
-CodeMode Vp::code_mode() const {
-    const SegmentReg& cs = state_->segment(Seg::CS);
-    if (long_mode() && cs.l()) return CodeMode::Bits64;
-    return cs.db() ? CodeMode::Bits32 : CodeMode::Bits16;
-}
-
 u64 Vp::linear_rip() const {
     const VpState& s = *state_;
     return code_mode() == CodeMode::Bits64 ? s.rip : static_cast<u32>(s.segment(Seg::CS).base + s.rip);

@@ -112,12 +112,16 @@ class Vp {
     [[nodiscard]] bool in_parts() const { return state_->deadline < slice_end_; }
 
     // ---- mode
-    [[nodiscard]] bool long_mode() const;  ///< EFER.LMA
-    [[nodiscard]] bool protected_mode() const;
-    [[nodiscard]] bool v8086() const;
+    [[nodiscard]] bool long_mode() const { return (state_->efer & efer::LMA) != 0; }
+    [[nodiscard]] bool protected_mode() const { return (state_->cr0 & cr0::PE) != 0; }
+    [[nodiscard]] bool v8086() const { return (state_->rflags & flag::VM) != 0; }
     [[nodiscard]] unsigned cpl() const { return state_->cpl; }
     /// Code size from CS and EFER.
-    [[nodiscard]] CodeMode code_mode() const;
+    [[nodiscard]] CodeMode code_mode() const {
+        const SegmentReg& cs = state_->segment(Seg::CS);
+        if (long_mode() && cs.l()) return CodeMode::Bits64;
+        return cs.db() ? CodeMode::Bits32 : CodeMode::Bits16;
+    }
     /// Linear address of the instruction at rip.
     [[nodiscard]] u64 linear_rip() const;
     /// Re-derives paging mode, privilege and bank from CR0/CR3/CR4/EFER/CPL/AC/levels. Call after changing any.

@@ -105,7 +105,7 @@ bool Vp::event_pending() const {
     if (external_interrupt_due()) return true;
     if (s.activity == Activity::Idle && interrupt_waits()) return true;
     u64 dr6_bits = 0;
-    return s.activity == Activity::Active && breakpoint_at_rip(dr6_bits);
+    return (s.dr[7] & 0xff) != 0 && s.activity == Activity::Active && breakpoint_at_rip(dr6_bits);
 }
 
 Exec Vp::start_from_sipi() {

@@ -236,6 +236,7 @@ struct DevicesSection {
     u32 isa_debug_exit = 0;
     bool testdev = false, edu = false, fw_cfg = true, display = false, virtio_console = false;
     std::optional<bool> iommu;  ///< Config::has_iommu
+    bool ioapic_source_id = true;
     Place at;
 
     template <class V>
@@ -249,6 +250,9 @@ struct DevicesSection {
         v("iommu", iommu,
           "VT-d unit: of the bare PC's kernel (left out: absent), or of the hypervisor, which keeps the parent "
           "partition's devices within its memory (left out: there)");
+        v("ioapic_source_id", ioapic_source_id,
+          "the IOAPIC's interrupt requests carry the source-id that ACPI tells, for the bare PC's IOMMU to verify; false: "
+          "none, and nothing is verified, as on boards that do not identify their IOAPIC");
         v("fw_cfg", fw_cfg, "firmware configuration interface at port 0x510 (bare PC)");
     }
 };

@@ -432,6 +432,11 @@ Result<void> check_config(const Config& config) {
             "test devices, the display and the IOMMU are those of the machine that [boot] starts; partitions have "
             "none: remove them, or use [boot]");
     }
+    if (!devices.ioapic_source_id && (config.hypervisor || !config.has_iommu())) {
+        return bad(devices.at.text("ioapic_source_id"),
+                   "ioapic_source_id is about what the bare PC's IOMMU verifies; add iommu = true (without [hypervisor]), or "
+                   "leave it out");
+    }
     if (!config.boot && !config.disks.empty()) {
         return bad(config.disks.front().at.text(),
                    "disks of the machine itself are for what [boot] names; partitions have "

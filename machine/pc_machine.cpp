@@ -49,7 +49,7 @@ Result<void> PcMachine::build(const Config& config, EventQueue& events, Log& log
         return ok;
     }
     if (config.has_iommu()) {
-        if (auto ok = add_iommu(events, log); !ok) return ok;
+        if (auto ok = add_iommu(config, events, log); !ok) return ok;
     }
     legacy_ = std::make_unique<LegacyChips>(events, io_, *chipset_, handlers_.chipset.reset, firmware_.has_value());
     if (firmware_) input_ = std::make_unique<PcInput>(events, legacy_->keyboard());
@@ -217,10 +217,11 @@ void PcMachine::make_root(const Config& config, hv::Hypervisor& hypervisor) {
 }
 
 /// The bare PC's kernel drives the unit itself. The root partition's does not see it: nothing is at its address.
-Result<void> PcMachine::add_iommu(EventQueue& events, Log& log) {
+Result<void> PcMachine::add_iommu(const Config& config, EventQueue& events, Log& log) {
     iommu_ = std::make_unique<iommu::Vtd>(memory_, events, log, chipset_->messages());
     if (root_ != nullptr) return {};
-    chipset_->remap_ioapic(iommu_->messages(board::kIoApicRid));
+    chipset_->remap_ioapic(config.devices.ioapic_source_id ? iommu_->messages(board::kIoApicRid)
+                                                          : iommu_->unidentified_messages());
     return memory_.add_mmio("iommu", Spa(board::kIommuBase), iommu::Vtd::kSize, *iommu_);
 }
 

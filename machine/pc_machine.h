@@ -83,7 +83,7 @@ class PcMachine final : private cpu::Platform, public GuestMemory {
     void make_root(const Config& config, hv::Hypervisor& hypervisor);
     void make_processors(const Config& config, EventQueue& events, Log& log);
     [[nodiscard]] cpu::ApicBus& apics() { return root_ != nullptr ? root_->apic_bus() : apics_; }
-    Result<void> add_iommu(EventQueue& events, Log& log);
+    Result<void> add_iommu(const Config& config, EventQueue& events, Log& log);
     Result<void> guard_devices(hv::Hypervisor& hypervisor);
     Result<void> add_test_devices(const Config& config);
     Result<void> add_test_device();

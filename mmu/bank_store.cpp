@@ -55,7 +55,7 @@ void BankStore::prepare_memos(u32 count) {
 
 void BankStore::empty(bool write, u32 slot) {
     entries(write)[slot].tag = empty_tag(slot);
-    table_[write].used.set(slot, false);
+    table_[write].used.remove(slot);
 }
 
 EntryRecord BankStore::record_at(bool write, u32 slot) const {
@@ -67,7 +67,7 @@ void BankStore::put(bool write, u32 slot, const EntryRecord& record) {
     Table& table = table_[write];
     entries(write)[slot] = record.entry;
     table.origins[slot] = record.origin;
-    table.used.set(slot);
+    table.used.add(slot);
     table.global.set(slot, record.global);
     any_global_ = any_global_ || record.global;
     table.guest_bits[slot] = record.guest_bits;
@@ -108,14 +108,14 @@ void BankStore::fill_jump(u64 rip, u64 host, bool global) {
     const u32 index = jump_index(rip), other = other_jump_index(index);
     if (jump_used_.test(index) && tables_->jump[index].rip != rip) {
         tables_->jump[other] = tables_->jump[index];
-        jump_used_.set(other);
+        jump_used_.add(other);
         jump_global_.set(other, jump_global_.test(index));
         jump_large_.set(other, jump_large_.test(index));
     } else if (jump_used_.test(other) && tables_->jump[other].rip == rip) {
         empty_jump(other);  // what it leads to may be of the past
     }
     tables_->jump[index] = {rip, host};
-    jump_used_.set(index);
+    jump_used_.add(index);
     jump_global_.set(index, global);
     jump_large_.set(index, may_be_large(rip));
     jump_pages_.set(tlb_index(rip));
@@ -123,7 +123,7 @@ void BankStore::fill_jump(u64 rip, u64 host, bool global) {
 
 void BankStore::fill_edge(u32 slot, u64 name, const Edge& edge) {
     tables_->edge[slot] = {name, edge.host};
-    edge_used_.set(slot);
+    edge_used_.add(slot);
     edge_global_.set(slot, edge.global);
     edge_large_.set(slot, may_be_large(edge.target));
     edge_links_[slot].target = edge.target;
@@ -136,14 +136,14 @@ template <class Keep>
 void BankStore::sweep(bool write, Keep keep) {
     Table& table = table_[write];
     TlbEntry* const list = entries(write);
-    for (u32 word = 0; word < table.used.words.size(); ++word) {
-        u64 going = table.used.words[word] & ~keep(table, word);
-        table.used.words[word] &= ~going;
+    table.used.each_word([&](u32 word, u64& members) {
+        u64 going = members & ~keep(table, word);
+        members &= ~going;
         for (; going != 0; going &= going - 1) {
             const u32 index = word * 64 + static_cast<u32>(std::countr_zero(going));
             list[index].tag = empty_tag(index);
         }
-    }
+    });
 }
 
 template <class Drop>
@@ -208,23 +208,22 @@ void BankStore::clear_nonglobal() {
 }
 
 template <u32 N>
-void BankStore::clear_entries(JumpEntry* entries, u32 count, BitSet<N>& used, const BitSet<N>& global, bool keep_global,
+void BankStore::clear_entries(JumpEntry* entries, SparseSet<N>& used, const BitSet<N>& global, bool keep_global,
                               u64 (*empty)(u32)) {
-    for (u32 word = 0; word * 64 < count; ++word) {
-        u64 going = used.words[word];
-        if (keep_global) going &= ~global.words[word];
-        used.words[word] &= ~going;
-        for (; going != 0; going &= going - 1) {
+    used.each_word([&](u32 word, u64& members) {
+        const u64 kept = keep_global ? members & global.words[word] : 0;
+        for (u64 going = members & ~kept; going != 0; going &= going - 1) {
             const u32 index = word * 64 + static_cast<u32>(std::countr_zero(going));
             entries[index] = {empty(index), 0};
         }
-    }
+        members = kept;
+    });
 }
 
 void BankStore::clear_jumps(bool keep_global) {
-    clear_entries(tables_->jump, kJumpEntries, jump_used_, jump_global_, keep_global,
+    clear_entries(tables_->jump, jump_used_, jump_global_, keep_global,
                   [](u32 index) { return empty_rip(index); });
-    clear_entries(tables_->edge, edges_ready_, edge_used_, edge_global_, keep_global, [](u32) { return kEmptyEdge; });
+    clear_entries(tables_->edge, edge_used_, edge_global_, keep_global, [](u32) { return kEmptyEdge; });
     if (!keep_global) jump_pages_.clear();
 }
 
@@ -274,12 +273,12 @@ void BankStore::list_edge(u32 slot, u32 bucket) {
 
 void BankStore::empty_edge(u32 slot) {
     tables_->edge[slot] = {kEmptyEdge, 0};
-    edge_used_.set(slot, false);
+    edge_used_.remove(slot);
 }
 
 void BankStore::empty_jump(u32 index) {
     tables_->jump[index] = {empty_rip(index), 0};
-    jump_used_.set(index, false);
+    jump_used_.remove(index);
 }
 
 /// What leads to the page of `gva`.
@@ -288,7 +287,7 @@ void BankStore::drop_jumps(u64 gva) {
     static_assert(kJumpEntries >= kPageSize / 4, "the entries for one page lie side by side");
     const u32 first = jump_index(gva & ~kPageMask);
     for (u32 word = first / 64; word < (first + kPageSize / 4) / 64; ++word) {
-        for (u64 each = jump_used_.words[word]; each != 0; each &= each - 1) {
+        for (u64 each = jump_used_.word(word); each != 0; each &= each - 1) {
             const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
             if (tables_->jump[index].rip >> 12 == page) empty_jump(index);
         }
@@ -300,18 +299,18 @@ void BankStore::drop_jumps(u64 gva) {
 /// What leads to large pages in the region of 2^bits bytes around `gva`.
 void BankStore::drop_region_jumps(u64 gva, unsigned bits) {
     const u64 region = gva >> bits;
-    for (u32 word = 0; word < jump_used_.words.size(); ++word) {
-        for (u64 each = jump_used_.words[word] & jump_large_.words[word]; each != 0; each &= each - 1) {
+    jump_used_.each_word([&](u32 word, u64 members) {
+        for (u64 each = members & jump_large_.words[word]; each != 0; each &= each - 1) {
             const u32 index = word * 64 + static_cast<u32>(std::countr_zero(each));
             if (tables_->jump[index].rip >> bits == region) empty_jump(index);
         }
-    }
-    for (u32 word = 0; word * 64 < edges_ready_; ++word) {
-        for (u64 each = edge_used_.words[word] & edge_large_.words[word]; each != 0; each &= each - 1) {
+    });
+    edge_used_.each_word([&](u32 word, u64 members) {
+        for (u64 each = members & edge_large_.words[word]; each != 0; each &= each - 1) {
             const u32 slot = word * 64 + static_cast<u32>(std::countr_zero(each));
             if (edge_links_[slot].target >> bits == region) empty_edge(slot);
         }
-    }
+    });
 }
 
 void BankStore::drop_page(u64 gva, bool only_global) {
@@ -345,7 +344,7 @@ void BankStore::drop_large(u64 gva, unsigned bits) {
         const TlbEntry* const list = entries(write);
         sweep(write, [&](const Table& table, u32 word) {
             u64 keep = ~u64{0};
-            for (u64 each = table.used.words[word] & table.large.words[word]; each != 0; each &= each - 1) {
+            for (u64 each = table.used.word(word) & table.large.words[word]; each != 0; each &= each - 1) {
                 const u32 bit = static_cast<u32>(std::countr_zero(each));
                 if (list[word * 64 + bit].tag >> bits == region) keep &= ~(u64{1} << bit);
             }
@@ -382,7 +381,7 @@ void BankStore::drop_reads(u64 host_page) {
 void BankStore::drop_between(bool write, u64 host_page, u32 first, u32 end) {
     const Table& table = table_[write];
     for (u32 word = first / 64; word <= (end - 1) / 64; ++word) {
-        u64 each = table.used.words[word];
+        u64 each = table.used.word(word);
         if (end - first == 1) each &= u64{1} << (first % 64);
         for (; each != 0; each &= each - 1) {
             const u32 slot = word * 64 + static_cast<u32>(std::countr_zero(each));

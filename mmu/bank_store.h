@@ -92,7 +92,8 @@ class BankStore {
 
   private:
     struct Table {
-        BitSet<kTlbSlots> used, global, large;
+        SparseSet<kTlbSlots> used;
+        BitSet<kTlbSlots> global, large;
         std::array<Origin, kTlbSlots> origins;
         std::array<u8, kTlbSlots> guest_bits;
     };
@@ -136,7 +137,7 @@ class BankStore {
     void empty_edge(u32 slot);
     void empty_jump(u32 index);
     template <u32 N>
-    static void clear_entries(JumpEntry* entries, u32 count, BitSet<N>& used, const BitSet<N>& global, bool keep_global,
+    static void clear_entries(JumpEntry* entries, SparseSet<N>& used, const BitSet<N>& global, bool keep_global,
                               u64 (*empty)(u32));
     template <class Keep>
     void sweep(bool write, Keep keep);
@@ -151,8 +152,10 @@ class BankStore {
     /// Host pages that write entries in second places may lead to, by a hash; emptied with the tables as a whole.
     BitSet<16384> second_writes_;
     static constexpr u32 second_write_bit(u64 host_page) { return static_cast<u32>(host_page >> 12) & 16383; }
-    BitSet<kJumpEntries> jump_used_, jump_global_, jump_large_;
-    BitSet<kEdgeEntries> edge_used_, edge_global_, edge_large_;
+    SparseSet<kJumpEntries> jump_used_;
+    SparseSet<kEdgeEntries> edge_used_;
+    BitSet<kJumpEntries> jump_global_, jump_large_;
+    BitSet<kEdgeEntries> edge_global_, edge_large_;
     std::array<u32, kTlbEntries> edge_lists_{};  ///< first of each bucket
     BitSet<kTlbEntries> jump_pages_;             ///< tlb_index of the pages that jump entries lie in
     std::array<FetchEntry, kFetchEntries> fetch_{};

@@ -67,7 +67,16 @@ struct Tlb::Impl {
     u64 state_offset;
     std::vector<std::unique_ptr<BankStore>> banks;
     BankStore* current = nullptr;
-    BankStore* siblings[3] = {};  ///< by Privilege, of the current mode and second level; null: look it up
+    /// The banks of a mode with its second level, by Privilege; null: look it up.
+    struct Siblings {
+        PagingMode mode;
+        SlatMode slat;
+        BankStore* bank[3] = {};
+    };
+    static constexpr u32 kRecent = 4;  ///< modes that are returned to, as between a hypervisor and its guest
+    std::array<Siblings, kRecent> recent{};
+    BankStore** siblings = recent[0].bank;  ///< of the current one
+    u32 next_recent = 0;
     std::array<Context, WalkCache::kMaxContexts> contexts{};
     SlatCache slat_cache;
     WalkCache walk_cache;
@@ -90,7 +99,19 @@ struct Tlb::Impl {
     template <class Choose>
     void flush(bool with_global, u32 pkru, Choose choose);
     void drop_page(u64 gva, u16 pcid, u16 tag, bool globals_elsewhere);
+    void choose_siblings(const PagingMode& mode, const SlatMode& slat);
 };
+
+void Tlb::Impl::choose_siblings(const PagingMode& mode, const SlatMode& slat) {
+    for (Siblings& each : recent) {
+        siblings = each.bank;
+        if (each.mode == mode && each.slat == slat) return;
+    }
+    Siblings& fresh = recent[next_recent];
+    next_recent = (next_recent + 1) % kRecent;
+    fresh = {mode, slat, {}};
+    siblings = fresh.bank;
+}
 
 u32 Tlb::Impl::context_for(const BankKey& key, u16 pcid, const SlatMode& slat) {
     Context* oldest = nullptr;
@@ -128,7 +149,7 @@ BankStore* Tlb::Impl::new_bank(TlbStats& stats) {
     ++stats.bank_evictions;
     oldest->clear_all();
     oldest->last_used = 0;
-    std::fill(std::begin(siblings), std::end(siblings), nullptr);
+    for (Siblings& each : recent) std::fill(std::begin(each.bank), std::end(each.bank), nullptr);
     return oldest;
 }
 
@@ -225,7 +246,7 @@ void Tlb::set_context(const PagingMode& mode, const SlatMode& slat, Privilege pr
     mode_ = mode;
     slat_ = slat;
     privilege_ = privilege;
-    std::fill(std::begin(impl_->siblings), std::end(impl_->siblings), nullptr);
+    impl_->choose_siblings(mode, slat);
     activate();
 }
 

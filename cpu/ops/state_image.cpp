@@ -9,12 +9,6 @@
 
 namespace vg::cpu::ops {
 
-namespace {
-
-constexpr u32 kPiece = StateImage::kPiece;
-
-}  // namespace
-
 bool StateImage::fetch(u32 offset, u32 size) {
     VG_ASSERT(offset + size <= kMaxSize);
     for (u32 done = 0; done < size; done += kPiece)

@@ -102,10 +102,10 @@ void Unit::save_guest() {
 
 /// Writes what an exit writes to the VMCB's page.
 void Unit::store(bool guest_state) {
+    const bool branches = guest_state && virtual_branches();
     vmcb_.write(
-        [this, guest_state](Use use) {
-            return use == Use::Out || (guest_state && (use == Use::Both || use == Use::State ||
-                                                       (use == Use::Branch && virtual_branches())));
+        [guest_state, branches](Use use) {
+            return use == Use::Out || (guest_state && (use == Use::Both || use == Use::State)) || (branches && use == Use::Branch);
         },
         [this](u32 offset, const u8* data, u32 bytes) { virt::write_physical(vp_, pointer_ + offset, data, bytes); });
 }

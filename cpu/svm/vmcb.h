@@ -2,9 +2,11 @@
 #pragma once
 
 #include <array>
+#include <cstring>
 #include <span>
 #include <string_view>
 
+#include "base/bits.h"
 #include "base/types.h"
 
 namespace vg::cpu::svm {
@@ -27,7 +29,12 @@ struct FieldRow {
     std::string_view name;
 };
 
-[[nodiscard]] const FieldRow& field_row(Field field);
+inline constexpr FieldRow kFieldRows[] = {
+#define VMCB_FIELD(offset, name, bytes, use) {offset, bytes, Use::use, #name},
+#include "cpu/svm/vmcb_fields.def"
+#undef VMCB_FIELD
+};
+[[nodiscard]] constexpr const FieldRow& field_row(Field field) { return kFieldRows[static_cast<unsigned>(field)]; }
 
 constexpr Field operator+(Field field, unsigned offset) {
     return static_cast<Field>(static_cast<unsigned>(field) + offset);
@@ -39,7 +46,9 @@ class Vmcb {
     [[nodiscard]] u64 operator[](Field field) const { return values_[static_cast<unsigned>(field)]; }
     [[nodiscard]] u32 word(Field field) const { return static_cast<u32>((*this)[field]); }
     /// `value` is cut to the field's width.
-    void set(Field field, u64 value);
+    void set(Field field, u64 value) {
+        values_[static_cast<unsigned>(field)] = value & low_mask(8u * field_row(field).bytes);
+    }
     [[nodiscard]] std::array<u64, kFieldCount>& values() { return values_; }
 
     void read(std::span<const u8, kPageSize> page);
@@ -61,8 +70,16 @@ class Vmcb {
     }
 
   private:
-    [[nodiscard]] static const FieldRow& row(unsigned n) { return field_row(static_cast<Field>(n)); }
-    void copy(u8* at, unsigned n) const;
+    [[nodiscard]] static const FieldRow& row(unsigned n) { return kFieldRows[n]; }
+    /// Sizes that the compiler sees: a copy is an instruction.
+    void copy(u8* at, unsigned n) const {
+        switch (row(n).bytes) {
+            case 1: std::memcpy(at, &values_[n], 1); break;
+            case 2: std::memcpy(at, &values_[n], 2); break;
+            case 4: std::memcpy(at, &values_[n], 4); break;
+            default: std::memcpy(at, &values_[n], 8); break;
+        }
+    }
     std::array<u64, kFieldCount> values_{};
 };
 

@@ -22,7 +22,7 @@ bool tpr_below_threshold(E e) {
     return (e[tpr_threshold] & 15) > bits(tpr, 7, 4);
 }
 
-u32 injected(E e) { return e.v.word(entry_interruption); }
+u32 injected(E e) { return e.word(entry_interruption); }
 bool injects(E e) { return (injected(e) & interruption::kValid) != 0; }
 u32 injected_type(E e) { return interruption::type(injected(e)); }
 u32 injected_vector(E e) { return injected(e) & 0xff; }
@@ -60,11 +60,11 @@ bool has_length(E e) {
 constexpr Rule kRules[] = {
     // "VM-Execution Control Fields"
     {"reserved bits of the pin-based controls are as the capability MSR says", pin_controls,
-     [](E e) { return e.caps.pin.permits(e.v.word(pin_controls)); }},
+     [](E e) { return e.caps.pin.permits(e.word(pin_controls)); }},
     {"reserved bits of the primary processor-based controls are as the capability MSR says", proc_controls,
-     [](E e) { return e.caps.proc.permits(e.v.word(proc_controls)); }},
+     [](E e) { return e.caps.proc.permits(e.word(proc_controls)); }},
     {"reserved bits of the secondary processor-based controls are as the capability MSR says", proc2_controls,
-     [](E e) { return !e.proc(proc::kSecondary) || e.caps.proc2.permits(e.v.word(proc2_controls)); }},
+     [](E e) { return !e.proc(proc::kSecondary) || e.caps.proc2.permits(e.word(proc2_controls)); }},
     {"there are at most 4 CR3-target values", cr3_target_count, [](E e) { return e[cr3_target_count] <= 4; }},
     {"I/O bitmap A is at a page's address", io_bitmap_a,
      [](E e) { return !e.proc(proc::kIoBitmaps) || e.address(io_bitmap_a, 12); }},
@@ -133,7 +133,7 @@ constexpr Rule kRules[] = {
      [](E e) { return !e.proc2(proc2::kTscScaling) || e[tsc_multiplier] != 0; }},
     // "VM-Exit Control Fields"
     {"reserved bits of the VM-exit controls are as the capability MSR says", exit_controls,
-     [](E e) { return e.caps.exit.permits(e.v.word(exit_controls)); }},
+     [](E e) { return e.caps.exit.permits(e.word(exit_controls)); }},
     {"saving the preemption timer needs the timer", exit_controls,
      [](E e) { return e.pin(pin::kPreemptionTimer) || !e.exit(exits::kSavePreemptionTimer); }},
     {"the VM-exit MSR-store area is at a multiple of 16, within physical addresses", exit_msr_store_address,
@@ -142,7 +142,7 @@ constexpr Rule kRules[] = {
      [](E e) { return msr_area(e, exit_msr_load_address, exit_msr_load_count); }},
     // "VM-Entry Control Fields"
     {"reserved bits of the VM-entry controls are as the capability MSR says", entry_controls,
-     [](E e) { return e.caps.entry.permits(e.v.word(entry_controls)); }},
+     [](E e) { return e.caps.entry.permits(e.word(entry_controls)); }},
     {"the injected event's type exists", entry_interruption, [](E e) { return !injects(e) || injected_type_exists(e); }},
     {"the injected event's vector fits its type", entry_interruption,
      [](E e) { return !injects(e) || injected_vector_fits(e); }},
@@ -160,19 +160,11 @@ constexpr Rule kRules[] = {
 
 }  // namespace
 
-bool EntryContext::proc2(u32 bits) const {
-    return proc(proc::kSecondary) && (v.word(Field::proc2_controls) & bits) != 0;
-}
-
-namespace {
-
 std::optional<Violation> first_violation(std::span<const Rule> rules, E e) {
     for (const Rule& rule : rules)
         if (!rule.holds(e)) return Violation{rule.text, rule.field, e[rule.field], rule.qualification};
     return std::nullopt;
 }
-
-}  // namespace
 
 std::optional<Violation> check_controls(E e) { return first_violation(kRules, e); }
 std::optional<Violation> check_host(E e) { return first_violation(host_rules(), e); }

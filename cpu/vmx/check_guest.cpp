@@ -14,7 +14,7 @@ using enum Field;
 
 bool unrestricted(E e) { return e.proc2(proc2::kUnrestricted); }
 bool guest64(E e) { return e.entry(entries::kGuest64); }
-bool v8086(E e) { return (e[guest_rflags] & flag::VM) != 0; }
+bool v8086(E e) { return e.v8086(); }
 bool paging(E e) { return (e[guest_cr0] & cr0::PG) != 0; }
 bool pae_paging(E e) { return paging(e) && (e[guest_cr4] & cr4::PAE) != 0 && !guest64(e); }
 
@@ -58,7 +58,7 @@ struct Segment {
 
 Segment segment(E e, unsigned n) {
     return {e[guest_es_selector + n], e[guest_es_base + n], e[guest_es_limit + n],
-            e.v.word(guest_es_rights + n)};
+            e.word(guest_es_rights + n)};
 }
 
 bool v8086_base(E e, unsigned n) { return !v8086(e) || segment(e, n).base == segment(e, n).selector << 4; }
@@ -119,10 +119,10 @@ bool granularity_fits(E e, unsigned n) { return !checked(e, n) || segment(e, n).
 
 // ---- events
 
-u32 injected(E e) { return e.v.word(entry_interruption); }
+u32 injected(E e) { return e.word(entry_interruption); }
 bool injects(E e) { return (injected(e) & interruption::kValid) != 0; }
 bool injects(E e, u32 type) { return injects(e) && interruption::type(injected(e)) == type; }
-u32 blocking(E e) { return e.v.word(guest_interruptibility); }
+u32 blocking(E e) { return e.word(guest_interruptibility); }
 u64 activity(E e) { return e[guest_activity]; }
 
 bool injection_fits_activity(E e) {

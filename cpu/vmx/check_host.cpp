@@ -50,9 +50,9 @@ constexpr Rule kRules[] = {
     {"the base of TR is canonical", host_tr_base, [](E e) { return canonical(e[host_tr_base]); }},
     // "Checks Related to Address-Space Size"
     {"a guest in IA-32e mode needs a processor in it", entry_controls,
-     [](E e) { return e.vp.long_mode() || !e.entry(entries::kGuest64); }},
+     [](E e) { return e.long_mode() || !e.entry(entries::kGuest64); }},
     {"the host's address-space size is that of the processor now", exit_controls,
-     [](E e) { return e.vp.long_mode() == host64(e); }},
+     [](E e) { return e.long_mode() == host64(e); }},
     {"a 32-bit host has no guest in IA-32e mode", entry_controls,
      [](E e) { return host64(e) || !e.entry(entries::kGuest64); }},
     {"CR4.PCIDE of a 32-bit host is 0", host_cr4, [](E e) { return host64(e) || (e[host_cr4] & cr4::PCIDE) == 0; }},

@@ -46,12 +46,15 @@ Exec Unit::enter(Interp& in, const Insn& i, bool launch) {
     if (enlightened) vmcs_.launched = !launch;  // it has no launch state
     if (launch && vmcs_.launched) return fail(in, i, error::kLaunchNotClear);
     if (!launch && !vmcs_.launched) return fail(in, i, error::kResumeNotLaunched);
-    const EntryContext context = entry_context();
-    violation_ = check_controls(context);
+    EntryContext context = entry_context();
+    const FieldSet changed = vmcs_.take_changed();
+    checks_.begin(changed, context);
+    update_controls(changed);
+    violation_ = checks_.controls(context);
     if (violation_) return fail(in, i, error::kControls);
-    violation_ = check_host(context);
+    violation_ = checks_.host(context);
     if (violation_) return fail(in, i, error::kHostState);
-    violation_ = check_guest(context);
+    violation_ = checks_.guest(context);
     if (violation_) return fail_entry(reason::kInvalidGuestState, violation_->qualification);
     load_guest();
     if (const u64 bad = load_msrs(entry_msr_load_address, entry_msr_load_count); bad != 0)
@@ -212,21 +215,29 @@ virt::Controls Unit::level_controls() {
     return c;
 }
 
+/// Makes them anew if what they are made of may have changed. The place of the guest's log is this unit's, for good.
+void Unit::update_controls(const FieldSet& changed) {
+    static constexpr FieldSet kMadeOf{pin_controls, proc_controls, proc2_controls, exception_bitmap, cr0_mask, cr0_shadow, cr4_mask,
+                                      cr4_shadow, ept_pointer, vpid, tsc_multiplier};
+    const mmu::SlatMode below = virt::guest_slat(vp_);
+    if (controls_known_ && !kMadeOf.meets(changed) && controls_below_ == below) return;
+    controls_ = level_controls();
+    controls_below_ = below;
+    controls_known_ = true;
+}
+
 /// Puts the guest's level on the stack. SDM 3C "Restrictions on VMX Operation": an unrestricted guest may leave protected mode.
 void Unit::enter_level() {
     if (proc2(proc2::kPml)) {
         log_.spa = virt::system_address(vp_, vmcs_[pml_address]).value_or(Spa(~kPageMask)).value;
         log_.index = static_cast<u16>(vmcs_[pml_index]);
     }
-    virt::Level level;
-    level.controls = level_controls();
-    level.owner = this;
-    vp_.levels().push_back(level);
+    vp_.levels().push_back({controls_, this});
     vp_.set_guest_mode(true);
     Vp::RequiredBits bits{caps_.cr0_must, caps_.cr4_must};
     if (proc2(proc2::kUnrestricted)) bits.cr0 &= ~(cr0::PE | cr0::PG);
     vp_.require(bits);
-    if (level.controls.slat.apic_access)
+    if (controls_.slat.apic_access)
         vp_.tlb().set_apic_access_page(virt::system_address(vp_, vmcs_[apic_access_address]).value_or(Spa(~u64{0})));
 }
 

@@ -57,7 +57,7 @@ void Unit::exit_guest(const ExitRecord& what) {
     save_guest(record);
     vp_.set_guest_tsc_offset(0);  // SDM 3C "Use TSC offsetting": RDTSC, RDTSCP and RDMSR of a guest have it, lists have not
     if (!store_msrs()) return abort(1);
-    vp_.events().cancel(timer_);
+    if (timer_runs_) vp_.events().cancel(timer_);
     timer_runs_ = timer_expired_ = monitor_trap_pending_ = tpr_exit_pending_ = virtual_pending_ = false;
     apic_written_ = kNoRegister;
     const bool keeps_nmi_blocking = !pin(pin::kVirtualNmis);

@@ -148,8 +148,8 @@ Exec Unit::vmptrst(Interp& in, const Insn& i) {
 bool Unit::field_of(u64 encoding, Field& field, bool& high) const {
     if (encoding >> 32 != 0) return false;
     high = (encoding & 1) != 0;
-    const std::optional<Field> found = find_field(static_cast<u32>(encoding & ~u64{1}));
-    if (!found || !caps_.has(field_row(*found).needs)) return false;
+    const std::optional<Field> found = fields_.find(static_cast<u32>(encoding & ~u64{1}));
+    if (!found) return false;
     field = *found;
     return !high || field_row(field).width() == Width::W64;
 }
@@ -164,7 +164,21 @@ bool Unit::shadowed(Interp& in, const Insn& i) {
     return !bit(read_physical<u8>(bitmap + encoding / 8), encoding & 7);
 }
 
+/// A hypervisor in 64-bit mode with a current VMCS in memory: nothing stands between VMREAD or VMWRITE and a field.
+bool Unit::plain(const Interp& in) const {
+    return on_ && !in.vp.guest_mode() && !enlightened_ && current_ != kNoVmcs && in.vp.cpl() == 0 &&
+           in.vp.code_mode() == CodeMode::Bits64;
+}
+
 Exec Unit::vmread(Interp& in, const Insn& i) {
+    if (i[0].kind == OperandKind::Gpr && plain(in)) [[likely]] {
+        const u64 encoding = s_.gpr[i[1].reg];
+        if (const auto field = encoding >> 32 == 0 ? fields_.find(static_cast<u32>(encoding)) : std::nullopt) {
+            s_.gpr[i[0].reg] = vmcs_[*field];
+            set_status(s_, 0);
+            return Exec::Next;
+        }
+    }
     Exec out{};
     const bool shadow = on_ && in_mode(in) && shadowed(in, i);
     if (!shadow && refused(in, i, out)) return out;
@@ -187,6 +201,14 @@ Exec Unit::vmread(Interp& in, const Insn& i) {
 }
 
 Exec Unit::vmwrite(Interp& in, const Insn& i) {
+    if (i[1].kind == OperandKind::Gpr && plain(in)) [[likely]] {
+        const u64 encoding = s_.gpr[i[0].reg];
+        if (const auto field = encoding >> 32 == 0 ? fields_.find(static_cast<u32>(encoding)) : std::nullopt) {
+            vmcs_.set(*field, s_.gpr[i[1].reg]);
+            set_status(s_, 0);
+            return Exec::Next;
+        }
+    }
     Exec out{};
     const bool shadow = on_ && in_mode(in) && shadowed(in, i);
     if (!shadow && refused(in, i, out)) return out;
@@ -210,7 +232,8 @@ Exec Unit::vmwrite(Interp& in, const Insn& i) {
     value = truncate(field, value);
     if (shadow) write_physical(address, &value, sizeof value);
     else vmcs_.set(field, value);
-    return succeed(in, i);
+    set_status(s_, 0);
+    return Exec::Next;
 }
 
 Exec Unit::vmcall(Interp& in, const Insn& i) {

@@ -7,7 +7,7 @@
 
 namespace vg::cpu::vmx {
 
-Unit::Unit(Vp& vp) : vp_(vp), s_(vp.state()), caps_(vp.model(), vp.partition() != 0) {
+Unit::Unit(Vp& vp) : vp_(vp), s_(vp.state()), caps_(vp.model(), vp.partition() != 0), fields_(caps_) {
     timer_ = vp.events().add(vp.name() + "/vmx-preemption-timer", [this](VTime) {
         timer_expired_ = timer_runs_;
         vp_.platform().event_arrived(vp_);
@@ -123,11 +123,14 @@ void Unit::fields(StateVisitor& v) {
         const VisitScope scope(v, "vmcs");
         for (unsigned i = 0; i < kFieldCount; ++i) {
             const auto field = static_cast<Field>(i);
-            v(field_row(field).name, vmcs_.values()[i]);
-            vmcs_.set(field, vmcs_[field]);  // what a forged file holds fits its field afterwards
+            u64 value = vmcs_[field];
+            v(field_row(field).name, value);
+            vmcs_.set(field, value);  // what a forged file holds fits its field afterwards
         }
     }
     if (!v.loading()) return;
+    checks_ = {};
+    controls_known_ = false;
     if (vp_.guest_mode()) vp_.levels().pop_back();
     vp_.set_guest_mode(guest && on_ && current_ != kNoVmcs);
     const u64 loaded_offset = s_.tsc_offset;  // with the guest's share in it
@@ -139,7 +142,9 @@ void Unit::loaded(Vp& vp) {
     const bool guest = vp.guest_mode();
     vp.set_guest_mode(false);
     vp.require(on_ ? Vp::RequiredBits{caps_.cr0_must, caps_.cr4_must} : Vp::RequiredBits{});
-    if (guest) enter_level();
+    if (!guest) return;
+    update_controls(FieldSet::all());
+    enter_level();
 }
 
 Unit* unit_of(Vp& vp) { return vp.model().has(CpuFlag::VMX) ? static_cast<Unit*>(vp.extension()) : nullptr; }

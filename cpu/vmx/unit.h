@@ -92,6 +92,7 @@ class Unit final : public virt::Extension {
     [[nodiscard]] bool take_enlightened(u64 pointer);
     void store_enlightened();
     [[nodiscard]] bool field_of(u64 encoding, Field& field, bool& high) const;
+    [[nodiscard]] bool plain(const Interp& in) const;
     Exec vmread_shadow(Interp& in, const Insn& i);
     Exec vmwrite_shadow(Interp& in, const Insn& i);
     [[nodiscard]] bool shadowed(Interp& in, const Insn& i);
@@ -107,6 +108,7 @@ class Unit final : public virt::Extension {
     void begin_guest();
     void inject_event();
     [[nodiscard]] virt::Controls level_controls();
+    void update_controls(const FieldSet& changed);
     void enter_level();
     void leave_level();
     [[nodiscard]] mmu::SlatMode slat_mode();
@@ -188,6 +190,12 @@ class Unit final : public virt::Extension {
     bool on_ = false;          ///< in VMX operation
     u64 vmxon_pointer_ = kNoVmcs, current_ = kNoVmcs;
     Vmcs vmcs_;                ///< the current VMCS; its region is written when it ceases to be current
+    // What the last entry was made of: derived from the VMCS, and of use to the next.
+    EntryChecks checks_;
+    virt::Controls controls_;
+    mmu::SlatMode controls_below_;  ///< what the level below was then
+    bool controls_known_ = false;
+    const FieldTable fields_;
     bool enlightened_ = false; ///< the current VMCS is an enlightened one, and its page is written by every exit
     mmu::PageLog log_;         ///< of the guest that runs, if pages are logged
     u64 timer_end_ = 0;        ///< TSC at which the preemption timer reaches 0

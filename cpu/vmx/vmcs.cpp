@@ -9,12 +9,6 @@ namespace vg::cpu::vmx {
 
 namespace {
 
-constexpr FieldRow kRows[] = {
-#define VMCS_FIELD(encoding, name, needs) {encoding, #name, Needs::needs},
-#include "cpu/vmx/vmcs_fields.def"
-#undef VMCS_FIELD
-};
-
 constexpr unsigned kIndices = 64;
 constexpr u8 kNone = 0xff;
 static_assert(kFieldCount < kNone);
@@ -24,7 +18,7 @@ constexpr auto make_lookup() {
     std::array<u8, 16 * kIndices> table{};
     table.fill(kNone);
     for (unsigned i = 0; i < kFieldCount; ++i) {
-        const u32 e = kRows[i].encoding;
+        const u32 e = kFieldRows[i].encoding;
         table[(bits(e, 14, 13) * 4 + bits(e, 11, 10)) * kIndices + bits(e, 9, 1)] = static_cast<u8>(i);
     }
     return table;
@@ -32,8 +26,6 @@ constexpr auto make_lookup() {
 constexpr auto kLookup = make_lookup();
 
 }  // namespace
-
-const FieldRow& field_row(Field field) { return kRows[static_cast<unsigned>(field)]; }
 
 std::optional<Field> find_field(u32 encoding) {
     constexpr u32 kReserved = ~u32{0x6ffe};
@@ -44,14 +36,10 @@ std::optional<Field> find_field(u32 encoding) {
     return static_cast<Field>(row);
 }
 
-u64 truncate(Field field, u64 value) {
-    switch (field_row(field).width()) {
-        case Width::W16: return static_cast<u16>(value);
-        case Width::W32: return static_cast<u32>(value);
-        case Width::W64:
-        case Width::Natural: break;
-    }
-    return value;
+FieldTable::FieldTable(const Capabilities& caps) {
+    rows_.fill(kNone);
+    for (unsigned i = 0; i < kFieldCount; ++i)
+        if (caps.has(kFieldRows[i].needs)) rows_[place_of(kFieldRows[i].encoding)] = static_cast<u8>(i);
 }
 
 void Vmcs::read(std::span<const u8, kUsedBytes> region) {
@@ -62,6 +50,7 @@ void Vmcs::read(std::span<const u8, kUsedBytes> region) {
     launched = state != 0;
     std::memcpy(values_.data(), region.data() + kFieldsOffset, sizeof values_);
     for (unsigned i = 0; i < kFieldCount; ++i) values_[i] = truncate(static_cast<Field>(i), values_[i]);
+    changed_ = FieldSet::all();
 }
 
 void Vmcs::write(std::span<u8, kUsedBytes> region) const {

@@ -57,6 +57,23 @@ TEST_CASE("msr: what one vendor has is #GP on the other", "[cpu][msr]") {
     CHECK_FALSE(write_msr(*intel.vp, 0x10a, 0));
 }
 
+TEST_CASE("msr: processors with SVM have six banks of machine checks, the last two of them reserved", "[cpu][msr]") {
+    test::TestVp svm("verdigris-v3-amd-svm", 0x200000), amd("verdigris-v2-amd", 0x200000);
+    constexpr u32 kMcgCap = 0x179, kMc4Ctl = 0x410, kLast = 0x417;
+    u64 value = 0;
+    CHECK(read_msr(*svm.vp, kMcgCap, value));
+    CHECK(value == 0x106);
+    CHECK(read_msr(*amd.vp, kMcgCap, value));
+    CHECK(value == 0x104);
+    CHECK_FALSE(read_msr(*amd.vp, kMc4Ctl, value));
+    for (u32 msr = kMc4Ctl; msr <= kLast; ++msr) {
+        CHECK(write_msr(*svm.vp, msr, ~u64{0}));
+        CHECK(read_msr(*svm.vp, msr, value));
+        CHECK(value == 0);
+    }
+    CHECK_FALSE(read_msr(*svm.vp, kLast + 1, value));
+}
+
 TEST_CASE("msr: TSC and TSC_ADJUST move together", "[cpu][msr]") {
     test::TestVp t("verdigris-v2", 0x200000);
     u64 value = 0;

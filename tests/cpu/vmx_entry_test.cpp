@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "tests/cpu/vmx_stage.h"
+#include "tests/support/random.h"
 
 using namespace vg;
 using namespace vg::cpu;
@@ -241,4 +242,61 @@ TEST_CASE("vmx: an MSR that cannot be loaded makes the entry exit with its numbe
     CHECK(t.unit().current()[exit_qualification] == 2);
     CHECK(t.s().star == 0x1234);
     CHECK(t.s().rip == VmxStage::kHostCode);
+}
+
+// The answers of checks are kept from one entry to the next as long as nothing that they looked at has changed.
+TEST_CASE("vmx: checks that are not made again would have the answer that is kept", "[cpu][vmx]") {
+    VmxStage t;
+    t.prepare();
+    const vmx::Unit& unit = t.unit();
+    vmx::Vmcs vmcs = unit.current();
+    vmx::EntryChecks checks;
+    u32 memory_word = vmx::kRevision;
+    bool pdptes = true;
+    const auto context = [&] {
+        return vmx::EntryContext{vmcs, unit.capabilities(), t.vp(), VmxStage::kVmcs, [&](u64) { return memory_word; },
+                                 [&](u64, u64*) { return pdptes; }};
+    };
+    // Fields and values of the rules' borders, from the tables above; each change is taken back sooner or later.
+    std::vector<std::pair<Field, u64>> changes;
+    for (const auto& list : {std::span<const Break>(kControls), std::span<const Break>(kHost), std::span<const Break>(kGuest)})
+        for (const Break& each : list) changes.insert(changes.end(), each.fields.begin(), each.fields.end());
+    changes.insert(changes.end(), {{guest_rflags, flag::Always1 | flag::VM}, {guest_rflags, 0x202}, {guest_rip, 0x123456}, {guest_cr3, 0x7000}});
+    test::Random random(31);
+    std::vector<std::pair<Field, u64>> undo;
+    std::set<std::string_view> refusals;
+    u64 entered = 0;
+    for (unsigned n = 0; n < 60000; ++n) {
+        if (undo.size() > 2 || random.chance(60)) {
+            for (; !undo.empty(); undo.pop_back()) vmcs.set(undo.back().first, undo.back().second);
+        }
+        for (u64 count = random.below(3); count > 0; --count) {
+            const auto& [field, value] = changes[random.below(changes.size())];
+            undo.emplace_back(field, vmcs[field]);
+            vmcs.set(field, value);
+        }
+        if (random.chance(3)) memory_word = random.chance(50) ? vmx::kRevision : vmx::kRevision | 1u << 31;
+        if (random.chance(3)) pdptes = !pdptes;
+        if (random.chance(2)) t.s().efer ^= efer::LMA;
+        vmx::EntryContext kept = context();
+        const vmx::EntryContext fresh = context();
+        checks.begin(vmcs.take_changed(), kept);
+        std::optional<vmx::Violation> found = checks.controls(kept), wanted = check_controls(fresh);
+        if (!found) found = checks.host(kept);
+        if (!wanted) wanted = check_host(fresh);
+        if (!found) found = checks.guest(kept);
+        if (!wanted) wanted = check_guest(fresh);
+        REQUIRE(found.has_value() == wanted.has_value());
+        if (!found) {
+            ++entered;
+            continue;
+        }
+        INFO(wanted->text);
+        REQUIRE(found->text == wanted->text);
+        REQUIRE(found->field == wanted->field);
+        REQUIRE(found->value == wanted->value);
+        refusals.insert(found->text);
+    }
+    CHECK(entered > 10000);
+    CHECK(refusals.size() > 80);
 }

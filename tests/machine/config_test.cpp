@@ -297,6 +297,9 @@ TEST_CASE("config: what cannot be built is said before anything is built", "[mac
     CHECK(check("[hypervisor]\n[boot]\nkernel = \"/bin/sh\"\n" + child).find("m.toml:4:1: a guest as parent partition creates its own") == 0);
     CHECK(check("[hypervisor]\n" + child + "[devices]\ntestdev = true\n").find("m.toml:5:11: test devices") == 0);
     CHECK(check("[hypervisor]\n" + child + "[devices]\niommu = true\n").find("m.toml:5:9: test devices") == 0);
+    const std::string unidentified = "[devices]\nioapic_source_id = false\n";
+    CHECK(check(pc + "bus = \"ide\"\n" + unidentified).find("m.toml:7:20: ioapic_source_id is about") == 0);
+    CHECK(check("[hypervisor]\n[boot]\nkernel = \"/bin/sh\"\n" + unidentified).find("m.toml:5:20: ioapic_source_id") == 0);
     CHECK(check("[machine]\nmemory = \"1 MiB\"\n[boot]\nkernel = \"/bin/sh\"\n").find("m.toml:2:10: memory") == 0);
     CHECK(check("[machine]\nclock = \"soon\"\n[boot]\nkernel = \"/bin/sh\"\n").find("not a time") != std::string::npos);
 }

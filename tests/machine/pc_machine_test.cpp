@@ -1,8 +1,12 @@
 // The bare PC's legacy interrupt path, driven by a guest program of a few instructions.
 #include <catch2/catch.hpp>
 
+#include "iommu/spec/registers.h"
+#include "iommu/vtd.h"
+#include "machine/acpi_tables.h"
 #include "machine/chipset.h"
 #include "machine/machine.h"
+#include "machine/pc_machine.h"
 #include "tests/machine/small_kernel.h"
 #include "tests/support/temp_dir.h"
 
@@ -155,4 +159,45 @@ TEST_CASE("msi: address and data become an APIC message, with a destination of 8
     CHECK(large.destination == 0x12345678);
     CHECK_FALSE(large.logical);
     CHECK_FALSE(large.level);
+}
+
+// VT-d 4.1 "Interrupt Source Validation"
+TEST_CASE("pc: the IOAPIC's requests are verified by the IOMMU unless the board does not identify them", "[machine][pc][iommu]") {
+    using namespace vg::iommu;
+    constexpr u64 kTable = 0x1000000;
+    constexpr u8 kPin = 11;
+    const bool identified = GENERATE(true, false);
+    const u16 wanted = GENERATE(board::kIoApicRid, u16{0x0018});
+    test::TempDir dir;
+    test::write_file(dir / "kernel", image_with({0xf4}, {0xf4}, 0));
+    Config config;
+    config.machine.memory = {u64{32} << 20};
+    config.boot.emplace();
+    config.boot->kernel = dir / "kernel";
+    config.devices.iommu = true;
+    config.devices.ioapic_source_id = identified;
+    auto machine = Machine::create(config, {});
+    REQUIRE(machine);
+    PcMachine& pc = *(*machine)->pc();
+    // Entry 0: vector 41h, present; the source-id in full.
+    const u64 entry[] = {u64{0x41} << 16 | 1, u64{1} << 18 | wanted};
+    REQUIRE(pc.write(Gpa(kTable), std::span(reinterpret_cast<const u8*>(entry), sizeof entry)));
+    Vtd& unit = *pc.iommu();
+    unit.mmio_write(reg::kInterruptTable, 8, kTable | 7);
+    unit.mmio_write(reg::kGlobalCommand, 4, reg::global::kInterruptPointer);
+    unit.mmio_write(reg::kGlobalCommand, 4, reg::global::kInterruptRemapping);
+    cpu::Apic& apic = pc.vps().front()->apic();
+    apic.mmio_write(0xf0, 0x1ff);  // enabled by software
+    devices::Ioapic& ioapic = pc.chipset().ioapic();
+    const auto set = [&](u32 index, u32 value) {
+        ioapic.mmio_write(0, 4, index);
+        ioapic.mmio_write(0x10, 4, value);
+    };
+    set(0x11 + 2 * kPin, 1u << 16);  // remappable format, handle 0
+    set(0x10 + 2 * kPin, 0x41);
+    pc.chipset().isa_line(kPin).set(true);
+    const bool passes = !identified || wanted == board::kIoApicRid;
+    CHECK(unit.history().faults.size() == (passes ? 0 : 1));
+    if (!passes) CHECK(unit.history().faults.last().reason == FaultReason::SourceRefused);
+    CHECK(apic.requested(0x41) == passes);
 }
