@@ -148,6 +148,23 @@ bool Partition::write_memory(Gpa gpa, const void* data, u64 size) {
     return true;
 }
 
+std::span<u8> Partition::memory_at(Gpa gpa, u64 size, bool write) {
+    mmu::PhysicalMemory& memory = hypervisor_.memory();
+    u8* first = nullptr;
+    u64 found = 0;
+    while (found < size) {
+        const Gpa at = gpa + found;
+        const std::optional<GpaBacking> page = impl_->space.find(at);
+        if (!page || !(write ? page->permissions.write : page->permissions.read)) break;
+        u8* const host = memory.ram(page->spa);
+        if (host == nullptr || (first != nullptr && host != first + found)) break;
+        if (write ? !memory.writable_directly(page->spa) : memory.read_watched(page->spa.page_base())) break;
+        if (first == nullptr) first = host;
+        found += std::min(size - found, kPageSize - at.offset());
+    }
+    return {first, found};
+}
+
 Result<void> Partition::show_memory() { return impl_->space.show(); }
 
 void Partition::discard_memory(Gpa gpa, u64 size) {

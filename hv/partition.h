@@ -135,6 +135,9 @@ class Partition {
     /// An overlay page is accessed with the guest's permissions to it: the hypercall page cannot be written.
     [[nodiscard]] bool read_memory(Gpa gpa, void* out, u64 size) const;
     [[nodiscard]] bool write_memory(Gpa gpa, const void* data, u64 size);
+    /// RAM at the beginning of [gpa, gpa+size), as far as it lies side by side on the host and may be written (`write`) or
+    /// read there without asking: nothing is translated from it, tracked or watched. Until a processor runs again.
+    [[nodiscard]] std::span<u8> memory_at(Gpa gpa, u64 size, bool write);
     /// Makes the second-level table say what fields() has loaded: for a partition that came from another machine. Nothing is
     /// mapped in the table. Error (Host): no memory left for it; (Usage): the ranges cannot be.
     Result<void> show_memory();

@@ -11,6 +11,7 @@
 #include "machine/disk_list.h"
 #include "machine/layout.h"
 #include "machine/state_record.h"
+#include "mmu/shared_pages.h"
 
 namespace vg::machine {
 
@@ -85,9 +86,10 @@ Unexpected<Error> differs(const ChildMachine& child, std::string_view what) {
     return fail(Error::Code::Usage, fmt::format("child \"{}\": {}", child.name(), what));
 }
 
-void copy_memory(const mmu::Region& source, mmu::PhysicalMemory& memory, const mmu::Region& target) {
+void copy_memory(mmu::PhysicalMemory& from, const mmu::Region& source, mmu::PhysicalMemory& memory,
+                 const mmu::Region& target) {
     PageRun run;
-    while ((run = next_resident(source.host, run.end, source.size)).first < source.size)
+    while ((run = mmu::next_touched(from, source, run.end)).first < source.size)
         memory.load(target, run.first, source.host + run.first, run.end - run.first);
 }
 
@@ -100,7 +102,7 @@ Result<std::vector<Move>> move_memory(Machine& here, ChildMachine& from, Machine
         if (source == nullptr && target == nullptr) continue;
         if (source == nullptr || target == nullptr || source->size != target->size)
             return differs(from, "its memory has another size there");
-        copy_memory(*source, there.memory(), *target);
+        copy_memory(here.memory(), *source, there.memory(), *target);
         moves.push_back({source->base, source->size, target->base});
     }
     const std::vector<Spa> source = own_pages(from), target = own_pages(to);

@@ -28,6 +28,16 @@ Result<void> MachineDisk::write(u64 offset, std::span<const u8> data) {
     return device_ ? device_->write(offset, data) : closed();
 }
 
+Result<void> MachineDisk::read_parts(u64 offset, Parts parts) {
+    tell(DiskOperation::Read, offset, devices::size_of(parts));
+    return device_ ? device_->read_parts(offset, parts) : closed();
+}
+
+Result<void> MachineDisk::write_parts(u64 offset, Parts parts) {
+    tell(DiskOperation::Write, offset, devices::size_of(parts));
+    return device_ ? device_->write_parts(offset, parts) : closed();
+}
+
 Result<void> MachineDisk::discard(u64 offset, u64 size) {
     tell(DiskOperation::Discard, offset, size);
     return device_ ? device_->discard(offset, size) : closed();

@@ -34,6 +34,8 @@ class MachineDisk final : public devices::BlockDevice {
     u32 physical_sector_bytes() const override { return physical_; }
     Result<void> read(u64 offset, std::span<u8> out) override;
     Result<void> write(u64 offset, std::span<const u8> data) override;
+    Result<void> read_parts(u64 offset, Parts parts) override;
+    Result<void> write_parts(u64 offset, Parts parts) override;
     Result<void> discard(u64 offset, u64 size) override;
     Result<void> flush() override;
     Result<void> settle() override;

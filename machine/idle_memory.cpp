@@ -5,6 +5,9 @@
 
 #include <algorithm>
 
+#include "base/bits.h"
+#include "base/host_memory.h"
+#include "machine/child_machine.h"
 #include "machine/machine.h"
 
 namespace vg::machine {
@@ -38,6 +41,22 @@ bool IdleMemory::look_at_memory() {
     return false;
 }
 
+bool IdleMemory::look_for_equals() {
+    std::vector<const mmu::Region*> regions;
+    u64 largest = 0;
+    for (const mmu::Region& region : machine_.memory().regions()) {
+        const auto is_of = [&](const auto& child) { return child->name() == region.name; };
+        if (region.kind != mmu::RegionKind::Ram || std::ranges::none_of(machine_.children(), is_of)) continue;
+        regions.push_back(&region);
+        largest = std::max(largest, region.size);
+    }
+    if (regions.size() < 2 || next_ >= largest) return false;
+    const u64 size = std::max(kHostHugePage, align_down(kStepBytes / regions.size(), kHostHugePage));
+    (void)shared_.share(machine_.memory(), regions, next_, size);
+    next_ += size;
+    return true;
+}
+
 void IdleMemory::step(double seconds) {
     const bool is_quiet = quiet(seconds);
     switch (stage_) {
@@ -52,6 +71,11 @@ void IdleMemory::step(double seconds) {
             return;
         case Stage::Memory:
             if (look_at_memory()) return;
+            stage_ = Stage::Equals;
+            next_ = 0;
+            return;
+        case Stage::Equals:
+            if (look_for_equals()) return;
             stage_ = Stage::Done;
             done_at_ = instructions_;
             return;

@@ -13,6 +13,10 @@ class SharedDisk::Way final : public devices::BlockDevice {
     Result<void> write(u64 offset, std::span<const u8> data) override {
         return locked() ? Result<void>(refuse()) : image().write(offset, data);
     }
+    Result<void> read_parts(u64 offset, Parts parts) override { return image().read_parts(offset, parts); }
+    Result<void> write_parts(u64 offset, Parts parts) override {
+        return locked() ? Result<void>(refuse()) : image().write_parts(offset, parts);
+    }
     Result<void> discard(u64 offset, u64 size) override {
         return locked() ? Result<void>(refuse()) : image().discard(offset, size);
     }

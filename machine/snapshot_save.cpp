@@ -13,6 +13,7 @@
 #include "machine/recorded_files.h"
 #include "machine/snapshot.h"
 #include "machine/state_record.h"
+#include "mmu/shared_pages.h"
 
 namespace vg::machine {
 
@@ -85,10 +86,10 @@ bool is_zero(std::span<const u8> data) {
 }
 
 /// Pieces of RAM that were touched and are not zero, whole chunks each.
-Result<void> add_memory(SnapshotWriter& writer, const mmu::Region& region) {
+Result<void> add_memory(SnapshotWriter& writer, mmu::PhysicalMemory& memory, const mmu::Region& region) {
     u64 next = 0;  // everything before is written, or zero
     PageRun run;
-    while ((run = next_resident(region.host, run.end, region.size)).first < region.size) {
+    while ((run = mmu::next_touched(memory, region, run.end)).first < region.size) {
         for (u64 at = std::max(next, run.first / kMaxChunkBytes * kMaxChunkBytes); at < run.end; at += kMaxChunkBytes) {
             const std::span<const u8> part(region.host + at,
                                            static_cast<std::size_t>(std::min<u64>(kMaxChunkBytes, region.size - at)));
@@ -110,7 +111,7 @@ Result<void> write_chunks(Machine& machine, Config config, devices::BlockFile& f
     if (auto ok = add_parts(writer, ChunkType::State, recorder.data()); !ok) return ok;
     for (const mmu::Region& region : machine.memory().regions()) {
         if (region.kind != mmu::RegionKind::Ram) continue;
-        if (auto ok = add_memory(writer, region); !ok) return ok;
+        if (auto ok = add_memory(writer, machine.memory(), region); !ok) return ok;
     }
     u32 number = 0;
     for (devices::BlockDevice* disk : machine.disks()) {

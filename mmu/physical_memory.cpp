@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "base/host_memory.h"
 #include "base/state.h"
+#include "mmu/shared_pages.h"
 
 namespace vg::mmu {
 namespace {
@@ -470,11 +471,11 @@ void PhysicalMemory::discard(Spa base, u64 size) {
         }
         const u64 first = base.value - range->base, end = std::min(range->size, first + size);
         PageRun run{first, first};
-        while ((run = next_resident(range->host, run.end, range->size)).first < end) {
+        while ((run = next_touched(range->host, range->pages, run.end, range->size)).first < end) {
             for (u64 page = run.first; page < std::min(run.end, end); page += kPageSize)
                 if (!is_zero_page(range->host + page)) write(Spa(range->base + page), kZeroes, kPageSize);
         }
-        give_back(range->host + first, end - first);  // a host that refuses keeps the zeroes that were written
+        give_back_pages(range->host, range->pages, first, end);  // a host that refuses keeps the zeroes that were written
         base = base + (end - first);
         size -= end - first;
     }
@@ -483,6 +484,10 @@ void PhysicalMemory::discard(Spa base, u64 size) {
 u64 PhysicalMemory::release_zero_pages(const Region& region, u64 offset, u64 size) {
     constexpr u64 kLeastRun = 16 * kPageSize;  // less is not worth a split large page
     const u64 end = std::min(region.size, offset + size);
+    const PageInfo* const pages = ram_of(region).pages;
+    const auto free_page = [&](u64 page) {
+        return (pages[page / kPageSize].flags & kSharedPage) == 0 && is_zero_page(region.host + page);
+    };
     u64 released = 0;
     for (u64 at = offset; at < end;) {
         const u64 host = reinterpret_cast<u64>(region.host + at);
@@ -493,7 +498,7 @@ u64 PhysicalMemory::release_zero_pages(const Region& region, u64 offset, u64 siz
         while (run.end < next && (run = next_resident(region.host, run.end, next)).first < next) {
             u64 zero = run.first;
             for (u64 page = run.first; page <= run.end; page += kPageSize) {
-                if (page < run.end && is_zero_page(region.host + page)) continue;
+                if (page < run.end && free_page(page)) continue;
                 if (page - zero >= kLeastRun) runs.push_back({zero, page}), free += page - zero;
                 zero = page + kPageSize;
             }
@@ -527,7 +532,7 @@ void PhysicalMemory::hash(StateHasher& hasher) const {
         if (region.kind != RegionKind::Ram) continue;
         const RamRange& range = ram_of(region);
         PageRun run;
-        while ((run = next_resident(range.host, run.end, range.size)).first < range.size) {
+        while ((run = next_touched(range.host, range.pages, run.end, range.size)).first < range.size) {
             for (u64 page = run.first; page < run.end; page += kPageSize) {
                 if (is_zero_page(range.host + page)) continue;
                 const u64 spa = region.base.value + page;

@@ -26,6 +26,10 @@ class BlockDevice {
     [[nodiscard]] virtual u32 physical_sector_bytes() const { return 512; }
     [[nodiscard]] virtual Result<void> read(u64 offset, std::span<u8> out) = 0;
     [[nodiscard]] virtual Result<void> write(u64 offset, std::span<const u8> data) = 0;
+    /// As read and write of all the parts together, whole sectors in all, one part behind the other.
+    using Parts = std::span<const std::span<u8>>;
+    [[nodiscard]] virtual Result<void> read_parts(u64 offset, Parts parts);
+    [[nodiscard]] virtual Result<void> write_parts(u64 offset, Parts parts);
     /// The range may lose its content (reads zeroes afterwards where the format can say so).
     [[nodiscard]] virtual Result<void> discard(u64 offset, u64 size) = 0;
     /// When it returns, everything written before survives kill -9 and a host crash.
@@ -42,6 +46,9 @@ class BlockDevice {
     /// For inspect and messages: "vhd (differencing of base.vhd)".
     [[nodiscard]] virtual std::string describe() const = 0;
 };
+
+/// Bytes of all of them.
+[[nodiscard]] u64 size_of(BlockDevice::Parts parts);
 
 enum class ImageFormat : u8 { Auto, Raw, Vhd, Vhdx, Qcow2 };
 enum class WriteMode : u8 {

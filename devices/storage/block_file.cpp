@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -60,6 +61,15 @@ class HostFile final : public BlockFile {
         }
         return {};
     }
+    [[nodiscard]] Result<void> read_parts(u64 offset, std::span<const std::span<u8>> parts) override {
+        return in_vectors(fd_, offset, parts, ::preadv, [this](u64 at, std::span<u8> rest) { return read(at, rest); });
+    }
+    [[nodiscard]] Result<void> write_parts(u64 offset, std::span<const std::span<u8>> parts) override {
+        auto done = in_vectors(fd_, offset, parts, ::pwritev, [this](u64 at, std::span<u8> rest) { return write(at, rest); });
+        for (const std::span<u8> part : parts) offset += part.size();
+        if (done) size_ = std::max(size_, offset);
+        return done;
+    }
     [[nodiscard]] Result<void> zero(u64 offset, u64 size) override {
         if (::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                         static_cast<off_t>(size)) == 0) {
@@ -90,6 +100,28 @@ class HostFile final : public BlockFile {
     }
 
   private:
+    /// As many parts by one call of the host as it takes; what such a call leaves over, and its errors, one by one.
+    template <class Call, class Rest>
+    [[nodiscard]] static Result<void> in_vectors(int fd, u64 offset, std::span<const std::span<u8>> parts, Call call,
+                                                 Rest rest) {
+        std::array<iovec, 256> vectors;
+        while (!parts.empty()) {
+            const std::size_t count = std::min(parts.size(), vectors.size());
+            for (std::size_t i = 0; i < count; ++i) vectors[i] = {parts[i].data(), parts[i].size()};
+            const ssize_t moved = call(fd, vectors.data(), static_cast<int>(count), static_cast<off_t>(offset));
+            u64 done = static_cast<u64>(std::max<ssize_t>(moved, 0));
+            for (const std::span<u8> part : parts.first(count)) {
+                const u64 within = std::min<u64>(done, part.size());
+                done -= within;
+                if (within != part.size()) {
+                    if (auto ok = rest(offset + within, part.subspan(within)); !ok) return ok;
+                }
+                offset += part.size();
+            }
+            parts = parts.subspan(count);
+        }
+        return {};
+    }
     [[nodiscard]] Unexpected<Error> failed(const char* what, u64 offset) const {
         return fail(Error::Code::Host, fmt::format("{}: cannot {} at byte {}: {}; check free space and the disk below",
                                                    name_, what, offset, std::strerror(errno)));
@@ -240,6 +272,22 @@ Result<std::unique_ptr<BlockFile>> open_unnamed_file(const std::string& label) {
                                                    label, std::strerror(errno)));
     }
     return std::unique_ptr<BlockFile>(std::make_unique<HostFile>(label, fd, 0, 0, true));
+}
+
+Result<void> BlockFile::read_parts(u64 offset, std::span<const std::span<u8>> parts) {
+    for (const std::span<u8> part : parts) {
+        if (auto done = read(offset, part); !done) return done;
+        offset += part.size();
+    }
+    return {};
+}
+
+Result<void> BlockFile::write_parts(u64 offset, std::span<const std::span<u8>> parts) {
+    for (const std::span<u8> part : parts) {
+        if (auto done = write(offset, part); !done) return done;
+        offset += part.size();
+    }
+    return {};
 }
 
 Result<void> MemoryFile::read(u64 offset, std::span<u8> out) {

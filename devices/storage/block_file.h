@@ -28,6 +28,9 @@ class BlockFile {
     [[nodiscard]] virtual Result<void> read(u64 offset, std::span<u8> out) = 0;
     /// Writes, growing the file if needed; a gap reads as zeroes.
     [[nodiscard]] virtual Result<void> write(u64 offset, std::span<const u8> data) = 0;
+    /// As read and write of all the parts, one behind the other.
+    [[nodiscard]] virtual Result<void> read_parts(u64 offset, std::span<const std::span<u8>> parts);
+    [[nodiscard]] virtual Result<void> write_parts(u64 offset, std::span<const std::span<u8>> parts);
     /// Makes [offset, offset+size), which lies inside the file, read as zeroes and gives its space back where possible.
     [[nodiscard]] virtual Result<void> zero(u64 offset, u64 size) = 0;
     /// When it returns, all earlier writes are on stable storage. Once it has failed, what was written is in doubt and

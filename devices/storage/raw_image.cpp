@@ -22,6 +22,14 @@ class RawImage final : public BlockDevice {
         if (auto checked = check_writable(*this, offset, data.size()); !checked) return checked;
         return file_->write(offset, data);
     }
+    [[nodiscard]] Result<void> read_parts(u64 offset, Parts parts) override {
+        if (auto checked = check_range(*this, offset, size_of(parts)); !checked) return checked;
+        return file_->read_parts(offset, parts);
+    }
+    [[nodiscard]] Result<void> write_parts(u64 offset, Parts parts) override {
+        if (auto checked = check_writable(*this, offset, size_of(parts)); !checked) return checked;
+        return file_->write_parts(offset, parts);
+    }
     [[nodiscard]] Result<void> discard(u64 offset, u64 size) override {
         if (auto checked = check_writable(*this, offset, size); !checked || size == 0) return checked;
         return file_->zero(offset, size);

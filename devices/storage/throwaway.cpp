@@ -42,6 +42,20 @@ class Throwaway final : public BlockDevice {
         mark(offset, data.size());
         return {};
     }
+    [[nodiscard]] Result<void> read_parts(u64 offset, Parts parts) override {
+        const u64 size = size_of(parts);
+        if (auto checked = check_range(*this, offset, size); !checked) return checked;
+        const u64 sector = offset / kSectorBytes, end = sector + size / kSectorBytes;
+        if (size == 0 || !untouched(sector, end)) return BlockDevice::read_parts(offset, parts);
+        return base_->read_parts(offset, parts);
+    }
+    [[nodiscard]] Result<void> write_parts(u64 offset, Parts parts) override {
+        const u64 size = size_of(parts);
+        if (auto checked = check_range(*this, offset, size); !checked) return checked;
+        if (auto done = store_->write_parts(offset, parts); !done) return done;
+        mark(offset, size);
+        return {};
+    }
     [[nodiscard]] Result<void> discard(u64 offset, u64 size) override {
         if (auto checked = check_range(*this, offset, size); !checked) return checked;
         // Past the store's end it reads as zeroes anyway.
@@ -91,6 +105,15 @@ class Throwaway final : public BlockDevice {
         u64 end = sector + 1;
         while (end < chunk_end && chunk->second[end % kChunkSectors] == written) ++end;
         return {end, written};
+    }
+    /// None of these sectors has been written.
+    [[nodiscard]] bool untouched(u64 sector, u64 end) const {
+        while (sector < end) {
+            const Run run = run_at(sector, end);
+            if (run.written) return false;
+            sector = run.end;
+        }
+        return true;
     }
     void mark(u64 offset, u64 size) {
         const u64 end = (offset + size) / kSectorBytes;

@@ -171,6 +171,10 @@ bool BuiltInParent::write_guest(u64 gpa, const void* data, u64 size) {
     return partition_->write_memory(Gpa(gpa), data, size);
 }
 
+std::span<u8> BuiltInParent::guest_memory(u64 gpa, u64 size, bool fill) {
+    return partition_->memory_at(Gpa(gpa), size, fill);
+}
+
 // ---- intercepts
 
 u32 BuiltInParent::port_read(Vp&, u16 port, unsigned size) { return ports_.read(port, size); }

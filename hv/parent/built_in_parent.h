@@ -109,6 +109,7 @@ class BuiltInParent final : public InterceptSink, private vmbus::Notifier, priva
     void disconnect_event(u32 connection_id) override;
     bool read_guest(u64 gpa, void* out, u64 size) override;
     bool write_guest(u64 gpa, const void* data, u64 size) override;
+    std::span<u8> guest_memory(u64 gpa, u64 size, bool fill) override;
     u64 partition_id() const override { return partition_->id(); }
     // PortOwner
     HvStatus on_message(Partition& from, u32 connection_id, const PostedMessage& message) override;

@@ -21,6 +21,17 @@ class RangeData final : public vsp::GuestData {
             return memory_.write_guest(gpa, data.data() + at, size);
         });
     }
+    void in_place(u64 offset, u64 size, bool fill, vsp::GuestParts& parts) override {
+        (void)ranges_.for_each(offset, size, [&](u64 gpa, u64, u64 left) {
+            while (left != 0) {
+                const std::span<u8> piece = memory_.guest_memory(gpa, left, fill);
+                if (piece.empty() || !parts.add(piece)) return false;
+                gpa += piece.size();
+                left -= piece.size();
+            }
+            return true;
+        });
+    }
 
   private:
     const vmbus::GpaRanges& ranges_;

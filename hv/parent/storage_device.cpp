@@ -18,6 +18,12 @@ class DeviceBackend final : public vsp::BlockBackend {
     bool write(u64 offset, std::span<const u8> data) override {
         return check("write", offset, device_->write(offset, data));
     }
+    bool read_parts(u64 offset, std::span<const std::span<u8>> parts) override {
+        return check("read", offset, device_->read_parts(offset, parts));
+    }
+    bool write_parts(u64 offset, std::span<const std::span<u8>> parts) override {
+        return check("write", offset, device_->write_parts(offset, parts));
+    }
     bool discard(u64 offset, u64 size) override { return check("discard", offset, device_->discard(offset, size)); }
     bool flush() override { return check("flush", 0, device_->flush()); }
 

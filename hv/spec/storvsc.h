@@ -47,7 +47,7 @@ enum class DataDirection : u8 { Write = 0, Read = 1, None = 2 };
 
 inline constexpr u8 kCdbSize = 16;
 inline constexpr u8 kSenseSize = 20;  ///< room for sense data in a reply
-inline constexpr u32 kMaxTransferBytes = 0x40000;
+inline constexpr u32 kMaxTransferBytes = 0x100000;
 inline constexpr u32 kPropertyMultiChannel = 1;
 
 #pragma pack(push, 1)

@@ -38,6 +38,12 @@ class Notifier {
     /// Guest memory: false if some page is not RAM. Writes honour code tracking.
     [[nodiscard]] virtual bool read_guest(u64 gpa, void* out, u64 size) = 0;
     [[nodiscard]] virtual bool write_guest(u64 gpa, const void* data, u64 size) = 0;
+    /// Memory at the beginning of [gpa, gpa+size) that may be filled (`fill`) or looked at by address, side by side on the
+    /// host, until the guest runs again. Empty: only write_guest (read_guest) will do.
+    [[nodiscard]] virtual std::span<u8> guest_memory(u64 gpa, u64 size, bool fill) {
+        (void)gpa, (void)size, (void)fill;
+        return {};
+    }
     /// The guest's partition in what is told to tools (base/tap.h).
     [[nodiscard]] virtual u64 partition_id() const { return 0; }
 };

@@ -91,12 +91,28 @@ ScsiResult ScsiDisk::dispatch(const Cdb& cdb, DataBuffer& data) {
     }
 }
 
+bool ScsiDisk::find_parts(DataBuffer& data, u64 done, u64 total, bool fill) {
+    constexpr u64 kLeast = 4096;  // of less, a copy costs less
+    parts_.count = 0;
+    parts_.bytes = 0;
+    if (total - done < kLeast) return false;
+    data.in_place(static_cast<u32>(done), static_cast<u32>(total - done), fill, parts_);
+    if (parts_.bytes < kLeast) return false;
+    parts_.cut(parts_.bytes / block_size() * block_size());
+    return true;
+}
+
 ScsiResult ScsiDisk::read(const Cdb& cdb, Blocks blocks, DataBuffer& data) {
     if ((cdb[1] & 0xe0) != 0) return ScsiResult::check(kInvalidField);  // RDPROTECT: no protection information here
     if (!in_range(blocks)) return ScsiResult::check(kLbaOutOfRange);
     const u64 total = byte_offset(blocks.count);
     if (total > data.in_size()) return ScsiResult::overrun();
     for (u64 done = 0; done < total;) {
+        if (find_parts(data, done, total, true)) {
+            if (!backend_.read_parts(byte_offset(blocks.lba) + done, parts_.all())) return ScsiResult::check(kReadError);
+            done += parts_.bytes;
+            continue;
+        }
         const auto chunk = scratch_.first(std::min<u64>(scratch_.size(), total - done));
         if (!backend_.read(byte_offset(blocks.lba) + done, chunk)) return ScsiResult::check(kReadError);
         if (!data.put(static_cast<u32>(done), chunk)) return ScsiResult::bad_memory();
@@ -113,6 +129,11 @@ ScsiResult ScsiDisk::write(const Cdb& cdb, Blocks blocks, bool force_unit_access
     const u64 total = byte_offset(blocks.count);
     if (total > data.out_size()) return ScsiResult::overrun();
     for (u64 done = 0; done < total;) {
+        if (find_parts(data, done, total, false)) {
+            if (!backend_.write_parts(byte_offset(blocks.lba) + done, parts_.all())) return ScsiResult::check(kWriteError);
+            done += parts_.bytes;
+            continue;
+        }
         const auto chunk = scratch_.first(std::min<u64>(scratch_.size(), total - done));
         if (!data.get(static_cast<u32>(done), chunk)) return ScsiResult::bad_memory();
         if (!backend_.write(byte_offset(blocks.lba) + done, chunk)) return ScsiResult::check(kWriteError);

@@ -6,6 +6,7 @@
 
 #include "base/types.h"
 #include "hv/vsp/block_backend.h"
+#include "hv/vsp/guest_data.h"
 
 namespace vg {
 class StateVisitor;
@@ -65,6 +66,10 @@ class DataBuffer {
     [[nodiscard]] virtual bool put(u32 offset, std::span<const u8> data) = 0;
     /// Initiator to device, within out_size().
     [[nodiscard]] virtual bool get(u32 offset, std::span<u8> data) = 0;
+    /// The buffer itself from `offset` on: GuestData::in_place.
+    virtual void in_place(u32 offset, u32 size, bool fill, GuestParts& parts) {
+        (void)offset, (void)size, (void)fill, (void)parts;
+    }
 };
 
 /// What a disk tells about itself.
@@ -111,6 +116,8 @@ class ScsiDisk {
     ScsiResult request_sense(const Cdb& cdb, DataBuffer& data) const;
     ScsiResult read(const Cdb& cdb, Blocks blocks, DataBuffer& data);
     ScsiResult write(const Cdb& cdb, Blocks blocks, bool force_unit_access, DataBuffer& data);
+    /// Where the buffer can be reached by address from `done` on, in whole blocks: not less than is worth a request.
+    bool find_parts(DataBuffer& data, u64 done, u64 total, bool fill);
     ScsiResult verify(const Cdb& cdb, Blocks blocks) const;
     ScsiResult write_same(const Cdb& cdb, Blocks blocks, DataBuffer& data);
     ScsiResult unmap(const Cdb& cdb, DataBuffer& data);
@@ -129,6 +136,7 @@ class ScsiDisk {
     BlockBackend& backend_;
     DiskIdentity identity_;
     std::span<u8> scratch_;
+    GuestParts parts_;  ///< of the request at hand
     DiskStats stats_;
 };
 

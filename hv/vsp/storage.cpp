@@ -25,6 +25,9 @@ class SrbBuffer final : public DataBuffer {
     bool get(u32 offset, std::span<u8> data) override {
         return data.empty() || (data_ != nullptr && data_->read(offset, data));
     }
+    void in_place(u32 offset, u32 size, bool fill, GuestParts& parts) override {
+        if (data_ != nullptr) data_->in_place(offset, size, fill, parts);
+    }
 
   private:
     GuestData* data_;

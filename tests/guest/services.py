@@ -1,12 +1,14 @@
 # Drives a guest made by tools/make-services-guest: services.py VERDIGRIS SOCKET CONSOLE VIDEO-DRIVER PNG. Prints a line per check.
 import json
+import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 import time
-import zlib
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from picture import pixels, shows  # noqa: E402
 
 verdigris, path, console, video, picture = sys.argv[1:6]
 
@@ -72,60 +74,6 @@ def shell(command, seconds=30):
     if not found:
         return ""
     return text().rsplit(f"; echo; echo END{marks}$((1))", 1)[1].split(f"END{marks}1")[0].strip()
-
-
-def pixels(name):
-    """A PNG file of 8-bit RGB without interlacing as rows of (r, g, b)."""
-    data = open(name, "rb").read()
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    at, packed = 8, b""
-    while at < len(data):
-        size, kind = struct.unpack(">I4s", data[at:at + 8])
-        body = data[at + 8:at + 8 + size]
-        if kind == b"IHDR":
-            width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", body)
-            assert (depth, colour, interlace) == (8, 2, 0)
-        if kind == b"IDAT":
-            packed += body
-        at += 12 + size
-    raw, stride, rows, before = zlib.decompress(packed), width * 3, [], bytes(width * 3)
-    for y in range(height):
-        kind, line = raw[y * (stride + 1)], bytearray(raw[y * (stride + 1) + 1:(y + 1) * (stride + 1)])
-        for i in range(stride):
-            left, up, corner = line[i - 3] if i >= 3 else 0, before[i], before[i - 3] if i >= 3 else 0
-            if kind == 1:
-                line[i] = (line[i] + left) & 255
-            elif kind == 2:
-                line[i] = (line[i] + up) & 255
-            elif kind == 3:
-                line[i] = (line[i] + (left + up) // 2) & 255
-            elif kind == 4:
-                estimate = left + up - corner
-                pa, pb, pc = abs(estimate - left), abs(estimate - up), abs(estimate - corner)
-                line[i] = (line[i] + (left if pa <= pb and pa <= pc else up if pb <= pc else corner)) & 255
-        before = bytes(line)
-        rows.append(before)
-    return width, height, rows
-
-
-# Letters of the VGA's 8x16 character set, a byte a line.
-GLYPHS = {
-    "H": "0000c6c6c6c6fec6c6c6c6c600000000",
-    "I": "00003c18181818181818183c00000000",
-    "U": "0000c6c6c6c6c6c6c6c6c67c00000000",
-    " ": "00" * 16,
-}
-
-
-def shows(word, width, height, rows):
-    """True if the word stands somewhere on the grid of characters."""
-    want = [bytes.fromhex(GLYPHS[letter]) for letter in word]
-    for top in range(0, height - 15, 16):
-        for left in range(0, width - 8 * len(word) + 1, 8):
-            if all(((rows[top + y][3 * (left + 8 * n + x)] > 96) == bool(glyph[y] >> (7 - x) & 1))
-                   for n, glyph in enumerate(want) for y in range(16) for x in range(8)):
-                return True
-    return False
 
 
 control = Control()

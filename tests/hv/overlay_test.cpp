@@ -182,3 +182,28 @@ TEST_CASE("overlay: moving pages all over memory stays within private_bytes", "[
     CHECK(f.lines.size() == before);
     CHECK(Hypervisor::private_bytes(Fixture::kRamSize, 1) <= Fixture::kPrivateSize);
 }
+
+TEST_CASE("memory by address: only what needs nobody's attention, as far as it lies side by side", "[hv][overlay]") {
+    Fixture f;
+    Partition& p = *f.partition;
+    const std::span<u8> two = p.memory_at(Gpa(0x5010), 0x1ff0, true);
+    REQUIRE(two.size() == 0x1ff0);
+    two[0] = 0x77;
+    CHECK(f.guest_read<u8>(0x5010) == 0x77);
+    CHECK(p.memory_at(Gpa(Fixture::kRamSize - 16), 4096, true).size() == 16);
+    CHECK(p.memory_at(Gpa(Fixture::kRamSize), 4096, false).empty());
+    // Translated code: its page is written with notice, or not at all.
+    f.memory.mark_code(*p.translate(Gpa(0x6000)), 16);
+    CHECK(p.memory_at(Gpa(0x5000), 0x3000, true).size() == 0x1000);
+    CHECK(p.memory_at(Gpa(0x6000), 0x1000, true).empty());
+    CHECK(p.memory_at(Gpa(0x5000), 0x3000, false).size() == 0x3000);
+    f.memory.clear_code(*p.translate(Gpa(0x6000)));
+    f.memory.set_watched(*p.translate(Gpa(0x6000)), true, false);
+    CHECK(p.memory_at(Gpa(0x5000), 0x3000, false).size() == 0x1000);
+    f.memory.set_watched(*p.translate(Gpa(0x6000)), false, false);
+    // The hypercall page cannot be written.
+    CHECK(f.wrmsr(msr::GUEST_OS_ID, Fixture::kOsId));
+    CHECK(f.wrmsr(msr::HYPERCALL, 0x6001));
+    CHECK(p.memory_at(Gpa(0x6000), 0x1000, true).empty());
+    CHECK(p.memory_at(Gpa(0x5000), 0x3000, true).size() == 0x1000);
+}

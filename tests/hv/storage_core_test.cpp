@@ -141,7 +141,7 @@ TEST_CASE("storage: Linux's initialisation sequence (D-35, D-36)", "[hv][storage
     CHECK(properties.status == 0);
     CHECK(properties.properties.max_sub_channels == 4);
     CHECK(properties.properties.flags == 1);
-    CHECK(properties.properties.max_transfer_bytes == 0x40000);
+    CHECK(properties.properties.max_transfer_bytes == 0x100000);
     CHECK(bed.control(Operation::EndInit).status == 0);
     CHECK(bed.core->state() == Storage::State::Ready);
     CHECK(bed.control(Operation::CreateSubChannels, 3).status == 0);
