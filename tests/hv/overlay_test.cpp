@@ -197,7 +197,7 @@ TEST_CASE("memory by address: only what needs nobody's attention, as far as it l
     CHECK(p.memory_at(Gpa(0x5000), 0x3000, true).size() == 0x1000);
     CHECK(p.memory_at(Gpa(0x6000), 0x1000, true).empty());
     CHECK(p.memory_at(Gpa(0x5000), 0x3000, false).size() == 0x3000);
-    f.memory.clear_code(*p.translate(Gpa(0x6000)));
+    f.memory.remark_code(*p.translate(Gpa(0x6000)));
     f.memory.set_watched(*p.translate(Gpa(0x6000)), true, false);
     CHECK(p.memory_at(Gpa(0x5000), 0x3000, false).size() == 0x1000);
     f.memory.set_watched(*p.translate(Gpa(0x6000)), false, false);
