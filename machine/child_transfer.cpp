@@ -154,6 +154,21 @@ Config cut_off(const Config& config, const std::string& child) {
     return one;
 }
 
+/// Who is behind sees its clock jump. A kernel takes that for a processor that did not run: Linux calls it a stall of RCU from 21 s
+/// on, a soft lockup from 20 s on.
+Result<void> check_clocks(Machine& machine, VTime theirs, const std::string& child) {
+    constexpr VTime kMostJump = 10 * kVTimeHz;
+    const VTime ours = machine.now(), jump = std::max(ours, theirs) - std::min(ours, theirs);
+    const auto is_on = [&](const auto& each) { return machine.is_on(*each); };
+    const bool seen = ours > theirs || std::ranges::any_of(machine.children(), is_on);
+    if (!seen || jump <= kMostJump) return {};
+    return fail(Error::Code::Usage,
+                fmt::format("child \"{}\" has {:.1f} s behind it and this machine {:.1f} s: the clock of {} would jump by more than the "
+                            "{} s that kernels take without complaint; let the child go on by itself: verdigris run --restore FILE",
+                            child, static_cast<double>(theirs) / 1e9, static_cast<double>(ours) / 1e9,
+                            ours > theirs ? "the child" : "this machine's own children", kMostJump / kVTimeHz));
+}
+
 Result<ChildMachine*> find_on(Machine& machine, const std::string& name) {
     for (const auto& child : machine.children()) {
         if (child->name() != name) continue;
@@ -230,6 +245,7 @@ Result<void> take_in_child(Machine& machine, Snapshot& snapshot, const Config& c
     options.disks = source;
     auto alone = snapshot.restore(cut_off(config, section.name), std::move(options));
     if (!alone) return Unexpected{alone.error()};
+    if (auto ok = check_clocks(machine, (*alone)->now(), section.name); !ok) return ok;
     auto made = machine.add_child(section, source);
     if (!made) return Unexpected{made.error()};
     machine.skip_to((*alone)->now());

@@ -21,8 +21,8 @@ namespace vg::machine {
 
 /// Adds the child of a snapshot that has one to a machine that runs, where it goes on: with its channels as they were, its
 /// network adapters on the switches of this machine, its disks as `config` says (Snapshot::config). If its time is behind
-/// this machine's it sees the time jump; if it is ahead, the others do. Between rounds.
-/// Error (Usage): a name that is taken, files of disks that have changed, no room; (Damaged).
+/// this machine's it sees the time jump; if it is ahead, the others do: at most by 10 s, which kernels take without complaint.
+/// Between rounds. Error (Usage): a larger jump, a name that is taken, files of disks that have changed, no room; (Damaged).
 [[nodiscard]] Result<void> take_in_child(Machine& machine, Snapshot& snapshot, const Config& config);
 
 }  // namespace vg::machine

@@ -13,6 +13,7 @@
 
 #include "machine/snapshot.h"
 #include "machine/state_record.h"
+#include "tests/fuzz/forged_snapshot.h"
 
 namespace {
 
@@ -43,33 +44,13 @@ std::vector<u8> good_file() {
     return bytes;
 }
 
-/// The parts of a file with patches, sealed anew.
-std::vector<u8> patched(const std::vector<u8>& good, std::span<const u8> patches) {
-    auto reader = SnapshotReader::open(std::make_unique<devices::MemoryFile>("good", good, false));
-    devices::MemoryFile out("patched");
-    SnapshotWriter writer(out);
-    std::vector<u8> raw;
-    u8 number = 0;
-    for (const auto& entry : (*reader)->index()) {
-        if (!(*reader)->read(entry, raw)) std::abort();
-        for (std::size_t at = 0; at + 4 <= patches.size(); at += 4) {
-            const std::size_t offset = patches[at + 1] | std::size_t{patches[at + 2]} << 8;
-            if (patches[at] == number) raw[offset % raw.size()] = patches[at + 3];
-        }
-        ++number;
-        if (!writer.add(entry.type, entry.place, raw, entry.number)) std::abort();
-    }
-    if (!writer.seal()) std::abort();
-    return out.content();
-}
-
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     static const std::vector<u8> good = good_file();
     if (size == 0) return 0;
     const std::span<const u8> rest(data + 1, size - 1);
-    std::vector<u8> bytes = data[0] == 0 ? std::vector<u8>(rest.begin(), rest.end()) : patched(good, rest);
+    std::vector<u8> bytes = data[0] == 0 ? std::vector<u8>(rest.begin(), rest.end()) : test::patched(good, rest);
     auto snapshot = Snapshot::open(std::make_unique<devices::MemoryFile>("m.vgs", std::move(bytes), false));
     if (!snapshot || !(*snapshot)->check()) return 0;
     const auto config = (*snapshot)->config({});

@@ -3,7 +3,12 @@
 
 #include <catch2/catch.hpp>
 
+#include <fstream>
+#include <iterator>
+#include <random>
+
 #include "machine/child_machine.h"
+#include "tests/fuzz/forged_snapshot.h"
 #include "tests/machine/small_kernel.h"
 #include "tests/support/temp_dir.h"
 
@@ -127,6 +132,31 @@ TEST_CASE("child transfer: time never goes back, for nobody", "[machine][transfe
     run(*early, 1'000'000);
 }
 
+TEST_CASE("child transfer: nobody who runs sees the clock jump by more than kernels take", "[machine][transfer]") {
+    World world;
+    const auto late = world.make(World::child("a") + World::child("b"));
+    const auto early = world.make(World::child("c"));
+    run(*late, 1'000'000);
+    late->skip_to(20 * kVTimeHz);
+    run(*late, 1'000'000);
+    run(*early, 1'000'000);
+    REQUIRE(save_child(*late, "a", world.dir / "a.vgs"));
+    REQUIRE(save_child(*early, "c", world.dir / "c.vgs"));
+    const auto take_in = [&](Machine& machine, const std::string& file) {
+        auto snapshot = Snapshot::open(world.dir / file);
+        REQUIRE(snapshot);
+        const auto config = (*snapshot)->config({});
+        REQUIRE(config);
+        return take_in_child(machine, **snapshot, *config);
+    };
+    CHECK_FALSE(take_in(*early, "a.vgs"));  // its own child would
+    CHECK(early->children().size() == 1);
+    CHECK_FALSE(take_in(*late, "c.vgs"));  // the one that comes would
+    early->skip_to(12 * kVTimeHz);
+    CHECK(take_in(*early, "a.vgs"));
+    CHECK(early->now() >= 20 * kVTimeHz);
+}
+
 TEST_CASE("child transfer: a machine of several children, or of none of the built-in parent's, is not taken in", "[machine][transfer]") {
     World world;
     const auto here = world.make(World::child("a") + World::child("b"));
@@ -139,4 +169,35 @@ TEST_CASE("child transfer: a machine of several children, or of none of the buil
     REQUIRE(config);
     CHECK_FALSE(take_in_child(*there, **snapshot, *config));
     CHECK(there->children().size() == 1);
+}
+
+TEST_CASE("child transfer: a forged snapshot of a child gives errors only, and the machine goes on", "[machine][transfer]") {
+    World world;
+    const auto here = world.make(World::child("a") + World::child("b"));
+    run(*here, 1'000'000);
+    REQUIRE(save_child(*here, "b", world.dir / "b.vgs"));
+    std::ifstream in(world.dir / "b.vgs", std::ios::binary);
+    const std::vector<u8> good{std::istreambuf_iterator<char>(in), {}};
+    const auto there = world.make(World::child("c"));
+    std::mt19937_64 random(7);
+    u32 refused = 0;
+    const auto take_in = [&](std::vector<u8> bytes) {
+        auto snapshot = Snapshot::open(std::make_unique<devices::MemoryFile>("b.vgs", std::move(bytes), false));
+        if (!snapshot) return false;
+        const auto config = (*snapshot)->config({});
+        return config && take_in_child(*there, **snapshot, *config).has_value();
+    };
+    for (int i = 0; i < 60; ++i) {
+        std::vector<u8> bytes = good;
+        if (i % 3 == 0) bytes.resize(random() % bytes.size());  // cut short
+        if (i % 3 == 1) bytes[random() % bytes.size()] ^= static_cast<u8>(1 + random() % 255);
+        // Changed behind the checksums, in the part that says what the state is.
+        if (i % 3 == 2) bytes = test::patched(good, std::vector<u8>{2, static_cast<u8>(random()), static_cast<u8>(random()), static_cast<u8>(random())});
+        refused += take_in(std::move(bytes)) ? 0 : 1;
+        const u32 c = World::count(*there, 0);
+        run(*there, 10'000);
+        CHECK(World::count(*there, 0) > c);
+    }
+    CHECK(refused >= 59);  // a patch may leave a byte as it is
+    CHECK_FALSE(there->outcome().kind != Outcome::Kind::None);
 }

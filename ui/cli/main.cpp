@@ -176,7 +176,7 @@ constexpr const char* kSnapshotHelp =
     "verdigris inspect FILE [PATH]                            a part of its state\n"
     "verdigris snapshot save SOCKET FILE                      of the machine of: verdigris run --control SOCKET\n"
     "  --child NAME       of one child, which goes on; --off: it is off there then, and can go on elsewhere:\n"
-    "verdigris snapshot take-in SOCKET FILE [-s KEY=VALUE]... in a machine whose own children are off; or: run --restore FILE\n"
+    "verdigris snapshot take-in SOCKET FILE [-s KEY=VALUE]... in a machine that runs, at most 10 s ahead or behind\n"
     "A snapshot is made with: verdigris run m.toml --snapshot-at console:login:=m.vgs\n"
     "and gone on from with:   verdigris run --restore m.vgs       (the file is never changed)\n";
 constexpr const char* kDiskHelp =
