@@ -246,7 +246,7 @@ TEST_CASE("scsi: INQUIRY and its vital product data, byte by byte (D-44)", "[hv]
     const auto limits = page(0xb0, 0);
     CHECK(exact(limits).size() == 64);
     CHECK(std::vector<u8>(limits.data.begin(), limits.data.begin() + 44) ==
-          hex("00 b0 00 3c 01 00 00 08 00 00 02 00 00 00 02 00 00 00 00 00 00 80 00 00 00 00 01 00 00 00 00 08 80 00 "
+          hex("00 b0 00 3c 01 00 00 08 00 00 08 00 00 00 08 00 00 00 00 00 00 80 00 00 00 00 01 00 00 00 00 08 80 00 "
               "00 00 "
               "00 00 00 00 00 00 20 00"));
     CHECK(exact(page(0xb1, 0)).size() == 64);
