@@ -43,7 +43,7 @@ const std::vector<std::string> kGuestSystemMayInclude = {
 
 /// Third-party headers with a fence: prefix, and the paths that may include them.
 const std::vector<std::pair<std::string, std::vector<std::string>>> kFences = {
-    {"xbyak/", {"jit/", "cpu/native_stub"}},
+    {"xbyak/", {"jit/", "cpu/native_stub", "tests/machine/parallel_test"}},
     {"imgui", {"ui/gui/", "tests/gui/"}},
     {"SDL", {"ui/gui/", "tests/gui/"}},
     {"png.h", {"ui/gui/", "ui/model/png"}},
