@@ -52,6 +52,7 @@ cpu::Vp* Scheduler::current() const {
 }
 
 void Scheduler::add(cpu::Vp& vp) {
+    VG_ASSERT(!side_by_side());  // it would have no thread
     processors_.push_back(std::make_unique<Processor>(Processor{&vp}));
     events_.end_slice();
 }

@@ -74,7 +74,8 @@ class Scheduler {
     /// threads at once; all else of the machine is only touched by one thread at a time.
     void run_side_by_side(mmu::PhysicalMemory& memory);
 
-    /// From any time on: a VP that is added in the middle of a round runs from the next one.
+    /// From any time on, but during a run of the parallel scheduler: a VP that is added in the middle of a round runs from the
+    /// next one.
     void add(cpu::Vp& vp);
     /// The VP is about to be destroyed. Not from within its own slice.
     void remove(cpu::Vp& vp);
